@@ -1,0 +1,234 @@
+"""Mixing and separating inside a backbone that nobody edits: forward hooks at the sites, and the facts of one call.
+
+The hooks are bound methods of the module that owns them, so that a deepcopy's or an unpickled copy's hooks are its own
+(closures would keep writing to the original). What belongs to one call (how many rows, which mask) lies in a
+``threading.local`` and never on the module: two threads may be inside one model.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muxwrap.demuxers.base import Demuxer
+from muxwrap.errors import MuxwrapError
+from muxwrap.grouping import group, merge_mask, ungroup
+from muxwrap.layout import Site, Sites, features_back, features_last
+from muxwrap.strategies.base import Strategy
+from muxwrap.tensors import map_first_tensor, replace_object
+
+_local = threading.local()
+MASK = "attention_mask"
+
+
+class _Call:
+    """The facts of one forward call."""
+
+    def __init__(self, owner: Attached) -> None:
+        self.owner = owner
+        self.rows: int | None = None  # of the batch, known once something was mixed
+        self.mask: Tensor | None = None  # as the user gave it, [B, L] or more axes
+        self.merged: Tensor | None = None  # [g, prefix + L], what the trunk gets instead
+        self.mixed = [0] * len(owner.sites.mux)
+        self.separated = [0] * len(owner.sites.demux)
+
+
+class Attached(nn.Module):
+    """A backbone with mixing and separating attached at its sites.
+
+    Outside of a call of this module the hooks do nothing: ``self.backbone(x)`` is the bare model.
+
+    Args:
+        backbone: any module; it is not edited.
+        n: instances in a mixture.
+        sites: where to mix and to separate, checked to exist by whoever found them.
+        strategy: mixes ``[g, n, ..., dim]`` at every mux site.
+        demuxers: one a demux site.
+        check_finite: refuse NaN and infinity where instances are mixed; one bad row would spoil its whole group. Costs a
+            synchronisation a call; not checked in compiled code.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        n: int,
+        sites: Sites,
+        strategy: Strategy,
+        demuxers: Sequence[Demuxer],
+        check_finite: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.n = n
+        self.sites = sites
+        self.strategy = strategy
+        self.demuxers = nn.ModuleList(demuxers)
+        self.check_finite = check_finite
+        self._mask_position = mask_position(backbone)
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self.attach()
+
+    @property
+    def demuxer(self) -> Demuxer:
+        """The demuxer (of the first head, where a model has several)."""
+        return self.demuxers[0]  # type: ignore[return-value]
+
+    # -- hooks on and off ---------------------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Put the hooks on the backbone's modules as they are now."""
+        for k, site in enumerate(self.sites.mux):
+            module = self.backbone.get_submodule(site.path)
+            if site.side == "input":
+                self._before(module, partial(self._mix_input, k))
+            else:
+                self._before(module, self._restore_mask)
+                self._handles.append(module.register_forward_hook(partial(self._mix_output, k)))
+        for k, site in enumerate(self.sites.demux):
+            module = self.backbone.get_submodule(site.path)
+            if site.side == "input":
+                self._before(module, partial(self._separate_input, k))
+            else:
+                self._handles.append(module.register_forward_hook(partial(self._separate_output, k)))
+
+    def detach(self) -> nn.Module:
+        """Take every hook off and return the backbone, which keeps nothing of the attachment."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        return self.backbone
+
+    def _before(self, module: nn.Module, hook: Callable[..., Any]) -> None:
+        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    # -- one call -----------------------------------------------------------------------------------------------------
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the backbone with the batch's own rows; its trunk runs on ``ceil(rows / n)`` mixtures."""
+        return self._multiplexed(args, kwargs)
+
+    def _multiplexed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = _Call(self)
+        args, kwargs = self._take_mask(call, args, kwargs)
+        outer = getattr(_local, "calls", ())
+        _local.calls = (*outer, call)
+        try:
+            output = self.backbone(*args, **kwargs)
+        finally:
+            _local.calls = outer
+        for site, count in zip(self.sites.mux, call.mixed, strict=True):
+            _check_reached(site, count, "mixed")
+        _check_reached(self.sites.demux[0], call.separated[0], "separated")
+        return output
+
+    def _call(self) -> _Call | None:
+        """Return the running call of this module in this thread, if there is one."""
+        for call in reversed(getattr(_local, "calls", ())):
+            if call.owner is self:
+                return call
+        return None
+
+    # -- mixing -------------------------------------------------------------------------------------------------------
+
+    def _mix_output(self, k: int, _module: nn.Module, _args: Any, output: Any) -> Any:
+        call = self._call()
+        return None if call is None else map_first_tensor(output, partial(self._mix, call, k))
+
+    def _mix_input(self, k: int, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+        call = self._call()
+        return None if call is None else map_first_tensor((args, kwargs), partial(self._mix, call, k))
+
+    def _mix(self, call: _Call, k: int, x: Tensor) -> Tensor:
+        site = self.sites.mux[k]
+        if not x.is_floating_point():
+            raise MuxwrapError(
+                f"mux_at={site.path!r} ({site.side}) holds {x.dtype} values; token ids cannot be mixed: mix their embeddings, "
+                "for example mux_at='embeddings'"
+            )
+        if self.check_finite and not torch.compiler.is_compiling() and not bool(torch.isfinite(x).all()):
+            bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero().flatten().tolist()
+            raise MuxwrapError(
+                f"NaN or infinity in rows {bad} at the {site}; they would spoil every row of their groups: drop them first"
+            )
+        call.rows = x.shape[0]
+        call.mixed[k] += 1
+        grouped = group(x, self.n)
+        if call.mask is not None and x.ndim == 3 and call.mask.shape == x.shape[:2]:
+            # What stands at an instance's padding is no part of it: it would only disturb the others.
+            grouped = grouped * group(call.mask, self.n).unsqueeze(-1).to(x.dtype)
+        mixture = self.strategy(features_last(grouped, site.axis, lead=2))
+        mixture = features_back(mixture, tuple(x.shape), site.axis, lead=1)
+        return self.demuxer.extend(mixture)
+
+    # -- separating ---------------------------------------------------------------------------------------------------
+
+    def _separate_input(self, k: int, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+        call = self._call()
+        return None if call is None else map_first_tensor((args, kwargs), partial(self._separate, call, k))
+
+    def _separate_output(self, k: int, _module: nn.Module, _args: Any, output: Any) -> Any:
+        call = self._call()
+        return None if call is None else map_first_tensor(output, partial(self._separate, call, k))
+
+    def _separate(self, call: _Call, k: int, h: Tensor) -> Tensor:
+        site, demuxer = self.sites.demux[k], self.demuxers[k]
+        call.separated[k] += 1
+        if call.rows is None:
+            raise MuxwrapError(f"the {site} is reached before anything was mixed; demux_at has to come after mux_at")
+        if site.first_token:
+            h = h[:, : 1 + demuxer.prefix_length]
+        separated = demuxer(features_last(h, site.axis, lead=1))
+        return ungroup(features_back(separated, tuple(h.shape), site.axis, lead=2), call.rows)
+
+    # -- masks --------------------------------------------------------------------------------------------------------
+
+    def _take_mask(self, call: _Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
+        """Put the merged mask in the place of the given one."""
+        if self.sites.mask == "none":
+            return args, kwargs
+        at = len(args) if self._mask_position is None else self._mask_position
+        positional = at < len(args)
+        mask = args[at] if positional else kwargs.get(MASK)
+        if mask is None and self.sites.mask == "always":
+            mask = _full_mask(args, kwargs)
+        if mask is None or mask.ndim < 2:
+            return args, kwargs
+        call.mask = mask
+        call.merged = merge_mask(group(mask, self.n), self.demuxer.prefix_length)
+        if positional:
+            return (*args[:at], call.merged, *args[at + 1 :]), kwargs
+        return args, {**kwargs, MASK: call.merged}
+
+    def _restore_mask(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Give the stem, which still sees the batch's rows, the mask of those rows."""
+        call = self._call()
+        if call is None or call.merged is None:
+            return None
+        return replace_object((args, kwargs), call.merged, call.mask)
+
+
+def _check_reached(site: Site, count: int, verb: str) -> None:
+    if count == 0:
+        raise MuxwrapError(f"the {site} was never reached, so nothing was {verb}; name a module that every call runs")
+    if count > 1:
+        raise MuxwrapError(f"the {site} was reached {count} times in one call; name a module that runs once")
+
+
+def mask_position(backbone: nn.Module) -> int | None:
+    """Return where ``attention_mask`` stands among the arguments of the backbone's forward, or None if it takes none."""
+    names = list(inspect.signature(backbone.forward).parameters)
+    return names.index(MASK) if MASK in names else None
+
+
+def _full_mask(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """Return a mask of ones for the first tensor of the call, ``[rows, length]``."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor) and value.ndim >= 2:
+            return torch.ones(value.shape[:2], dtype=torch.long, device=value.device)
+    return None

@@ -1,0 +1,85 @@
+"""Save a wrapped model and load it: one JSON file for how it was wrapped, one safetensors file for every tensor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from muxwrap.attach import Attached
+from muxwrap.demuxers import demuxers
+from muxwrap.errors import MuxwrapError
+from muxwrap.registry import options_of
+from muxwrap.strategies import strategies
+
+CONFIG, WEIGHTS, FORMAT = "muxwrap.json", "model.safetensors", 1
+_FACTS = ("n", "dim", "seed", "strategy", "mux_dim")  # come from the model, not from the user
+
+
+def save(model: Attached, folder: str | Path) -> None:
+    """Write a wrapped model into a folder, which is made if it is not there.
+
+    Raises:
+        MuxwrapError: the strategy or the demuxer has no registered name, so that nobody could load it.
+    """
+    folder = Path(folder)
+    config = {
+        "format": FORMAT,
+        "backbone": type(model.backbone).__name__,
+        "n": model.n,
+        "check_finite": model.check_finite,
+        "strategy": _named(model.strategy, "strategy"),
+        "demux": _named(model.demuxer, "demuxer"),
+        "sites": model.sites.to_dict(),
+    }
+    text = json.dumps(config, indent=2)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(text + "\n")
+    save_model(model, str(folder / WEIGHTS))
+    backbone_config: Any = getattr(model.backbone, "config", None)
+    if hasattr(backbone_config, "save_pretrained"):
+        backbone_config.save_pretrained(str(folder))
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Return how the model saved in a folder was wrapped.
+
+    Raises:
+        MuxwrapError: the folder holds no wrapped model, or one of a later format.
+    """
+    try:
+        config: dict[str, Any] = json.loads((Path(folder) / CONFIG).read_text())
+    except FileNotFoundError:
+        raise MuxwrapError(f"load({str(folder)!r}): no {CONFIG} there; give a folder that save_pretrained wrote") from None
+    if config["format"] > FORMAT:
+        raise MuxwrapError(
+            f"load({str(folder)!r}): written in format {config['format']}, this muxwrap reads up to {FORMAT}; update muxwrap"
+        )
+    return config
+
+
+def load_tensors(model: Attached, folder: str | Path) -> None:
+    """Load every tensor of a saved model into one that is wrapped alike.
+
+    Raises:
+        MuxwrapError: a name or a shape differs: the backbone is of another architecture.
+    """
+    try:
+        load_model(model, str(Path(folder) / WEIGHTS))
+    except RuntimeError as error:
+        raise MuxwrapError(
+            f"load({str(folder)!r}): the saved tensors do not fit this {type(model.backbone).__name__}: {error}"
+        ) from error
+
+
+def _named(module: nn.Module, kind: str) -> dict[str, Any]:
+    registry = strategies if kind == "strategy" else demuxers
+    name = getattr(module, "name", None)
+    if name is None or registry.get(name) is not type(module):
+        raise MuxwrapError(
+            f"{type(module).__name__} has no name to save; put @muxwrap.register_{kind}('name') above the class"
+        )
+    return {"name": name, "options": options_of(module, _FACTS)}

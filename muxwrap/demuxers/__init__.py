@@ -1,0 +1,8 @@
+"""How one trunk output becomes n outputs. One demuxer a file."""
+
+from muxwrap.demuxers.base import Demuxer as Demuxer
+from muxwrap.demuxers.base import demuxers as demuxers
+from muxwrap.demuxers.index import Index as Index
+from muxwrap.demuxers.key import Key as Key
+from muxwrap.demuxers.mlp import MLP as MLP
+from muxwrap.demuxers.unbind import Unbind as Unbind

@@ -1,0 +1,80 @@
+"""What a demuxer is: one trunk output in, one output for every index out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from muxwrap.errors import MuxwrapError, check_count, check_dim
+from muxwrap.registry import Registry
+
+demuxers: Registry[Demuxer] = Registry("demuxer")
+
+
+class Demuxer(nn.Module, ABC):
+    """Separates one trunk output into n: ``[g, ..., dim] -> [g, n, ..., dim]``.
+
+    A demuxer of your own subclasses this and implements :meth:`forward`; with ``@muxwrap.register_demuxer("name")`` it
+    works by name, saves and loads. Its constructor takes ``n`` and ``dim`` and may also name ``seed``, ``strategy``
+    (the model's strategy) and ``mux_dim`` (the size of the feature axis where the mixture was made).
+    Every initial value comes from ``seed``: make layers inside ``with self.seeded():``.
+
+    Args:
+        n: instances in a mixture.
+        dim: size of the feature axis, which is the last one here.
+        seed: fixes the initial values; the global random state is left as it was.
+
+    Raises:
+        MuxwrapError: a bad ``n`` or ``dim``.
+    """
+
+    name: ClassVar[str]
+    prefix_length: int = 0
+    """Tokens that :meth:`extend` puts before a mixture; the demuxer receives and removes them."""
+
+    def __init__(self, n: int, dim: int, *, seed: int = 0) -> None:
+        super().__init__()
+        self.n = check_count(n)
+        self.dim = check_dim(dim)
+        self.seed = seed
+
+    @abstractmethod
+    def forward(self, h: Tensor) -> Tensor:
+        """Separate ``[g, ..., dim]`` into ``[g, n, ..., dim]``.
+
+        With a prefix, ``h`` is ``[g, prefix_length + L, dim]`` and ``[g, n, L, dim]`` comes out.
+        """
+
+    def extend(self, mixture: Tensor) -> Tensor:
+        """Put the prefix before a mixture of tokens ``[g, L, mux_dim]``; without one the mixture stays as it is."""
+        return mixture
+
+    def extra_repr(self) -> str:
+        """Say the facts that ``print`` shows."""
+        return f"n={self.n}, dim={self.dim}"
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """Let torch's initialisers draw from :attr:`seed` inside a ``with`` block, and put the old state back."""
+        # Only the CPU's generator is set: torch.manual_seed would move every GPU's, which fork_rng does not restore.
+        # For the same reason layers are made on the CPU, whatever the default device, and are moved with the model.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.default_generator.manual_seed(self.seed)
+            yield
+
+    def check_features(self, h: Tensor) -> None:
+        """Refuse a tensor whose last axis is not :attr:`dim`.
+
+        Raises:
+            MuxwrapError: it is not, or there is no axis of groups before it.
+        """
+        if h.ndim < 2 or h.shape[-1] != self.dim:
+            raise MuxwrapError(
+                f"{type(self).__name__}(n={self.n}, dim={self.dim}) got {list(h.shape)}; it separates "
+                f"[groups, ..., {self.dim}]"
+            )

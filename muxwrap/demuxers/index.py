@@ -1,0 +1,80 @@
+"""A prefix of n tokens, of which the trunk makes the indices' keys."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from muxwrap.demuxers.base import Demuxer, demuxers
+from muxwrap.errors import MuxwrapError, check_dim
+
+
+@demuxers.register("index")
+class Index(Demuxer):
+    """Linear(GELU-LayerNorm(W_p p_i + W_h h_j + b)), p_i the trunk's output at prefix token i (DataMUX, section 3.2).
+
+    :meth:`extend` puts n learned tokens before every mixture, and the trunk computes from them and from the mixture
+    what index i has to look for. The published prefix, tokens before every *instance* that are mixed like the rest,
+    does not depend on the input, so that its mixture is one ``[n, mux_dim]`` tensor; only that is kept, and learned.
+    For token sequences ``[g, L, dim]`` alone, with a trunk that lets tokens see each other and keeps their number.
+    Cost: n more tokens for the trunk, dim² multiplications a mixture and position (prefix included), and dim² an
+    instance and position for the last layer. The concatenation [p_i; h_j] is never made.
+
+    Args:
+        n: instances in a mixture.
+        dim: size of the feature axis where the demuxer sits.
+        mux_dim: size of the feature axis where the mixture is made; by default ``dim``.
+        seed: fixes the initial values; the prefix is normal with standard deviation 0.02.
+
+    Raises:
+        MuxwrapError: a bad ``n``, ``dim`` or ``mux_dim``.
+    """
+
+    def __init__(self, n: int, dim: int, *, mux_dim: int | None = None, seed: int = 0) -> None:
+        super().__init__(n, dim, seed=seed)
+        self.mux_dim = dim if mux_dim is None else check_dim(mux_dim)
+        self.prefix_length = n
+        with self.seeded():
+            self.prefix = nn.Parameter(0.02 * torch.randn(n, self.mux_dim))
+            self.join = nn.Linear(2 * dim, dim)  # W_p | W_h
+            self.norm = nn.LayerNorm(dim)
+            self.out = nn.Linear(dim, dim)
+
+    def extend(self, mixture: Tensor) -> Tensor:
+        """Put the prefix before a mixture of tokens: ``[g, L, mux_dim] -> [g, n + L, mux_dim]``.
+
+        Raises:
+            MuxwrapError: the mixture is no sequence of tokens of size ``mux_dim``.
+        """
+        if mixture.ndim != 3 or mixture.shape[-1] != self.mux_dim:
+            raise MuxwrapError(
+                f"Index puts {self.n} tokens before a mixture of tokens [groups, tokens, {self.mux_dim}] and got "
+                f"{list(mixture.shape)}; {_WITHOUT_TOKENS}"
+            )
+        prefix = self.prefix.to(mixture.dtype).expand(mixture.shape[0], -1, -1)
+        return torch.cat([prefix, mixture], dim=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Separate ``[g, n + L, dim]`` into ``[g, n, L, dim]``; the prefix comes off.
+
+        Raises:
+            MuxwrapError: ``h`` is no sequence of tokens, or nothing follows the prefix.
+        """
+        self._check_tokens(h)
+        of_prefix, of_token = self.join.weight.split(self.dim, dim=1)
+        asked = F.linear(h[:, : self.n], of_prefix, self.join.bias).unsqueeze(2)
+        u = asked + F.linear(h[:, self.n :], of_token).unsqueeze(1)
+        return self.out(self.norm(F.gelu(u)))
+
+    def _check_tokens(self, h: Tensor) -> None:
+        # A free sequence length stays free when traced, so what depends on it is checked in eager mode only.
+        short = h.ndim == 3 and not torch.compiler.is_compiling() and h.shape[1] <= self.n
+        if h.ndim != 3 or h.shape[-1] != self.dim or short:
+            raise MuxwrapError(
+                f"Index separates [groups, {self.n} prefix tokens + tokens, {self.dim}] and got {list(h.shape)}; where "
+                f"the trunk drops or pools its tokens the prefix is lost: {_WITHOUT_TOKENS}"
+            )
+
+
+_WITHOUT_TOKENS = "the demuxers 'key', 'mlp' and 'unbind' need no prefix and work on any layout"

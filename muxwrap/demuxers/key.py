@@ -1,0 +1,54 @@
+"""One network for all, told by a learned key which index to take out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from muxwrap.demuxers.base import Demuxer, demuxers
+from muxwrap.errors import MuxwrapError
+
+
+@demuxers.register("key")
+class Key(Demuxer):
+    """GELU(Linear([h; k_i])), then residual blocks u + GELU(Linear(u)), then LayerNorm (MUX-PLM, "RSA demux").
+
+    Its size hardly depends on n: the n·dim keys are all that belongs to an index.
+    Cost: the first layer is W_h h + (W_k k_i + b), so dim² multiplications a *mixture* and position and n·dim² a call,
+    where the concatenation would take 2·dim² an instance; each block takes dim² an instance and position.
+
+    Args:
+        n: instances in a mixture.
+        dim: size of the feature axis.
+        layers: residual blocks after the first layer (the published fine-tuning uses 3 layers in all).
+        seed: fixes the initial values; keys are standard normal.
+
+    Raises:
+        MuxwrapError: a bad ``n``, ``dim`` or ``layers``.
+    """
+
+    def __init__(self, n: int, dim: int, *, layers: int = 1, seed: int = 0) -> None:
+        super().__init__(n, dim, seed=seed)
+        if isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
+            raise MuxwrapError(f"key(layers={layers!r}): it is the number of residual blocks, an int >= 0")
+        self.layers = layers
+        with self.seeded():
+            self.keys = nn.Parameter(torch.randn(n, dim))
+            self.join = nn.Linear(2 * dim, dim)  # W_h | W_k
+            self.blocks = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers))
+            self.norm = nn.LayerNorm(dim)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Separate ``[g, ..., dim]`` into ``[g, n, ..., dim]``.
+
+        Raises:
+            MuxwrapError: the last axis is not ``dim``.
+        """
+        self.check_features(h)
+        of_mixture, of_key = self.join.weight.split(self.dim, dim=1)
+        keyed = F.linear(self.keys, of_key, self.join.bias).view(self.n, *[1] * (h.ndim - 2), self.dim)
+        u = F.gelu(F.linear(h, of_mixture).unsqueeze(1) + keyed)
+        for block in self.blocks:
+            u = u + F.gelu(block(u))
+        return self.norm(u)

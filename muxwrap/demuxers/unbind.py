@@ -1,0 +1,54 @@
+"""The strategy's own way back, with nothing to learn."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from muxwrap.demuxers.base import Demuxer, demuxers
+from muxwrap.errors import MuxwrapError
+from muxwrap.strategies.base import Strategy
+
+
+@demuxers.register("unbind")
+class Unbind(Demuxer):
+    """h_i = φ_i⁻¹(h / s), or the adjoint: :meth:`~muxwrap.strategies.Strategy.separate` of what the trunk made.
+
+    No parameters: the backbone's own head, shared by the indices, reads what comes out. It asks of the trunk that it
+    keeps the code in which the instances were bound, which a trunk learns in training and does not do untrained.
+    Cost: that of the strategy's ``unbind``.
+
+    Args:
+        n: instances in a mixture.
+        dim: size of the feature axis.
+        strategy: the strategy that mixed.
+        seed: kept, but nothing is drawn.
+
+    Raises:
+        MuxwrapError: the strategy's keys are for another ``n`` or ``dim``.
+    """
+
+    def __init__(self, n: int, dim: int, *, strategy: Strategy, seed: int = 0) -> None:
+        super().__init__(n, dim, seed=seed)
+        if (strategy.n, strategy.dim) != (n, dim):
+            raise MuxwrapError(
+                f"Unbind(n={n}, dim={dim}) cannot undo {type(strategy).__name__}(n={strategy.n}, dim={strategy.dim}): "
+                "the keys do not fit. Separate where there are as many features as where they were mixed, or take the "
+                "demuxer 'key' or 'mlp'"
+            )
+        # In a tuple, since the model has the strategy in its tree already: a second place would double its entries in
+        # the state dict. deepcopy and pickle follow the tuple to the copy that the model's tree gets.
+        self._held = (strategy,)
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy that mixed, which is not a submodule of this one."""
+        return self._held[0]
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Separate ``[g, ..., dim]`` into ``[g, n, ..., dim]``.
+
+        Raises:
+            MuxwrapError: the last axis is not ``dim``.
+        """
+        self.check_features(h)
+        return self.strategy.separate(h)

@@ -1,0 +1,72 @@
+"""How a wrapped model answers for its backbone: the class made for it, its signature, and the attributes passed on.
+
+Training scripts read a model's forward signature (``transformers.Trainer`` drops the columns that it does not find there)
+and its attributes. A wrapper that hides them breaks those scripts; one that passes on everything is worse: a forwarded
+``save_pretrained`` would save the backbone alone and say nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from muxwrap.errors import MuxwrapError
+
+FORWARDED_METHODS = frozenset(
+    {
+        "get_classifier",  # timm
+        "set_grad_checkpointing",
+        "get_input_embeddings",  # transformers
+        "get_output_embeddings",
+        "gradient_checkpointing_enable",
+        "gradient_checkpointing_disable",
+        "enable_input_require_grads",
+        "disable_input_require_grads",
+        "floating_point_ops",
+        "num_parameters",
+        "warnings_issued",
+    }
+)
+"""Methods that mean the same for the wrapped model. Data and submodules are always passed on, other methods never."""
+
+
+class RefusedAttributeError(MuxwrapError, AttributeError):
+    """A method of the backbone that would not do for the wrapped model what its name says."""
+
+
+@cache
+def class_for(base: Any, backbone: Any) -> Any:
+    """Return the subclass of ``base`` whose forward has the signature of the backbone's class.
+
+    It is read from the class by ``transformers.Trainer``, so an attribute on the instance would not do.
+    """
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._multiplexed(args, kwargs)
+
+    forward.__signature__ = inspect.signature(backbone.forward)  # type: ignore[attr-defined]
+    forward.__doc__ = backbone.forward.__doc__
+    return type(f"{base.__name__}{backbone.__name__}", (base,), {"forward": forward, "__module__": base.__module__})
+
+
+def blank(base: Any, backbone: Any) -> Any:
+    """Return an instance without state, which pickle and copy then fill."""
+    return object.__new__(class_for(base, backbone))
+
+
+def forwarded(backbone: nn.Module, name: str) -> Any:
+    """Return the backbone's attribute if the wrapped model may answer with it.
+
+    Raises:
+        AttributeError: the backbone has none either, or it is a method that is not passed on.
+    """
+    value = getattr(backbone, name)
+    if inspect.isroutine(value) and name not in FORWARDED_METHODS:
+        raise RefusedAttributeError(
+            f"{name}() of the {type(backbone).__name__} knows nothing of multiplexing and is not passed on; call "
+            f"model.backbone.{name}() if the bare model is meant"
+        )
+    return value

@@ -1,0 +1,42 @@
+"""Batch to groups and back: which rows share a mixture, how an incomplete group is filled, how masks merge.
+
+Consecutive rows share a mixture: row r is instance ``r % n`` of group ``r // n``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def group(x: Tensor, n: int) -> Tensor:
+    """Group rows: ``[B, ...] -> [ceil(B / n), n, ...]``.
+
+    The last group is filled with the batch's own first rows: real inputs keep a mixture in the distribution that the
+    trunk was trained on, where zeros would not.
+    """
+    missing = -x.shape[0] % n
+    if missing:
+        fill = torch.arange(missing, device=x.device) % x.shape[0]
+        x = torch.cat([x, x[fill]])
+    return x.unflatten(0, (-1, n))
+
+
+def ungroup(x: Tensor, rows: int) -> Tensor:
+    """Return the first ``rows`` rows of ``[g, n, ...]`` in the batch's order: the filling is cut off."""
+    return x.flatten(0, 1)[:rows]
+
+
+def merge_mask(grouped: Tensor, prefix: int) -> Tensor:
+    """Merge masks ``[g, n, ...]`` into ``[g, ...]``: a position counts if it does for any instance of the group.
+
+    The largest value is the union for masks of 0 and 1 and for additive ones (0 and -inf) alike. A prefix is attended by
+    all: the mask is continued to the left by its largest value.
+    """
+    merged = grouped.any(1) if grouped.dtype == torch.bool else grouped.amax(1)
+    if not prefix:
+        return merged
+    if merged.is_floating_point():
+        return F.pad(merged, (prefix, 0), value=0.0 if merged.ndim > 2 else 1.0)
+    return F.pad(merged, (prefix, 0), value=1)

@@ -1,0 +1,93 @@
+"""Where a backbone is cut, and how the tensors lie there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+Side = Literal["input", "output"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One side of one module of the backbone, and the feature axis of the tensor that passes there.
+
+    Args:
+        path: the module's name in ``backbone.named_modules()``; ``""`` is the backbone itself.
+        side: whether the tensor is the module's input or its output.
+        axis: the feature axis counted in the backbone's own tensor ``[rows, ...]``: -1 for tokens, 1 for the channels of
+            a feature map, ``None`` where everything but the rows is one long feature axis (whole images).
+        dim: the size of the feature axis.
+        first_token: the head reads token 0 only, so that only this token is separated.
+    """
+
+    path: str
+    side: Side
+    axis: int | None
+    dim: int
+    first_token: bool = False
+
+    def __str__(self) -> str:
+        axis = "all axes" if self.axis is None else f"axis {self.axis}"
+        token = ", first token" if self.first_token else ""
+        return f"{self.side} of {self.path or 'the backbone'} ({axis}, dim {self.dim}{token})"
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Where a backbone is multiplexed.
+
+    Args:
+        mux: where instances are mixed. Several only where a model embeds several inputs (encoder and decoder); all of
+            them are reached in every call.
+        demux: where mixtures are separated. Several only where a model has several heads (a distillation token, auxiliary
+            heads in training); the first is reached in every call.
+        mask: how the backbone takes ``attention_mask``: ``"none"`` (it has no such argument), ``"optional"``, or
+            ``"always"`` (without one it makes its own, of the wrong number of rows).
+    """
+
+    mux: tuple[Site, ...]
+    demux: tuple[Site, ...]
+    mask: Literal["none", "optional", "always"] = "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Sites:
+        """Return what :meth:`to_dict` saved."""
+        mux, demux = (tuple(Site(**site) for site in saved[key]) for key in ("mux", "demux"))
+        return cls(mux, demux, saved["mask"])
+
+    def with_all_tokens(self) -> Sites:
+        """Return the same sites with every token separated."""
+        return replace(self, demux=tuple(replace(site, first_token=False) for site in self.demux))
+
+
+def feature_size(shape: tuple[int, ...], axis: int | None) -> int:
+    """Return the size of the feature axis of a tensor ``[rows, ...]``."""
+    return math.prod(shape[1:]) if axis is None else shape[axis]
+
+
+def features_last(x: Tensor, axis: int | None, lead: int) -> Tensor:
+    """Move the feature axis to the end.
+
+    Args:
+        x: ``[*lead axes, ...]``, where the backbone's own tensor has one leading axis, the rows.
+        axis: as in :class:`Site`.
+        lead: 1 for ``[g, ...]``, 2 for ``[g, n, ...]``.
+    """
+    if axis is None:
+        return x.flatten(lead)
+    return x if axis == -1 else x.movedim(axis + lead - 1 if axis > 0 else axis, -1)
+
+
+def features_back(x: Tensor, like: tuple[int, ...], axis: int | None, lead: int) -> Tensor:
+    """Undo :func:`features_last`; ``like`` is the shape of the backbone's own tensor."""
+    if axis is None:
+        return x.unflatten(-1, like[1:]) if len(like) > 2 else x
+    return x if axis == -1 else x.movedim(-1, axis + lead - 1 if axis > 0 else axis)

@@ -1,0 +1,278 @@
+"""Put data multiplexing into a model, and take it out again."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from muxwrap import checkpoint, defaults
+from muxwrap.attach import Attached
+from muxwrap.demuxers import Demuxer, demuxers
+from muxwrap.errors import MuxwrapError, check_count
+from muxwrap.forwarding import blank, class_for, forwarded
+from muxwrap.grouped import Grouped
+from muxwrap.layout import Site, Sites
+from muxwrap.registry import options_of
+from muxwrap.sites import Choice, search, verify
+from muxwrap.strategies import Strategy, strategies
+
+StrategyChoice = str | type[Strategy] | partial[Strategy] | Strategy | None
+DemuxChoice = str | type[Demuxer] | partial[Demuxer] | Demuxer | None
+
+
+class Multiplex(Attached):
+    """A model whose trunk runs once for every n rows of a batch (DataMUX, Murahari et al., NeurIPS 2022).
+
+    Call it as the backbone is called, with any number of rows: as many come back, in the same order, in the backbone's
+    own output type. Rows ``j·n .. j·n + n - 1`` share mixture j, and an incomplete last group is filled with rows of the
+    batch. With ``labels`` the backbone computes its own loss over exactly the batch's rows. What a Hugging Face output
+    holds beyond the answers (``hidden_states``, ``attentions``) belongs to the mixtures.
+
+    The backbone is attached to, not edited: ``model.backbone(x)`` stays the bare model, and :func:`unwrap` takes every
+    hook off. Make the optimizer after wrapping: a wrapped model has parameters of its own.
+
+    Args:
+        backbone: any module: timm, torchvision, Transformers, or user-written.
+        n: instances in a mixture; 1 is the bare model.
+        strategy: φ: a name of :func:`list_strategies`, a class, a ``functools.partial`` of one (for its options), or an
+            instance. By default see :mod:`muxwrap.defaults`.
+        demux: likewise, of :func:`list_demuxers`.
+        mux_at: where to mix, see :func:`find_sites`; by default found.
+        demux_at: where to separate.
+        example_input: a call of the backbone, one row is enough: a tensor, a tuple of arguments or a dict of keyword
+            arguments. Needed where the model's own metadata does not tell what it takes.
+        sites: found sites; then nothing is searched and no example is needed.
+        seed: fixes φ and the demuxer's initial values; the global random state is left alone.
+        check_finite: refuse rows with NaN or infinity where they are mixed (eager mode).
+
+    Raises:
+        MuxwrapError: what cannot work; the backbone is then as it was.
+    """
+
+    def __new__(cls, backbone: nn.Module, *_: Any, **__: Any) -> Multiplex:
+        """Make an instance of the subclass that has the forward signature of the backbone's class."""
+        _check_backbone(backbone)
+        return object.__new__(class_for(Multiplex, type(backbone)))
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        n: int,
+        strategy: StrategyChoice = None,
+        demux: DemuxChoice = None,
+        *,
+        mux_at: Choice = None,
+        demux_at: Choice = None,
+        example_input: Any = None,
+        sites: Sites | None = None,
+        seed: int = 0,
+        check_finite: bool = False,
+    ) -> None:
+        example = None
+        try:
+            check_count(n)
+            if sites is None:
+                sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at)
+            phi = _build_strategy(strategy, n, sites, seed)
+            separators = _build_demuxers(demux, n, sites, phi, seed)
+            _follow(backbone, phi, *separators)
+            super().__init__(backbone, n, sites, phi, separators, check_finite)
+            self.train(backbone.training)
+            if example is not None:
+                verify(self, example)
+        except MuxwrapError as error:
+            call = f"Multiplex({type(backbone).__name__}, n={n!r}, strategy={strategy!r}, demux={demux!r})"
+            raise MuxwrapError(f"{call}: {error}") from error
+
+    def grouped(self) -> Grouped:
+        """Return the view of this model that takes and gives ``[groups, n, ...]``: for export with free groups."""
+        return Grouped(self)
+
+    def save_pretrained(self, folder: str, **_: Any) -> None:
+        """Write ``muxwrap.json`` and ``model.safetensors`` (and the backbone's config, if it has one) into a folder.
+
+        :func:`load` reads them back.
+        """
+        checkpoint.save(self, folder)
+
+    def generate(self, *_: Any, **__: Any) -> None:
+        """Refuse: a mixture has one next token, not n.
+
+        Raises:
+            MuxwrapError: always.
+        """
+        raise MuxwrapError(
+            "generate() is not supported: the instances of a mixture would have to share their next token; "
+            "call model.backbone.generate(...) for the bare model"
+        )
+
+    # -- what training scripts ask of a model -------------------------------------------------------------------------
+
+    def reset_classifier(self, num_classes: int, *args: Any, **kwargs: Any) -> None:
+        """Give a timm backbone a new classifier; mixing and separating are attached to the new one."""
+        self.detach()
+        try:
+            self.backbone.reset_classifier(num_classes, *args, **kwargs)  # type: ignore[operator]
+        finally:
+            self.attach()
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters without weight decay (timm): the backbone's own, and every key of φ."""
+        own = getattr(self.backbone, "no_weight_decay", set)
+        keys = {f"strategy.{name}" for name, _ in self.strategy.named_parameters()}
+        return {f"backbone.{name}" for name in own()} | keys
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """Return how many parameters train, and how many there are."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+
+    def added_parameters(self) -> int:
+        """Return how many numbers φ and the demuxers hold beside the backbone, trained or fixed."""
+        held = [*self.strategy.parameters(), *self.strategy.buffers(), *self.demuxers.parameters()]
+        return sum(value.numel() for value in held)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "backbone" or name.startswith("__"):
+                raise
+        return forwarded(self.backbone, name)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"Multiplex({type(self.backbone).__name__}, n={self.n})",
+            *(f"  mix       {site}: {_describe(self.strategy)}" for site in self.sites.mux),
+            *(f"  separate  {s}: {_describe(d)}" for s, d in zip(self.sites.demux, self.demuxers, strict=True)),
+            f"  added     {self.added_parameters():,} parameters to the backbone's "
+            f"{sum(p.numel() for p in self.backbone.parameters()):,}",
+        ]
+        return "\n".join(lines)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class is made at run time, so pickle and deepcopy make it again from the backbone's class.
+        return blank, (Multiplex, type(self.backbone)), self.__dict__
+
+    def _replicate_for_data_parallel(self) -> Any:
+        raise MuxwrapError(
+            "nn.DataParallel copies modules but not what their hooks point at, so its copies would answer for the first "
+            "one; use torch.nn.parallel.DistributedDataParallel"
+        )
+
+
+def wrap(
+    backbone: nn.Module,
+    n: int,
+    strategy: StrategyChoice = None,
+    demux: DemuxChoice = None,
+    **options: Any,
+) -> Multiplex:
+    """Put data multiplexing into a model: ``muxwrap.wrap(resnet, n=4)``. The arguments are those of :class:`Multiplex`."""
+    return Multiplex(backbone, n, strategy, demux, **options)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Take multiplexing out and return the backbone, with its own parameter names and without a hook of ours.
+
+    Args:
+        model: a wrapped model, or one that ``torch.compile`` returned for it.
+
+    Raises:
+        MuxwrapError: the model is not wrapped.
+    """
+    model = getattr(model, "_orig_mod", model)
+    if not isinstance(model, Multiplex):
+        raise MuxwrapError(f"unwrap({type(model).__name__}): not a wrapped model; unwrap takes what wrap returned")
+    return model.detach()
+
+
+def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
+    """Wrap a bare backbone as the saved model was wrapped, and load every tensor, the backbone's own included.
+
+    Args:
+        folder: what :meth:`Multiplex.save_pretrained` wrote.
+        backbone: a bare model of the same architecture; its weights are overwritten.
+
+    Raises:
+        MuxwrapError: the folder holds no wrapped model, a strategy or demuxer is not registered, or the backbone is
+            another one.
+    """
+    config = checkpoint.read_config(folder)
+    phi, demux = config["strategy"], config["demux"]
+    model = Multiplex(
+        backbone,
+        config["n"],
+        partial(strategies.get(phi["name"]), **phi["options"]),
+        partial(demuxers.get(demux["name"]), **demux["options"]),
+        sites=Sites.from_dict(config["sites"]),
+        check_finite=config["check_finite"],
+    )
+    try:
+        checkpoint.load_tensors(model, folder)
+    except MuxwrapError:
+        model.detach()
+        raise
+    return model
+
+
+def _check_backbone(backbone: object) -> None:
+    if not isinstance(backbone, nn.Module):
+        raise MuxwrapError(f"Multiplex({backbone!r}): a {type(backbone).__name__} is no torch.nn.Module")
+    for path, module in backbone.named_modules():
+        hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        owners = (getattr(getattr(hook, "func", hook), "__self__", None) for hook in hooks)
+        if isinstance(module, Attached) or any(isinstance(owner, Attached) for owner in owners):
+            raise MuxwrapError(
+                f"Multiplex({type(backbone).__name__}): it is wrapped already (at {path or 'its root'!r}); "
+                "muxwrap.unwrap the wrapped model first"
+            )
+
+
+def _build_strategy(choice: StrategyChoice, n: int, sites: Sites, seed: int) -> Strategy:
+    dims = {site.dim for site in sites.mux}
+    if len(dims) > 1:
+        raise MuxwrapError(f"the mux sites have feature sizes {sorted(dims)}; one strategy needs one size: name other sites")
+    dim = dims.pop()
+    made = strategies.build(choice or defaults.strategy(n, dim), n=n, dim=dim, seed=seed)
+    _check_made(made, "strategy", n, dim, sites.mux[0])
+    return made
+
+
+def _build_demuxers(choice: DemuxChoice, n: int, sites: Sites, phi: Strategy, seed: int) -> list[Demuxer]:
+    if isinstance(choice, nn.Module) and len(sites.demux) > 1:
+        raise MuxwrapError(f"demux={choice!r} is one instance for {len(sites.demux)} demux sites; give a name or a class")
+    made = []
+    for site in sites.demux:
+        facts = {"n": n, "dim": site.dim, "seed": seed, "strategy": phi, "mux_dim": phi.dim}
+        made.append(demuxers.build(choice or defaults.demuxer(n), **facts))
+        _check_made(made[-1], "demux", n, site.dim, site)
+    return made
+
+
+def _check_made(made: Any, argument: str, n: int, dim: int, site: Site) -> None:
+    base = Strategy if argument == "strategy" else Demuxer
+    if not isinstance(made, base):
+        raise MuxwrapError(f"{argument}={type(made).__name__}: not a muxwrap.{base.__name__}; subclass it")
+    if (made.n, made.dim) != (n, dim):
+        raise MuxwrapError(
+            f"{argument}={type(made).__name__}(n={made.n}, dim={made.dim}) does not fit n={n} and the {site}; "
+            f"make it with n={n}, dim={dim}, or give its name and options instead of an instance"
+        )
+
+
+def _follow(backbone: nn.Module, *modules: nn.Module) -> None:
+    """Move modules to where the backbone is, in its dtype."""
+    reference = next((p for p in backbone.parameters() if p.is_floating_point()), None)
+    if reference is not None:
+        for module in modules:
+            module.to(device=reference.device, dtype=reference.dtype)
+
+
+def _describe(module: nn.Module) -> str:
+    options = options_of(module, ("n", "dim", "seed", "strategy", "mux_dim"))
+    said = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    return f"{getattr(module, 'name', type(module).__name__)}({said})"

@@ -1,0 +1,113 @@
+"""Names for strategies and demuxers: a dict, a decorator and a resolver.
+
+Adding one is a class and a decorator in a file of its own; nothing else has to be edited.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from torch import nn
+
+from muxwrap.errors import MuxwrapError, known_names
+
+T = TypeVar("T", bound=nn.Module)
+C = TypeVar("C", bound=type[nn.Module])
+
+
+class Registry(Generic[T]):
+    """Classes of one kind by name.
+
+    Args:
+        kind: what messages call an entry, such as ``"strategy"``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._classes: dict[str, type[T]] = {}
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """Return a class decorator that makes the class usable as ``name``.
+
+        Raises:
+            MuxwrapError: another class has the name already.
+        """
+
+        def add(cls: C) -> C:
+            held = self._classes.get(name)
+            # A module that is executed again (a notebook cell, a reload) may bring its own class once more.
+            if held is not None and (held.__module__, held.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise MuxwrapError(
+                    f"register({name!r}): the {self.kind} {held.__qualname__} has that name; choose another"
+                )
+            self._classes[name] = cls  # type: ignore[assignment]
+            cls.name = name  # type: ignore[attr-defined]
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        """Return every registered name, sorted."""
+        return sorted(self._classes)
+
+    def get(self, name: str) -> type[T]:
+        """Return the class called ``name``.
+
+        Raises:
+            MuxwrapError: there is none; the message names the near miss.
+        """
+        if name not in self._classes:
+            raise MuxwrapError(f"unknown {self.kind} {name!r}; {known_names(name, self._classes)}")
+        return self._classes[name]
+
+    def build(self, choice: str | type[T] | partial[T] | T, **facts: Any) -> T:
+        """Make a module from a name, a class, a ``functools.partial`` of one, or take an instance as it is.
+
+        Args:
+            choice: what the user gave.
+            **facts: what the wrapped model knows (``n``, ``dim``, ...); a class takes those that its constructor names.
+                What a ``partial`` already holds stays as the user set it.
+
+        Raises:
+            MuxwrapError: the name is unknown, or the choice is of another kind.
+        """
+        if isinstance(choice, nn.Module):
+            return choice
+        make = self.get(choice) if isinstance(choice, str) else choice
+        cls = make.func if isinstance(make, partial) else make
+        if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+            raise MuxwrapError(
+                f"{self.kind}={choice!r} is a {type(choice).__name__}; give a name, a class, a functools.partial of "
+                f"one or an instance. {known_names('', self._classes)}"
+            )
+        held = make.keywords if isinstance(make, partial) else {}
+        wanted = inspect.signature(cls).parameters.keys() - held.keys()
+        return make(**{key: value for key, value in facts.items() if key in wanted})
+
+
+def options_of(module: nn.Module, facts: tuple[str, ...]) -> dict[str, Any]:
+    """Read a module's own options back from its attributes, for saving and printing.
+
+    Every constructor argument is kept under its own name (the convention of scikit-learn's ``get_params``).
+
+    Args:
+        module: a strategy or a demuxer.
+        facts: arguments that come from the wrapped model and not from the user.
+
+    Raises:
+        MuxwrapError: an argument was not kept.
+    """
+    options = {}
+    for key, parameter in inspect.signature(type(module)).parameters.items():
+        if key in facts or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        if not hasattr(module, key):
+            raise MuxwrapError(
+                f"{type(module).__name__} takes {key}= and does not keep it; set self.{key} in its __init__, "
+                "so that it can be saved and loaded"
+            )
+        options[key] = getattr(module, key)
+    return options

@@ -1,0 +1,110 @@
+"""From a module's name to a site: the side, the feature axis and its size, read from a trace."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from muxwrap.errors import MuxwrapError, known_names
+from muxwrap.layout import Side, Site, feature_size
+from muxwrap.sites.probe import Trace, Visit
+
+_SIDES: tuple[Side, Side] = ("input", "output")
+
+
+def site_at(trace: Trace, path: str, side: Side) -> Site | None:
+    """Return the site at one side of a module that ran once on a tensor with rows, or None."""
+    visit = trace.at(path)
+    if visit is None:
+        return None
+    tensor = visit.input if side == "input" else visit.output
+    if tensor is None:
+        return None
+    axis = _feature_axis(trace, visit, side, tensor)
+    return Site(path, side, axis, feature_size(tuple(tensor.shape), axis))
+
+
+def site_from(trace: Trace, backbone: nn.Module, choice: object, side: Side, argument: str) -> Site:
+    """Return the site that a user named.
+
+    Args:
+        trace: a run of the backbone.
+        backbone: the model.
+        choice: a module path, optionally ending in ``@input`` or ``@output``; ``"@input"`` alone is the backbone's own
+            input; a module of the backbone; or a :class:`~muxwrap.Site`, which is taken as it is.
+        side: the side if the choice names none.
+        argument: ``"mux_at"`` or ``"demux_at"``, for messages.
+
+    Raises:
+        MuxwrapError: no such module, or it did not run exactly once on a tensor with rows.
+    """
+    if isinstance(choice, Site):
+        backbone_path(backbone, choice.path, argument)
+        return choice
+    path, side = _parse(backbone, choice, side, argument)
+    runs = sum(visit.path == path for visit in trace.visits)
+    if runs == 0:
+        raise MuxwrapError(f"{argument}={path!r} is never reached by the example; name a module that every call runs")
+    if runs > 1:
+        raise MuxwrapError(f"{argument}={path!r} is reached {runs} times in one call; name a module that runs once")
+    site = site_at(trace, path, side)
+    if site is None:
+        raise MuxwrapError(f"{argument}={path!r} has no tensor with rows as its {side}; try {path!r} with the other side")
+    return site
+
+
+def backbone_path(backbone: nn.Module, path: str, argument: str) -> str:
+    """Return the path if the backbone has a module there.
+
+    Raises:
+        MuxwrapError: it has none; the message names the near miss.
+    """
+    names = [name for name, _ in backbone.named_modules()]
+    if path not in names:
+        shown = [name for name in names if name and name.count(".") <= path.count(".")]
+        raise MuxwrapError(f"{argument}={path!r} is no module of {type(backbone).__name__}; {known_names(path, shown)}")
+    return path
+
+
+def _parse(backbone: nn.Module, choice: object, side: Side, argument: str) -> tuple[str, Side]:
+    if isinstance(choice, nn.Module):
+        for path, module in backbone.named_modules():
+            if module is choice:
+                return path, side
+        raise MuxwrapError(f"{argument}={type(choice).__name__}(...) is no module of this {type(backbone).__name__}")
+    if not isinstance(choice, str):
+        raise MuxwrapError(f"{argument}={choice!r} is a {type(choice).__name__}; give a module path, a module or a Site")
+    path, at, named = choice.partition("@")
+    if at and named not in _SIDES:
+        raise MuxwrapError(f"{argument}={choice!r}: {known_names(named, _SIDES)} may stand behind the @")
+    backbone_path(backbone, path, argument)
+    return path, named if named in _SIDES else side  # type: ignore[return-value]
+
+
+def _feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Tensor) -> int | None:
+    """Find the axis that the neighbouring layer takes for features."""
+    if visit.path == "" and side == "input":
+        return -1 if tensor.ndim < 4 else None  # raw vectors and sequences; of raw images the whole image
+    leaf = trace.last_leaf_within(visit) if side == "output" else trace.first_leaf_within(visit)
+    size = None if leaf is None else _width(leaf.module, side)
+    axes = [axis for axis in range(1, tensor.ndim) if tensor.shape[axis] == size]
+    last = tensor.ndim - 1
+    channels_first = leaf is not None and isinstance(leaf.module, _CHANNELS_FIRST)
+    if tensor.ndim == 2 or (tensor.ndim == 3 and (last in axes or not channels_first)):
+        return -1
+    if channels_first:
+        return 1 if 1 in axes or last not in axes else -1
+    return -1 if last in axes or 1 not in axes else 1
+
+
+_CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+_WIDTHS = {
+    "input": ("in_features", "in_channels", "num_features", "num_channels", "embedding_dim"),
+    "output": ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim"),
+}
+
+
+def _width(module: nn.Module, side: Side) -> int | None:
+    shape = getattr(module, "normalized_shape", None)
+    if shape:
+        return int(shape[-1])
+    return next((getattr(module, name) for name in _WIDTHS[side] if isinstance(getattr(module, name, None), int)), None)

@@ -1,0 +1,32 @@
+"""torchvision's classification models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from muxwrap.layout import Site
+from muxwrap.sites import generic
+from muxwrap.sites.probe import Trace
+
+mux_candidates = generic.mux_candidates
+
+
+def matches(backbone: nn.Module) -> bool:
+    """Whether the model's class comes from torchvision."""
+    return any(cls.__module__.startswith("torchvision.") for cls in type(backbone).__mro__)
+
+
+def example(backbone: nn.Module) -> Any:
+    """Images of the size that the model was published with."""
+    size = getattr(backbone, "image_size", 299 if type(backbone).__name__ == "Inception3" else 224)
+    weight = next(backbone.parameters())
+    return torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype)
+
+
+def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
+    """Before the last layer."""
+    yield from generic.demux_candidates(backbone, trace)

@@ -1,0 +1,154 @@
+"""What a strategy is: φ_i for every index, how the bound instances are combined, and the way back."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from muxwrap.errors import MuxwrapError, check_count, check_dim, known_names
+from muxwrap.registry import Registry
+
+strategies: Registry[Strategy] = Registry("strategy")
+
+_SCALES = {"mean": -1.0, "sqrt": -0.5, "sum": 0.0}  # the exponent of n
+
+
+class Strategy(nn.Module, ABC):
+    """Binds n instances to their index and combines them: ``m = s · Σ_i φ_i(x_i)``.
+
+    A strategy of your own subclasses this, draws its keys in ``__init__`` with :meth:`set_keys`, and implements
+    :meth:`bind` and :meth:`unbind`; with ``@muxwrap.register_strategy("name")`` it works by name, saves and loads.
+    Features are the last axis; where a model has them elsewhere (channels of a feature map), the caller moves them.
+
+    Args:
+        n: instances in a mixture.
+        dim: size of the feature axis.
+        learnable: train the keys; otherwise they are buffers, saved but fixed.
+        scale: ``s``: ``"mean"`` (1/n, the paper's), ``"sqrt"`` (1/√n, keeps the variance of independent instances),
+            ``"sum"`` (1) or a number.
+        seed: fixes the keys; the global random state is neither read nor moved.
+
+    Raises:
+        MuxwrapError: a bad ``n``, ``dim`` or ``scale``.
+    """
+
+    name: ClassVar[str]
+    # Facts of the class; an instance whose options change one sets its own (binary's overlap, learned orthogonal keys).
+    invertible: bool = False
+    """Whether :meth:`unbind` is the inverse of :meth:`bind` at any keys; otherwise it is the adjoint."""
+    norm_preserving: bool = False
+    """Whether fixed keys keep the norm of every instance; :attr:`isometric` is the answer for this instance."""
+    disjoint: bool = False
+    """Whether fixed keys send the instances to subspaces that do not meet, so that a mixture loses nothing more."""
+
+    def __init__(
+        self, n: int, dim: int, *, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.n = check_count(n)
+        self.dim = check_dim(dim)
+        self.learnable = learnable
+        self.scale = scale
+        self.seed = seed
+        self.factor = scale_factor(scale, n)
+
+    @property
+    def isometric(self) -> bool:
+        """Whether :meth:`bind` keeps norms, which trained keys need not."""
+        return self.norm_preserving and not self.learnable
+
+    @abstractmethod
+    def bind(self, x: Tensor) -> Tensor:
+        """Apply φ_i to instance i.
+
+        Args:
+            x: ``[g, n, ..., dim]``, g groups of n instances.
+
+        Returns:
+            ``[g, n, ..., dim]``.
+        """
+
+    @abstractmethod
+    def unbind(self, z: Tensor) -> Tensor:
+        """Apply φ_i⁻¹ (if :attr:`invertible`) or the adjoint φ_iᵀ to entry i.
+
+        Args:
+            z: ``[g, n, ..., dim]``.
+
+        Returns:
+            ``[g, n, ..., dim]``.
+        """
+
+    def combine(self, bound: Tensor) -> Tensor:
+        """Sum the bound instances and scale: ``[g, n, ..., dim] -> [g, ..., dim]``."""
+        return bound.sum(1) * self.factor
+
+    def mix(self, x: Tensor) -> Tensor:
+        """Return ``combine(bind(x))``; a strategy may override this with a form that never holds n bound copies."""
+        return self.combine(self.bind(x))
+
+    def separate(self, mixture: Tensor) -> Tensor:
+        """Undo the scale and unbind every index from one mixture: ``[g, ..., dim] -> [g, n, ..., dim]``.
+
+        Exact where the instances lie in subspaces that do not meet; elsewhere each comes back with crosstalk from the
+        others.
+        """
+        spread = mixture.unsqueeze(1).expand(-1, self.n, *mixture.shape[1:])
+        return self.unbind(spread) / self.factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix ``[g, n, ..., dim]`` into ``[g, ..., dim]``.
+
+        Raises:
+            MuxwrapError: the number of instances or of features is not the one the keys were drawn for.
+        """
+        if x.ndim < 3 or x.shape[1] != self.n or x.shape[-1] != self.dim:
+            raise MuxwrapError(
+                f"{type(self).__name__}(n={self.n}, dim={self.dim}) got {list(x.shape)}; it mixes "
+                f"[groups, {self.n}, ..., {self.dim}]"
+            )
+        return self.mix(x)
+
+    def set_keys(self, name: str, value: Tensor) -> None:
+        """Keep keys as a parameter if they are to be learned, as a saved buffer otherwise."""
+        value = value.contiguous()  # safetensors saves nothing else
+        if self.learnable:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+    def generator(self) -> torch.Generator:
+        """Return a fresh CPU generator at :attr:`seed`: draw in float32 from it, and equal seeds give equal keys."""
+        return torch.Generator("cpu").manual_seed(self.seed)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Draw independent standard normal numbers, the same ones whatever torch's default device and dtype are."""
+        return torch.randn(*shape, generator=self.generator(), device="cpu", dtype=torch.float32)
+
+    def extra_repr(self) -> str:
+        """Say the facts that ``print`` shows."""
+        return f"n={self.n}, dim={self.dim}, scale={self.scale!r}, learnable={self.learnable}"
+
+
+def scale_factor(scale: str | float, n: int) -> float:
+    """Return the number that ``scale`` stands for with n instances.
+
+    Raises:
+        MuxwrapError: an unknown name, or a number that cannot be undone (zero, infinite or not a number).
+    """
+    if isinstance(scale, str):
+        if scale not in _SCALES:
+            raise MuxwrapError(f"scale={scale!r} is unknown; {known_names(scale, _SCALES)}, or give a number")
+        return float(n ** _SCALES[scale])
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale) or scale == 0:
+        raise MuxwrapError(f"scale={scale!r} is not a finite number other than 0. {known_names('', _SCALES)}")
+    return float(scale)
+
+
+def per_index(keys: Tensor, x: Tensor) -> Tensor:
+    """View keys ``[n, dim]`` so that they broadcast over ``x`` ``[g, n, ..., dim]``, in the dtype of ``x``."""
+    return keys.to(x.dtype).view(keys.shape[0], *[1] * (x.ndim - 3), keys.shape[1])

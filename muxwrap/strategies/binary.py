@@ -1,0 +1,72 @@
+"""Every instance keeps its own coordinates and drops the rest."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from muxwrap.errors import MuxwrapError
+from muxwrap.strategies.base import per_index, strategies
+from muxwrap.strategies.elementwise import Elementwise
+from muxwrap.strategies.limits import check_room
+
+
+@strategies.register("binary")
+class Binary(Elementwise):
+    """φ_i(x) = x ⊙ b_i, b_i marking the i-th of n consecutive chunks of coordinates (DataMUX's code, binary Hadamard).
+
+    A chunk is dim // n long and the last one takes the remainder. What lies outside an instance's chunk is lost, what
+    lies inside comes through untouched. ``unbind`` is the adjoint: it marks the chunk again.
+    Cost: without overlap and learning, dim copied numbers a *mixture* and position; otherwise as ``hadamard``.
+
+    Args:
+        n: instances in a mixture.
+        dim: size of the feature axis.
+        overlap: coordinates by which a chunk reaches into the next one (0 to dim // n).
+        learnable: train the keys, from 0 and 1 and without constraint, so that the chunks may grow into each other.
+        scale: ``"sum"`` by default, since chunks lie side by side and do not add up; the published code uses
+            ``"mean"``, which makes a mixture n times weaker than its instances.
+        seed: kept, but nothing is drawn.
+
+    Raises:
+        MuxwrapError: a bad ``n``, ``dim``, ``scale`` or ``overlap``, or n > dim.
+    """
+
+    disjoint = True
+
+    def __init__(
+        self,
+        n: int,
+        dim: int,
+        *,
+        overlap: int = 0,
+        learnable: bool = False,
+        scale: str | float = "sum",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
+        check_room("binary", n, dim)
+        if not 0 <= overlap <= dim // n:
+            raise MuxwrapError(
+                f"binary(n={n}, dim={dim}, overlap={overlap}): a chunk has {dim // n} coordinates and reaches into the "
+                f"next one only; take 0 <= overlap <= {dim // n}"
+            )
+        self.overlap = overlap
+        self.disjoint = overlap == 0 or n == 1
+        self.chunks = [dim // n] * (n - 1) + [dim - (n - 1) * (dim // n)]
+        keys = torch.zeros(n, dim, device="cpu", dtype=torch.float32)
+        for i, size in enumerate(self.chunks):
+            start = i * (dim // n)
+            keys[i, start : start + size + overlap] = 1.0
+        self.set_keys("keys", keys)
+
+    def unbind(self, z: Tensor) -> Tensor:
+        """Multiply entry i by b_i once more (the adjoint): ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
+        return z * per_index(self.keys, z)
+
+    def mix(self, x: Tensor) -> Tensor:
+        """Put the chunks side by side, which reads one instance's worth of memory; else accumulate."""
+        if self.learnable or not self.disjoint:
+            return super().mix(x)
+        parts = [part[:, i] for i, part in enumerate(x.split(self.chunks, dim=-1))]
+        return torch.cat(parts, dim=-1) * self.factor

@@ -1,0 +1,70 @@
+"""Every instance gets its own part of the mixture, and learns what to put there."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from muxwrap.strategies.base import Strategy, strategies
+from muxwrap.strategies.limits import check_dense, check_room
+from muxwrap.strategies.orthogonal import random_rotations
+
+
+@strategies.register("slots")
+class Slots(Strategy):
+    """φ_i(x) = W_i x written into block i of the mixture, W_i a map from dim to about dim / n, learned.
+
+    The blocks lie side by side, so that instances never disturb each other in the mixture, and training decides what is
+    worth keeping of each. (The code of DataMUX's theory, Q_i the i-th block of coordinates; RevMUX compresses in the
+    same way.) At the start the W_i are the row blocks of one random orthogonal matrix. Where n does not divide dim the
+    first dim mod n blocks are one coordinate longer. ``unbind`` is the adjoint W_iᵀ, at the start a projection.
+    Cost: dim²/n multiplications an instance and position, so dim² a mixed token whatever n is; dim² numbers kept.
+
+    Args:
+        n: instances in a mixture.
+        dim: size of the feature axis, up to 8192.
+        learnable: train the maps (the default here).
+        scale: ``"sum"`` by default: blocks do not add up, and a mixture has the mean energy of its instances.
+        seed: fixes the maps at the start.
+
+    Raises:
+        MuxwrapError: a bad ``n``, ``dim`` or ``scale``, n > dim, or a ``dim`` above the limit for dense matrices.
+    """
+
+    disjoint = True
+    keys: Tensor
+
+    def __init__(self, n: int, dim: int, *, learnable: bool = True, scale: str | float = "sum", seed: int = 0) -> None:
+        super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
+        check_dense("slots", dim)
+        check_room("slots", n, dim)
+        self.blocks = [dim // n + (i < dim % n) for i in range(n)]
+        self.set_keys("keys", random_rotations(1, dim, self.generator())[0])  # [dim, dim]: W_0, W_1, ... as rows
+
+    def bind(self, x: Tensor) -> Tensor:
+        """Write W_i x_i into block i and zeros elsewhere: ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
+        bound, start = [], 0
+        for i, rows in enumerate(self._maps(x)):
+            end = start + len(rows)
+            bound.append(F.pad(x[:, i] @ rows.T, (start, self.dim - end)))
+            start = end
+        return torch.stack(bound, dim=1)
+
+    def unbind(self, z: Tensor) -> Tensor:
+        """Apply W_iᵀ to block i of entry i: ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
+        parts = z.split(self.blocks, dim=-1)
+        return torch.stack([parts[i][:, i] @ rows for i, rows in enumerate(self._maps(z))], dim=1)
+
+    def mix(self, x: Tensor) -> Tensor:
+        """Put the blocks side by side; nothing wider than one mixture is held."""
+        if self.dim % self.n == 0:  # even blocks: one batched product
+            maps = self.keys.to(x.dtype).unflatten(0, (self.n, self.dim // self.n))
+            blocks = torch.einsum("gn...d,nrd->g...nr", x, maps).flatten(-2)
+        else:
+            blocks = torch.cat([x[:, i] @ rows.T for i, rows in enumerate(self._maps(x))], dim=-1)
+        return blocks * self.factor
+
+    def _maps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return W_0, W_1, ... (block size x dim each) in the dtype of ``x``."""
+        return self.keys.to(x.dtype).split(self.blocks)
