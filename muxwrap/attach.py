@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer
+from muxwrap.embeddings import EMBEDS, embedded
 from muxwrap.errors import MuxwrapError
 from muxwrap.grouping import group, merge_mask, ungroup
 from muxwrap.layout import Site, Sites, features_back, features_last
@@ -33,8 +34,8 @@ class _Call:
     def __init__(self, owner: Attached) -> None:
         self.owner = owner
         self.rows: int | None = None  # of the batch, known once something was mixed
-        self.mask: Tensor | None = None  # as the user gave it, [B, L] or more axes
-        self.merged: Tensor | None = None  # [g, prefix + L], what the trunk gets instead
+        self.masks: dict[str, Tensor] = {}  # as the user gave them, [B, L] or more axes
+        self.merged: dict[str, Tensor] = {}  # [g, prefix + L], what the trunk gets instead
         self.mixed = [0] * len(owner.sites.mux)
         self.separated = [0] * len(owner.sites.demux)
 
@@ -70,7 +71,6 @@ class Attached(nn.Module):
         self.strategy = strategy
         self.demuxers = nn.ModuleList(demuxers)
         self.check_finite = check_finite
-        self._mask_position = mask_position(backbone)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.attach()
 
@@ -83,12 +83,14 @@ class Attached(nn.Module):
 
     def attach(self) -> None:
         """Put the hooks on the backbone's modules as they are now."""
+        if self.sites.mask != "none":
+            self._before(self.backbone.get_submodule(self.sites.mask_at), self._merge_masks)
         for k, site in enumerate(self.sites.mux):
             module = self.backbone.get_submodule(site.path)
             if site.side == "input":
                 self._before(module, partial(self._mix_input, k))
             else:
-                self._before(module, self._restore_mask)
+                self._before(module, self._restore_masks)
                 self._handles.append(module.register_forward_hook(partial(self._mix_output, k)))
         for k, site in enumerate(self.sites.demux):
             module = self.backbone.get_submodule(site.path)
@@ -111,11 +113,7 @@ class Attached(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the backbone with the batch's own rows; its trunk runs on ``ceil(rows / n)`` mixtures."""
-        return self._multiplexed(args, kwargs)
-
-    def _multiplexed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = _Call(self)
-        args, kwargs = self._take_mask(call, args, kwargs)
         outer = getattr(_local, "calls", ())
         _local.calls = (*outer, call)
         try:
@@ -140,9 +138,14 @@ class Attached(nn.Module):
         call = self._call()
         return None if call is None else map_first_tensor(output, partial(self._mix, call, k))
 
-    def _mix_input(self, k: int, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+    def _mix_input(self, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
         call = self._call()
-        return None if call is None else map_first_tensor((args, kwargs), partial(self._mix, call, k))
+        if call is None:
+            return None
+        args, kwargs, embeds = embedded(module, args, kwargs)
+        if embeds is not None:
+            return args, {**kwargs, EMBEDS: self._mix(call, k, embeds)}
+        return map_first_tensor((args, kwargs), partial(self._mix, call, k))
 
     def _mix(self, call: _Call, k: int, x: Tensor) -> Tensor:
         site = self.sites.mux[k]
@@ -159,9 +162,10 @@ class Attached(nn.Module):
         call.rows = x.shape[0]
         call.mixed[k] += 1
         grouped = group(x, self.n)
-        if call.mask is not None and x.ndim == 3 and call.mask.shape == x.shape[:2]:
+        mask = call.masks.get(MASK if k == 0 else "decoder_" + MASK)
+        if mask is not None and x.ndim == 3 and mask.shape == x.shape[:2]:
             # What stands at an instance's padding is no part of it: it would only disturb the others.
-            grouped = grouped * group(call.mask, self.n).unsqueeze(-1).to(x.dtype)
+            grouped = grouped * group(mask, self.n).unsqueeze(-1).to(x.dtype)
         mixture = self.strategy(features_last(grouped, site.axis, lead=2))
         mixture = features_back(mixture, tuple(x.shape), site.axis, lead=1)
         return self.demuxer.extend(mixture)
@@ -188,29 +192,33 @@ class Attached(nn.Module):
 
     # -- masks --------------------------------------------------------------------------------------------------------
 
-    def _take_mask(self, call: _Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
-        """Put the merged mask in the place of the given one."""
-        if self.sites.mask == "none":
-            return args, kwargs
-        at = len(args) if self._mask_position is None else self._mask_position
-        positional = at < len(args)
-        mask = args[at] if positional else kwargs.get(MASK)
-        if mask is None and self.sites.mask == "always":
-            mask = _full_mask(args, kwargs)
-        if mask is None or mask.ndim < 2:
-            return args, kwargs
-        call.mask = mask
-        call.merged = merge_mask(group(mask, self.n), self.demuxer.prefix_length)
-        if positional:
-            return (*args[:at], call.merged, *args[at + 1 :]), kwargs
-        return args, {**kwargs, MASK: call.merged}
-
-    def _restore_mask(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Give the stem, which still sees the batch's rows, the mask of those rows."""
+    def _merge_masks(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Put merged masks in the places of the given ones."""
         call = self._call()
-        if call is None or call.merged is None:
+        if call is None:
             return None
-        return replace_object((args, kwargs), call.merged, call.mask)
+        for name, at in _mask_arguments(module):
+            mask = args[at] if at < len(args) else kwargs.get(name)
+            if mask is None and name == MASK and self.sites.mask == "always":
+                mask = _full_mask(args, kwargs)
+            if mask is None or mask.ndim < 2:
+                continue
+            call.masks[name] = mask
+            call.merged[name] = merged = merge_mask(group(mask, self.n), self.demuxers[0].prefix_length)
+            if at < len(args):
+                args = (*args[:at], merged, *args[at + 1 :])
+            else:
+                kwargs = {**kwargs, name: merged}
+        return args, kwargs
+
+    def _restore_masks(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Give the stem, which still sees the batch's rows, the masks of those rows."""
+        call = self._call()
+        if call is None:
+            return None
+        for name, merged in call.merged.items():
+            args, kwargs = replace_object((args, kwargs), merged, call.masks[name])
+        return args, kwargs
 
 
 def _check_reached(site: Site, count: int, verb: str) -> None:
@@ -220,10 +228,15 @@ def _check_reached(site: Site, count: int, verb: str) -> None:
         raise MuxwrapError(f"the {site} was reached {count} times in one call; name a module that runs once")
 
 
-def mask_position(backbone: nn.Module) -> int | None:
-    """Return where ``attention_mask`` stands among the arguments of the backbone's forward, or None if it takes none."""
-    names = list(inspect.signature(backbone.forward).parameters)
-    return names.index(MASK) if MASK in names else None
+def takes_mask(module: nn.Module) -> bool:
+    """Whether a module's forward names an ``attention_mask``."""
+    return any(name == MASK for name, _ in _mask_arguments(module))
+
+
+def _mask_arguments(module: nn.Module) -> list[tuple[str, int]]:
+    """Return the masks that a module's forward names, and where: also a decoder's own, and Longformer's global one."""
+    names = enumerate(inspect.signature(module.forward).parameters)
+    return [(name, at) for at, name in names if name.endswith(MASK)]
 
 
 def _full_mask(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from muxwrap.strategies import Identity, Strategy
+
 SMALLEST_SLOT = 4  # features; below that a slot of its own holds too little of an instance
 
 
@@ -16,6 +18,9 @@ def strategy(n: int, dim: int) -> str:
     return "slots" if n * SMALLEST_SLOT <= dim else "hadamard"
 
 
-def demuxer(n: int) -> str:
-    """Return the name of the demuxer: per-index layers learn to separate several times faster than keys."""
-    return "unbind" if n == 1 else "mlp"
+def demuxer(strategy: Strategy) -> str:
+    """Return the name of the demuxer: per-index layers learn to separate several times faster than keys.
+
+    What is not bound needs none, so that ``n=1`` is the bare model.
+    """
+    return "unbind" if strategy.n == 1 and isinstance(strategy, Identity) else "mlp"

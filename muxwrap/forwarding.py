@@ -45,7 +45,7 @@ def class_for(base: Any, backbone: Any) -> Any:
     """
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._multiplexed(args, kwargs)
+        return base.forward(self, *args, **kwargs)
 
     forward.__signature__ = inspect.signature(backbone.forward)  # type: ignore[attr-defined]
     forward.__doc__ = backbone.forward.__doc__

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from muxwrap.attach import Attached
+from muxwrap.forwarding import class_for
 
 
 class Grouped(nn.Module):
@@ -18,6 +19,10 @@ class Grouped(nn.Module):
     Args:
         model: the wrapped model; shared, not copied.
     """
+
+    def __new__(cls, model: Attached) -> Grouped:
+        """Make an instance of the subclass that has the backbone's forward signature, by which export names inputs."""
+        return object.__new__(class_for(Grouped, type(model.backbone)))
 
     def __init__(self, model: Attached) -> None:
         super().__init__()

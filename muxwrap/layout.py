@@ -47,11 +47,14 @@ class Sites:
             heads in training); the first is reached in every call.
         mask: how the backbone takes ``attention_mask``: ``"none"`` (it has no such argument), ``"optional"``, or
             ``"always"`` (without one it makes its own, of the wrong number of rows).
+        mask_at: the module whose call gets the merged mask; what runs outside of it keeps the batch's own. ``""`` is the
+            whole backbone.
     """
 
     mux: tuple[Site, ...]
     demux: tuple[Site, ...]
     mask: Literal["none", "optional", "always"] = "none"
+    mask_at: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -61,7 +64,7 @@ class Sites:
     def from_dict(cls, saved: dict[str, Any]) -> Sites:
         """Return what :meth:`to_dict` saved."""
         mux, demux = (tuple(Site(**site) for site in saved[key]) for key in ("mux", "demux"))
-        return cls(mux, demux, saved["mask"])
+        return cls(mux, demux, saved["mask"], saved["mask_at"])
 
     def with_all_tokens(self) -> Sites:
         """Return the same sites with every token separated."""

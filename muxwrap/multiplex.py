@@ -16,7 +16,7 @@ from muxwrap.forwarding import blank, class_for, forwarded
 from muxwrap.grouped import Grouped
 from muxwrap.layout import Site, Sites
 from muxwrap.registry import options_of
-from muxwrap.sites import Choice, search, verify
+from muxwrap.sites import Choice, check_paths, search, verify
 from muxwrap.strategies import Strategy, strategies
 
 StrategyChoice = str | type[Strategy] | partial[Strategy] | Strategy | None
@@ -76,16 +76,23 @@ class Multiplex(Attached):
             check_count(n)
             if sites is None:
                 sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at)
+            check_paths(backbone, sites)
             phi = _build_strategy(strategy, n, sites, seed)
             separators = _build_demuxers(demux, n, sites, phi, seed)
             _follow(backbone, phi, *separators)
             super().__init__(backbone, n, sites, phi, separators, check_finite)
-            self.train(backbone.training)
+            self._follow_mode()
             if example is not None:
                 verify(self, example)
         except MuxwrapError as error:
             call = f"Multiplex({type(backbone).__name__}, n={n!r}, strategy={strategy!r}, demux={demux!r})"
             raise MuxwrapError(f"{call}: {error}") from error
+
+    def _follow_mode(self) -> None:
+        """Take on the backbone's mode, without touching what the user froze inside it."""
+        self.training = self.backbone.training
+        for module in (self.strategy, self.demuxers):
+            module.train(self.training)
 
     def grouped(self) -> Grouped:
         """Return the view of this model that takes and gives ``[groups, n, ...]``: for export with free groups."""
@@ -142,6 +149,15 @@ class Multiplex(Attached):
             if name == "backbone" or name.startswith("__"):
                 raise
         return forwarded(self.backbone, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        backbone = self.__dict__.get("_modules", {}).get("backbone")
+        if isinstance(value, nn.Module) and name not in self._modules and name in getattr(backbone, "_modules", ()):
+            raise MuxwrapError(
+                f"model.{name} = {type(value).__name__}(...) would not reach the backbone's own {name}; unwrap, change it and "
+                f"wrap again, or set model.backbone.{name} if nothing is mixed or separated there"
+            )
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         lines = [
@@ -248,15 +264,12 @@ def _build_demuxers(choice: DemuxChoice, n: int, sites: Sites, phi: Strategy, se
     made = []
     for site in sites.demux:
         facts = {"n": n, "dim": site.dim, "seed": seed, "strategy": phi, "mux_dim": phi.dim}
-        made.append(demuxers.build(choice or defaults.demuxer(n), **facts))
+        made.append(demuxers.build(choice or defaults.demuxer(phi), **facts))
         _check_made(made[-1], "demux", n, site.dim, site)
     return made
 
 
-def _check_made(made: Any, argument: str, n: int, dim: int, site: Site) -> None:
-    base = Strategy if argument == "strategy" else Demuxer
-    if not isinstance(made, base):
-        raise MuxwrapError(f"{argument}={type(made).__name__}: not a muxwrap.{base.__name__}; subclass it")
+def _check_made(made: Strategy | Demuxer, argument: str, n: int, dim: int, site: Site) -> None:
     if (made.n, made.dim) != (n, dim):
         raise MuxwrapError(
             f"{argument}={type(made).__name__}(n={made.n}, dim={made.dim}) does not fit n={n} and the {site}; "

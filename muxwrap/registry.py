@@ -23,10 +23,12 @@ class Registry(Generic[T]):
 
     Args:
         kind: what messages call an entry, such as ``"strategy"``.
+        base: the class that every entry subclasses.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, base: type[T]) -> None:
         self.kind = kind
+        self.base = base
         self._classes: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[C], C]:
@@ -74,14 +76,14 @@ class Registry(Generic[T]):
         Raises:
             MuxwrapError: the name is unknown, or the choice is of another kind.
         """
-        if isinstance(choice, nn.Module):
+        if isinstance(choice, self.base):
             return choice
         make = self.get(choice) if isinstance(choice, str) else choice
         cls = make.func if isinstance(make, partial) else make
-        if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        if not (isinstance(cls, type) and issubclass(cls, self.base)):
             raise MuxwrapError(
-                f"{self.kind}={choice!r} is a {type(choice).__name__}; give a name, a class, a functools.partial of "
-                f"one or an instance. {known_names('', self._classes)}"
+                f"{self.kind}={choice!r} is no muxwrap.{self.base.__name__}; give a name, a subclass, a functools.partial "
+                f"of one or an instance. {known_names('', self._classes)}"
             )
         held = make.keywords if isinstance(make, partial) else {}
         wanted = inspect.signature(cls).parameters.keys() - held.keys()

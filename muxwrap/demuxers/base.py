@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.registry import Registry
 
-demuxers: Registry[Demuxer] = Registry("demuxer")
-
 
 class Demuxer(nn.Module, ABC):
     """Separates one trunk output into n: ``[g, ..., dim] -> [g, n, ..., dim]``.
@@ -78,3 +76,6 @@ class Demuxer(nn.Module, ABC):
                 f"{type(self).__name__}(n={self.n}, dim={self.dim}) got {list(h.shape)}; it separates "
                 f"[groups, ..., {self.dim}]"
             )
+
+
+demuxers: Registry[Demuxer] = Registry("demuxer", Demuxer)  # type: ignore[type-abstract]

@@ -29,7 +29,7 @@ class Unbind(Demuxer):
 
     def __init__(self, n: int, dim: int, *, strategy: Strategy, seed: int = 0) -> None:
         super().__init__(n, dim, seed=seed)
-        if (strategy.n, strategy.dim) != (n, dim):
+        if strategy.n != n or not strategy.fits(dim):
             raise MuxwrapError(
                 f"Unbind(n={n}, dim={dim}) cannot undo {type(strategy).__name__}(n={strategy.n}, dim={strategy.dim}): "
                 "the keys do not fit. Separate where there are as many features as where they were mixed, or take the "

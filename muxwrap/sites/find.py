@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from muxwrap.attach import MASK, Attached, mask_position
+from muxwrap.attach import MASK, Attached, takes_mask
 from muxwrap.demuxers.unbind import Unbind
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Site, Sites
@@ -60,7 +60,7 @@ def search(backbone: nn.Module, example_input: Any, *, mux_at: Choice, demux_at:
     demux = _chosen(seen, backbone, demux_at, "input", "demux_at") or list(family.demux_candidates(backbone, seen))
     failures: list[str] = []
     for pair in product(mux, demux):
-        works = _try(backbone, pair, example, failures)
+        works = _try(backbone, seen, pair, example, failures)
         if works is not None:
             return works, example
     tried = "\n".join(f"  {line}" for line in failures) or "  (no candidate)"
@@ -91,12 +91,12 @@ def _chosen(
 
 
 def _try(
-    backbone: nn.Module, pair: tuple[tuple[Site, ...], tuple[Site, ...]], example: Any, failures: list[str]
+    backbone: nn.Module, seen: Trace, pair: tuple[tuple[Site, ...], tuple[Site, ...]], example: Any, failures: list[str]
 ) -> Sites | None:
     """Return working sites for a pair of candidates, or None with the reason added to the failures."""
     problem = ""
-    for mask in _mask_modes(backbone, example):
-        sites = Sites(*pair, mask=mask)
+    for mask, mask_at in _mask_modes(backbone, seen, pair[0], example):
+        sites = Sites(*pair, mask=mask, mask_at=mask_at)
         problem = _dry_run(backbone, sites, example) or ""
         if not problem:
             return _narrowed(backbone, sites, example)
@@ -104,9 +104,19 @@ def _try(
     return None
 
 
-def _mask_modes(backbone: nn.Module, example: Any) -> tuple[Literal["none", "optional", "always"], ...]:
-    takes_mask = mask_position(backbone) is not None and any(not t.is_floating_point() for t in _tensors(example))
-    return ("optional", "always") if takes_mask else ("none",)
+def _mask_modes(
+    backbone: nn.Module, seen: Trace, mux: tuple[Site, ...], example: Any
+) -> list[tuple[Literal["none", "optional", "always"], str]]:
+    """Return how the mask may be taken, and by which module: the model inside a head, or the whole backbone."""
+    if not takes_mask(backbone) or all(t.is_floating_point() for t in _tensors(example)):
+        return [("none", "")]
+    inside = [v.path for v in seen.once if v.path and takes_mask(v.module) and all(_within(s.path, v.path) for s in mux)]
+    places = [*inside[:1], ""]
+    return [("optional", place) for place in places] + [("always", place) for place in places]
+
+
+def _within(path: str, outer: str) -> bool:
+    return path == outer or path.startswith(outer + ".")
 
 
 def _dry_run(backbone: nn.Module, sites: Sites, example: Any) -> str | None:

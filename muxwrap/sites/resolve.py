@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from muxwrap.embeddings import token_embedding
 from muxwrap.errors import MuxwrapError, known_names
-from muxwrap.layout import Side, Site, feature_size
+from muxwrap.layout import Side, Site, Sites, feature_size
 from muxwrap.sites.probe import Trace, Visit
 
 _SIDES: tuple[Side, Side] = ("input", "output")
@@ -19,8 +20,16 @@ def site_at(trace: Trace, path: str, side: Side) -> Site | None:
     tensor = visit.input if side == "input" else visit.output
     if tensor is None:
         return None
+    if side == "input" and not tensor.is_floating_point():
+        return _embedded_site(visit)
     axis = _feature_axis(trace, visit, side, tensor)
     return Site(path, side, axis, feature_size(tuple(tensor.shape), axis))
+
+
+def _embedded_site(visit: Visit) -> Site | None:
+    """Return the site where a model that takes ids is given the mixture of their embeddings instead."""
+    weight = getattr(token_embedding(visit.module), "weight", None)
+    return None if weight is None else Site(visit.path, "input", -1, weight.shape[-1])
 
 
 def site_from(trace: Trace, backbone: nn.Module, choice: object, side: Side, argument: str) -> Site:
@@ -47,9 +56,25 @@ def site_from(trace: Trace, backbone: nn.Module, choice: object, side: Side, arg
     if runs > 1:
         raise MuxwrapError(f"{argument}={path!r} is reached {runs} times in one call; name a module that runs once")
     site = site_at(trace, path, side)
+    if site is None and side == "input" and argument == "mux_at":
+        raise MuxwrapError(
+            f"{argument}={choice!r} reads token ids or nothing with rows; token ids cannot be mixed: mix their embeddings, "
+            "for example mux_at='embeddings'"
+        )
     if site is None:
         raise MuxwrapError(f"{argument}={path!r} has no tensor with rows as its {side}; try {path!r} with the other side")
     return site
+
+
+def check_paths(backbone: nn.Module, sites: Sites) -> None:
+    """Refuse sites of another backbone.
+
+    Raises:
+        MuxwrapError: a path is no module of this one.
+    """
+    for argument, named in (("mux_at", sites.mux), ("demux_at", sites.demux)):
+        for site in named:
+            backbone_path(backbone, site.path, argument)
 
 
 def backbone_path(backbone: nn.Module, path: str, argument: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from muxwrap.embeddings import token_embedding
 from muxwrap.layout import Side, Site
 from muxwrap.sites import generic
 from muxwrap.sites.probe import Trace, Visit
@@ -28,24 +29,40 @@ def example(backbone: nn.Module) -> Any:
         height, width = size if isinstance(size, (tuple, list)) else (size, size)
         shape = (1, getattr(config, "num_channels", 3), height, width)
         return {"pixel_values": torch.zeros(shape, device=weight.device, dtype=weight.dtype)}
-    return {"input_ids": torch.arange(3, 19, device=weight.device)[None] % config.get_text_config().vocab_size}
+    return _tokens(backbone, weight.device)
+
+
+def _tokens(backbone: Any, device: torch.device) -> dict[str, Tensor]:
+    """Return one sentence of 16 tokens that ends as the model expects sentences to end."""
+    config = backbone.config.get_text_config()
+    vocabulary = getattr(config, "vocab_size", None) or 100  # CANINE hashes code points
+    tokens = torch.arange(3, 19, device=device)[None] % vocabulary
+    end = getattr(config, "eos_token_id", None)
+    end = end[0] if isinstance(end, (tuple, list)) else end
+    if end is not None and 0 <= end < vocabulary:
+        tokens[:, -1] = end
+    return {"input_ids": tokens}
 
 
 def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """After the embeddings (with positions, then without), and wherever any model could be mixed."""
+    """After the embeddings (with positions, then without), as the model's embedded input, or wherever any model could."""
     base = _base_path(backbone)
-    for path in (_join(base, "embeddings"), _embedding_path(backbone)):
-        yield from _single(trace, path, "output")
+    tokens = _token_embeddings(backbone, trace)
+    for path in _embedding_modules(base, trace):
+        yield from _all(trace, [path], "output")
+    yield from _all(trace, tokens, "output")
+    yield from _all(trace, [path.rpartition(".")[0] for path in tokens], "input")
+    yield from _all(trace, [base], "input")
     yield from generic.mux_candidates(backbone, trace)
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
     """Before the pooler, before the head, and last what the base model returns."""
     base = _base_path(backbone)
-    yield from _single(trace, _join(base, "pooler"), "input")
+    yield from _all(trace, [_join(base, "pooler")], "input")
     for visit in _head(backbone, base, trace)[:2]:
-        yield from _single(trace, visit.path, "input")
-    yield from _single(trace, _last_hidden_path(base, trace), "output")
+        yield from _all(trace, [visit.path], "input")
+    yield from _all(trace, [_last_hidden_path(base, trace)], "output")
     yield from generic.demux_candidates(backbone, trace)
 
 
@@ -54,9 +71,24 @@ def _base_path(backbone: Any) -> str:
     return next((path for path, module in backbone.named_modules() if module is base), "")
 
 
-def _embedding_path(backbone: Any) -> str | None:
-    embedding = backbone.get_input_embeddings()
-    return next((path for path, module in backbone.named_modules() if module is embedding), None)
+def _embedding_modules(base: str, trace: Trace) -> list[str]:
+    """Return the base model's own modules that embed tokens and positions together (``embeddings``, ``char_embeddings``)."""
+    children = [visit for visit in trace.once if visit.path.rpartition(".")[0] == base]
+    return [visit.path for visit in children if "embeddings" in visit.path.rpartition(".")[2]]
+
+
+def _token_embeddings(backbone: nn.Module, trace: Trace) -> list[str]:
+    """Return the token embedding, or the encoder's and the decoder's: mixtures have to enter at both."""
+    embedding = token_embedding(backbone)
+    weight = getattr(embedding, "weight", None)
+    readers = [visit for visit in trace.once if visit.input is not None and not visit.input.is_floating_point()]
+    own = [v.path for v in readers if v.module is embedding or (weight is not None and _weight(v.module) is weight)]
+    names = {path.rpartition(".")[2] for path in own}
+    return [visit.path for visit in readers if visit.path.rpartition(".")[2] in names]
+
+
+def _weight(module: nn.Module) -> object:
+    return getattr(module, "weight", None)
 
 
 def _head(backbone: nn.Module, base: str, trace: Trace) -> list[Visit]:
@@ -70,19 +102,23 @@ def _head(backbone: nn.Module, base: str, trace: Trace) -> list[Visit]:
 def _last_hidden_path(base: str, trace: Trace) -> str | None:
     """Return the last module inside the base model whose output is what the base model returns first."""
     body = trace.at(base)
-    if body is None or body.output is None:
-        return None
+    if body is None or body.output is None or (base and _same(body.output, trace.visits[0].output)):
+        return None  # the base model gives the answers themselves
     pointer = body.output.data_ptr()
     inside = [v for v in trace.once if v.path != base and v.left <= body.left and v.output is not None]
     same = [v for v in inside if v.output is not None and v.output.data_ptr() == pointer]
     return max(same, key=lambda visit: visit.left).path if same else None
 
 
+def _same(a: Tensor, b: Tensor | None) -> bool:
+    return b is not None and a.data_ptr() == b.data_ptr() and a.shape == b.shape
+
+
 def _join(base: str, name: str) -> str:
     return f"{base}.{name}" if base else name
 
 
-def _single(trace: Trace, path: str | None, side: Side) -> Iterator[tuple[Site, ...]]:
-    site = None if path is None else site_at(trace, path, side)
-    if site is not None:
-        yield (site,)
+def _all(trace: Trace, paths: Sequence[str | None], side: Side) -> Iterator[tuple[Site, ...]]:
+    sites = [site_at(trace, path, side) for path in paths if path is not None]
+    if sites and all(site is not None for site in sites):
+        yield tuple(site for site in sites if site is not None)

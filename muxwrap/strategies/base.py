@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from muxwrap.errors import MuxwrapError, check_count, check_dim, known_names
 from muxwrap.registry import Registry
 
-strategies: Registry[Strategy] = Registry("strategy")
-
 _SCALES = {"mean": -1.0, "sqrt": -0.5, "sum": 0.0}  # the exponent of n
 
 
@@ -100,6 +98,10 @@ class Strategy(nn.Module, ABC):
         spread = mixture.unsqueeze(1).expand(-1, self.n, *mixture.shape[1:])
         return self.unbind(spread) / self.factor
 
+    def fits(self, dim: int) -> bool:
+        """Whether :meth:`separate` works on ``dim`` features: on those that the keys were drawn for."""
+        return dim == self.dim
+
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``[g, n, ..., dim]`` into ``[g, ..., dim]``.
 
@@ -132,6 +134,9 @@ class Strategy(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Say the facts that ``print`` shows."""
         return f"n={self.n}, dim={self.dim}, scale={self.scale!r}, learnable={self.learnable}"
+
+
+strategies: Registry[Strategy] = Registry("strategy", Strategy)  # type: ignore[type-abstract]
 
 
 def scale_factor(scale: str | float, n: int) -> float:

@@ -43,3 +43,7 @@ class Identity(Strategy):
     def unbind(self, z: Tensor) -> Tensor:
         """Return ``z``."""
         return z
+
+    def fits(self, dim: int) -> bool:
+        """Whether the strategy works on ``dim`` features: without keys it does on any."""
+        return True

@@ -1,0 +1,34 @@
+"""Token ids cannot be mixed, their embeddings can: Transformers models take those in the place of ids."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+
+from muxwrap.tensors import first_tensor, replace_object
+
+EMBEDS = "inputs_embeds"
+
+
+def token_embedding(module: nn.Module) -> nn.Module | None:
+    """Return what a module embeds its token ids with, if it also takes ``inputs_embeds`` instead of ids."""
+    if EMBEDS not in inspect.signature(module.forward).parameters or not hasattr(module, "get_input_embeddings"):
+        return None
+    try:
+        return module.get_input_embeddings()  # type: ignore[operator]
+    except NotImplementedError:
+        return None
+
+
+def embedded(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict, Tensor | None]:
+    """Return the call with its token ids taken out, and their embeddings; None where the call has no ids to embed."""
+    if isinstance(kwargs.get(EMBEDS), Tensor):
+        return args, kwargs, kwargs[EMBEDS]
+    tokens = first_tensor((args, kwargs))
+    embedding = None if tokens is None or tokens.is_floating_point() else token_embedding(module)
+    if embedding is None:
+        return args, kwargs, None
+    args, kwargs = replace_object((args, kwargs), tokens, None)
+    return args, kwargs, embedding(tokens)

@@ -1,0 +1,10 @@
+"""Hypothesis profiles: ``dev`` here, ``ci`` (the same examples every time) where the environment says CI."""
+
+import os
+
+from hypothesis import settings
+
+# No deadline in either: the first example of a test pays for imports and for torch's lazy set-up.
+settings.register_profile("dev", max_examples=10, deadline=None)
+settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
