@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.embeddings import EMBEDS, embedded
 from muxwrap.errors import MuxwrapError
-from muxwrap.grouping import group, merge_mask, ungroup
+from muxwrap.grouping import group, merge_mask, merge_rows, ungroup
 from muxwrap.layout import Site, Sites, features_back, features_last
 from muxwrap.strategies.base import Strategy
 from muxwrap.tensors import map_first_tensor, replace_object
@@ -34,7 +34,7 @@ class _Call:
     def __init__(self, owner: Attached) -> None:
         self.owner = owner
         self.rows: int | None = None  # of the batch, known once something was mixed
-        self.masks: dict[str, Tensor] = {}  # as the user gave them, [B, L] or more axes
+        self.own: dict[str, Tensor] = {}  # masks and the like as the user gave them, [B, L] or more axes
         self.merged: dict[str, Tensor] = {}  # [g, prefix + L], what the trunk gets instead
         self.mixed = [0] * len(owner.sites.mux)
         self.separated = [0] * len(owner.sites.demux)
@@ -81,16 +81,23 @@ class Attached(nn.Module):
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
 
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are on the backbone."""
+        return bool(self._handles)
+
     def attach(self) -> None:
-        """Put the hooks on the backbone's modules as they are now."""
+        """Put the hooks on the backbone's modules as they are now, if they are not on."""
+        if self.attached:
+            return
         if self.sites.mask != "none":
-            self._before(self.backbone.get_submodule(self.sites.mask_at), self._merge_masks)
+            self._before(self.backbone.get_submodule(self.sites.mask_at), self._merge_rows)
         for k, site in enumerate(self.sites.mux):
             module = self.backbone.get_submodule(site.path)
             if site.side == "input":
                 self._before(module, partial(self._mix_input, k))
             else:
-                self._before(module, self._restore_masks)
+                self._before(module, self._restore_rows)
                 self._handles.append(module.register_forward_hook(partial(self._mix_output, k)))
         for k, site in enumerate(self.sites.demux):
             module = self.backbone.get_submodule(site.path)
@@ -162,7 +169,7 @@ class Attached(nn.Module):
         call.rows = x.shape[0]
         call.mixed[k] += 1
         grouped = group(x, self.n)
-        mask = call.masks.get(MASK if k == 0 else "decoder_" + MASK)
+        mask = call.own.get(MASK if k == 0 else "decoder_" + MASK)
         if mask is not None and x.ndim == 3 and mask.shape == x.shape[:2]:
             # What stands at an instance's padding is no part of it: it would only disturb the others.
             grouped = grouped * group(mask, self.n).unsqueeze(-1).to(x.dtype)
@@ -181,10 +188,17 @@ class Attached(nn.Module):
         return None if call is None else map_first_tensor(output, partial(self._separate, call, k))
 
     def _separate(self, call: _Call, k: int, h: Tensor) -> Tensor:
-        site, demuxer = self.sites.demux[k], self.demuxers[k]
+        site = self.sites.demux[k]
+        demuxer: Demuxer = self.demuxers[k]  # type: ignore[assignment]
         call.separated[k] += 1
         if call.rows is None:
             raise MuxwrapError(f"the {site} is reached before anything was mixed; demux_at has to come after mux_at")
+        # Not asked of traced code, whose number of groups may be free.
+        if not torch.compiler.is_compiling() and h.shape[0] != -(-call.rows // self.n):
+            raise MuxwrapError(
+                f"the {site} holds {h.shape[0]} rows, and {call.rows} rows make {-(-call.rows // self.n)} mixtures of "
+                f"{self.n}; demux_at has to be where a row is a mixture"
+            )
         if site.first_token:
             h = h[:, : 1 + demuxer.prefix_length]
         separated = demuxer(features_last(h, site.axis, lead=1))
@@ -192,32 +206,36 @@ class Attached(nn.Module):
 
     # -- masks --------------------------------------------------------------------------------------------------------
 
-    def _merge_masks(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Put merged masks in the places of the given ones."""
+    def _merge_rows(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Put merged masks, positions and types in the places of the batch's own."""
         call = self._call()
         if call is None:
             return None
-        for name, at in _mask_arguments(module):
-            mask = args[at] if at < len(args) else kwargs.get(name)
-            if mask is None and name == MASK and self.sites.mask == "always":
-                mask = _full_mask(args, kwargs)
-            if mask is None or mask.ndim < 2:
+        prefix = self.demuxer.prefix_length
+        for name, at in _row_arguments(module):
+            value = args[at] if at < len(args) else kwargs.get(name)
+            if value is None and name == MASK and self.sites.mask == "always":
+                value = _full_mask(args, kwargs)
+            if not isinstance(value, Tensor) or value.ndim < 2:
                 continue
-            call.masks[name] = mask
-            call.merged[name] = merged = merge_mask(group(mask, self.n), self.demuxers[0].prefix_length)
+            grouped = group(value, self.n)
+            call.own[name] = value
+            call.merged[name] = (
+                merge_mask(grouped, prefix) if name.endswith(MASK) else merge_rows(name, grouped, prefix)
+            )
             if at < len(args):
-                args = (*args[:at], merged, *args[at + 1 :])
+                args = (*args[:at], call.merged[name], *args[at + 1 :])
             else:
-                kwargs = {**kwargs, name: merged}
+                kwargs = {**kwargs, name: call.merged[name]}
         return args, kwargs
 
-    def _restore_masks(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Give the stem, which still sees the batch's rows, the masks of those rows."""
+    def _restore_rows(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Give the stem, which still sees the batch's rows, what belongs to those rows."""
         call = self._call()
         if call is None:
             return None
         for name, merged in call.merged.items():
-            args, kwargs = replace_object((args, kwargs), merged, call.masks[name])
+            args, kwargs = replace_object((args, kwargs), merged, call.own[name])
         return args, kwargs
 
 
@@ -230,13 +248,19 @@ def _check_reached(site: Site, count: int, verb: str) -> None:
 
 def takes_mask(module: nn.Module) -> bool:
     """Whether a module's forward names an ``attention_mask``."""
-    return any(name == MASK for name, _ in _mask_arguments(module))
+    return any(name == MASK for name, _ in _row_arguments(module))
 
 
-def _mask_arguments(module: nn.Module) -> list[tuple[str, int]]:
-    """Return the masks that a module's forward names, and where: also a decoder's own, and Longformer's global one."""
+def _row_arguments(module: nn.Module) -> list[tuple[str, int]]:
+    """Return what a module's forward is told about every row beside its tokens, and the place of the argument.
+
+    Masks are those of a decoder and Longformer's global one, too.
+    """
     names = enumerate(inspect.signature(module.forward).parameters)
-    return [(name, at) for at, name in names if name.endswith(MASK)]
+    return [(name, at) for at, name in names if name.endswith(MASK) or name in _ROW_FACTS]
+
+
+_ROW_FACTS = ("position_ids", "token_type_ids", "bbox")
 
 
 def _full_mask(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:

@@ -53,7 +53,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((Path(folder) / CONFIG).read_text())
     except FileNotFoundError:
-        raise MuxwrapError(f"load({str(folder)!r}): no {CONFIG} there; give a folder that save_pretrained wrote") from None
+        raise MuxwrapError(
+            f"load({str(folder)!r}): no {CONFIG} there; give a folder that save_pretrained wrote"
+        ) from None
     if config["format"] > FORMAT:
         raise MuxwrapError(
             f"load({str(folder)!r}): written in format {config['format']}, this muxwrap reads up to {FORMAT}; update muxwrap"

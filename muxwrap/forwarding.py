@@ -8,7 +8,6 @@ and its attributes. A wrapper that hides them breaks those scripts; one that pas
 from __future__ import annotations
 
 import inspect
-from functools import cache
 from typing import Any
 
 from torch import nn
@@ -21,6 +20,8 @@ FORWARDED_METHODS = frozenset(
         "set_grad_checkpointing",
         "get_input_embeddings",  # transformers
         "get_output_embeddings",
+        "activation_checkpointing_enable",
+        "activation_checkpointing_disable",
         "gradient_checkpointing_enable",
         "gradient_checkpointing_disable",
         "enable_input_require_grads",
@@ -33,23 +34,30 @@ FORWARDED_METHODS = frozenset(
 """Methods that mean the same for the wrapped model. Data and submodules are always passed on, other methods never."""
 
 
+_classes: dict[tuple[Any, Any], Any] = {}
+
+
 class RefusedAttributeError(MuxwrapError, AttributeError):
     """A method of the backbone that would not do for the wrapped model what its name says."""
 
 
-@cache
 def class_for(base: Any, backbone: Any) -> Any:
     """Return the subclass of ``base`` whose forward has the signature of the backbone's class.
 
     It is read from the class by ``transformers.Trainer``, so an attribute on the instance would not do.
     """
+    if (base, backbone) in _classes:
+        return _classes[base, backbone]
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         return base.forward(self, *args, **kwargs)
 
     forward.__signature__ = inspect.signature(backbone.forward)  # type: ignore[attr-defined]
     forward.__doc__ = backbone.forward.__doc__
-    return type(f"{base.__name__}{backbone.__name__}", (base,), {"forward": forward, "__module__": base.__module__})
+    _classes[base, backbone] = type(
+        f"{base.__name__}{backbone.__name__}", (base,), {"forward": forward, "__module__": base.__module__}
+    )
+    return _classes[base, backbone]
 
 
 def blank(base: Any, backbone: Any) -> Any:

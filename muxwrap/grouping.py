@@ -40,3 +40,21 @@ def merge_mask(grouped: Tensor, prefix: int) -> Tensor:
     if merged.is_floating_point():
         return F.pad(merged, (prefix, 0), value=0.0 if merged.ndim > 2 else 1.0)
     return F.pad(merged, (prefix, 0), value=1)
+
+
+def merge_rows(name: str, grouped: Tensor, prefix: int) -> Tensor:
+    """Merge what a trunk is told about every row beside its tokens: ``[g, n, L, ...] -> [g, prefix + L, ...]``.
+
+    Boxes on a page become their mean. Positions and types mostly agree; where they do not, the largest counts, which is
+    the position of a row without padding on the left.
+    """
+    if name == "bbox":
+        merged = grouped.sum(1).div(grouped.shape[1], rounding_mode=None if grouped.is_floating_point() else "floor")
+    else:
+        merged = grouped.amax(1)
+    if not prefix:
+        return merged
+    if name != "position_ids":
+        return torch.cat([merged.new_zeros(merged[:, :1].shape).expand(-1, prefix, *merged.shape[2:]), merged], 1)
+    before = torch.arange(prefix, device=merged.device, dtype=merged.dtype).expand(merged.shape[0], -1)
+    return torch.cat([before, merged + prefix], 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from torch import Tensor
@@ -65,10 +65,6 @@ class Sites:
         """Return what :meth:`to_dict` saved."""
         mux, demux = (tuple(Site(**site) for site in saved[key]) for key in ("mux", "demux"))
         return cls(mux, demux, saved["mask"], saved["mask_at"])
-
-    def with_all_tokens(self) -> Sites:
-        """Return the same sites with every token separated."""
-        return replace(self, demux=tuple(replace(site, first_token=False) for site in self.demux))
 
 
 def feature_size(shape: tuple[int, ...], axis: int | None) -> int:

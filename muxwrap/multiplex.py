@@ -8,19 +8,17 @@ from typing import Any
 
 from torch import nn
 
-from muxwrap import checkpoint, defaults
+from muxwrap import checkpoint
 from muxwrap.attach import Attached
-from muxwrap.demuxers import Demuxer, demuxers
+from muxwrap.choices import DemuxChoice, StrategyChoice, build_demuxers, build_strategy, prefix_length
+from muxwrap.demuxers import demuxers
 from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.forwarding import blank, class_for, forwarded
 from muxwrap.grouped import Grouped
-from muxwrap.layout import Site, Sites
+from muxwrap.layout import Sites
 from muxwrap.registry import options_of
 from muxwrap.sites import Choice, check_paths, search, verify
-from muxwrap.strategies import Strategy, strategies
-
-StrategyChoice = str | type[Strategy] | partial[Strategy] | Strategy | None
-DemuxChoice = str | type[Demuxer] | partial[Demuxer] | Demuxer | None
+from muxwrap.strategies import strategies
 
 
 class Multiplex(Attached):
@@ -38,7 +36,7 @@ class Multiplex(Attached):
         backbone: any module: timm, torchvision, Transformers, or user-written.
         n: instances in a mixture; 1 is the bare model.
         strategy: φ: a name of :func:`list_strategies`, a class, a ``functools.partial`` of one (for its options), or an
-            instance. By default see :mod:`muxwrap.defaults`.
+            instance. By default slots, or Hadamard codes where they do not fit.
         demux: likewise, of :func:`list_demuxers`.
         mux_at: where to mix, see :func:`find_sites`; by default found.
         demux_at: where to separate.
@@ -75,10 +73,11 @@ class Multiplex(Attached):
         try:
             check_count(n)
             if sites is None:
-                sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at)
+                prefix = prefix_length(demux, n)
+                sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix)
             check_paths(backbone, sites)
-            phi = _build_strategy(strategy, n, sites, seed)
-            separators = _build_demuxers(demux, n, sites, phi, seed)
+            phi = build_strategy(strategy, n, sites, seed)
+            separators = build_demuxers(demux, n, sites, phi, seed)
             _follow(backbone, phi, *separators)
             super().__init__(backbone, n, sites, phi, separators, check_finite)
             self._follow_mode()
@@ -127,9 +126,11 @@ class Multiplex(Attached):
             self.attach()
 
     def no_weight_decay(self) -> set[str]:
-        """Return the parameters without weight decay (timm): the backbone's own, and every key of φ."""
+        """Return the parameters without weight decay (timm): the backbone's own, and one-vector-an-index keys of φ."""
         own = getattr(self.backbone, "no_weight_decay", set)
-        keys = {f"strategy.{name}" for name, _ in self.strategy.named_parameters()}
+        keys = {
+            f"strategy.{name}" for name, p in self.strategy.named_parameters() if p.shape == (self.n, self.strategy.dim)
+        }
         return {f"backbone.{name}" for name in own()} | keys
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
@@ -185,10 +186,30 @@ def wrap(
     n: int,
     strategy: StrategyChoice = None,
     demux: DemuxChoice = None,
-    **options: Any,
+    *,
+    mux_at: Choice = None,
+    demux_at: Choice = None,
+    example_input: Any = None,
+    sites: Sites | None = None,
+    seed: int = 0,
+    check_finite: bool = False,
 ) -> Multiplex:
-    """Put data multiplexing into a model: ``muxwrap.wrap(resnet, n=4)``. The arguments are those of :class:`Multiplex`."""
-    return Multiplex(backbone, n, strategy, demux, **options)
+    """Put data multiplexing into a model: ``model = muxwrap.wrap(resnet, n=4)``.
+
+    The arguments, what comes back and what is refused are those of :class:`Multiplex`.
+    """
+    return Multiplex(
+        backbone,
+        n,
+        strategy,
+        demux,
+        mux_at=mux_at,
+        demux_at=demux_at,
+        example_input=example_input,
+        sites=sites,
+        seed=seed,
+        check_finite=check_finite,
+    )
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -246,35 +267,6 @@ def _check_backbone(backbone: object) -> None:
                 f"Multiplex({type(backbone).__name__}): it is wrapped already (at {path or 'its root'!r}); "
                 "muxwrap.unwrap the wrapped model first"
             )
-
-
-def _build_strategy(choice: StrategyChoice, n: int, sites: Sites, seed: int) -> Strategy:
-    dims = {site.dim for site in sites.mux}
-    if len(dims) > 1:
-        raise MuxwrapError(f"the mux sites have feature sizes {sorted(dims)}; one strategy needs one size: name other sites")
-    dim = dims.pop()
-    made = strategies.build(choice or defaults.strategy(n, dim), n=n, dim=dim, seed=seed)
-    _check_made(made, "strategy", n, dim, sites.mux[0])
-    return made
-
-
-def _build_demuxers(choice: DemuxChoice, n: int, sites: Sites, phi: Strategy, seed: int) -> list[Demuxer]:
-    if isinstance(choice, nn.Module) and len(sites.demux) > 1:
-        raise MuxwrapError(f"demux={choice!r} is one instance for {len(sites.demux)} demux sites; give a name or a class")
-    made = []
-    for site in sites.demux:
-        facts = {"n": n, "dim": site.dim, "seed": seed, "strategy": phi, "mux_dim": phi.dim}
-        made.append(demuxers.build(choice or defaults.demuxer(phi), **facts))
-        _check_made(made[-1], "demux", n, site.dim, site)
-    return made
-
-
-def _check_made(made: Strategy | Demuxer, argument: str, n: int, dim: int, site: Site) -> None:
-    if (made.n, made.dim) != (n, dim):
-        raise MuxwrapError(
-            f"{argument}={type(made).__name__}(n={made.n}, dim={made.dim}) does not fit n={n} and the {site}; "
-            f"make it with n={n}, dim={dim}, or give its name and options instead of an instance"
-        )
 
 
 def _follow(backbone: nn.Module, *modules: nn.Module) -> None:

@@ -65,6 +65,21 @@ class Registry(Generic[T]):
             raise MuxwrapError(f"unknown {self.kind} {name!r}; {known_names(name, self._classes)}")
         return self._classes[name]
 
+    def class_of(self, choice: str | type[T] | partial[T]) -> type[T]:
+        """Return the class that a name, a class or a ``functools.partial`` of one stands for.
+
+        Raises:
+            MuxwrapError: the name is unknown, or the choice is of another kind.
+        """
+        named = self.get(choice) if isinstance(choice, str) else choice
+        cls = named.func if isinstance(named, partial) else named
+        if not (isinstance(cls, type) and issubclass(cls, self.base)):
+            raise MuxwrapError(
+                f"{self.kind}={choice!r} is no muxwrap.{self.base.__name__}; give a name, a subclass, a functools.partial "
+                f"of one or an instance. {known_names('', self._classes)}"
+            )
+        return cls
+
     def build(self, choice: str | type[T] | partial[T] | T, **facts: Any) -> T:
         """Make a module from a name, a class, a ``functools.partial`` of one, or take an instance as it is.
 
@@ -78,13 +93,8 @@ class Registry(Generic[T]):
         """
         if isinstance(choice, self.base):
             return choice
-        make = self.get(choice) if isinstance(choice, str) else choice
-        cls = make.func if isinstance(make, partial) else make
-        if not (isinstance(cls, type) and issubclass(cls, self.base)):
-            raise MuxwrapError(
-                f"{self.kind}={choice!r} is no muxwrap.{self.base.__name__}; give a name, a subclass, a functools.partial "
-                f"of one or an instance. {known_names('', self._classes)}"
-            )
+        cls = self.class_of(choice)  # type: ignore[arg-type]
+        make = choice if isinstance(choice, partial) else cls
         held = make.keywords if isinstance(make, partial) else {}
         wanted = inspect.signature(cls).parameters.keys() - held.keys()
         return make(**{key: value for key, value in facts.items() if key in wanted})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +17,14 @@ def first_tensor(value: Any) -> Tensor | None:
         if found is not None:
             return found
     return None
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield every tensor in a value."""
+    if isinstance(value, Tensor):
+        yield value
+    for part in _parts(value):
+        yield from tensors_in(part)
 
 
 def map_first_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -22,7 +22,9 @@ class Shift(muxwrap.Strategy):
     invertible = True
     norm_preserving = True
 
-    def __init__(self, n: int, dim: int, *, step: int = 1, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0):
+    def __init__(
+        self, n: int, dim: int, *, step: int = 1, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0
+    ):
         super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
         self.step = step
 

@@ -48,7 +48,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("mlp", {"n": 17, "strategy": "slots"}, r"17.*16"),
     ("mlp", {"n": 17, "strategy": "low_rank"}, r"17.*16"),
     ("mlp", {"n": 2, "strategy": "hadamard", "demux": "unbind"}, r"key.*mlp"),
-    ("mlp", {"n": 2, "demux": "index"}, r"Index.*(tokens|sequence)"),
+    ("mlp", {"n": 2, "demux": "index"}, r"take a demuxer without a prefix"),
     ("mlp", {"n": 2, "strategy": muxwrap.strategies.Hadamard(3, 16)}, r"n=3, dim=16\) does not fit n=2"),
     ("mlp", {"n": 2, "strategy": muxwrap.strategies.Hadamard(2, 15)}, r"dim=15\) does not fit"),
     ("mlp", {"n": 2, "strategy": muxwrap.strategies.Hadamard(2, 15)}, r"give its name and options"),

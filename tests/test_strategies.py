@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from muxwrap.demuxers import MLP
 from muxwrap.errors import MuxwrapError
 from muxwrap.strategies import (
     Binary,
@@ -160,6 +161,11 @@ def test_low_rank_maps_do_not_meet(s):
                 else:  # a projection of rank dim // n
                     assert_close(product @ product, product, atol=1e-5, rtol=0)
                     assert round(product.trace().item(), 3) == s.dim // s.n
+
+
+def test_low_rank_reads_and_writes_in_unrelated_directions():
+    strategy = LowRank(2, 64)
+    assert (strategy.left.mT @ strategy.right).abs().max() < 0.75  # 1 where U and H are the same
 
 
 @given(s=sizes())
@@ -368,5 +374,7 @@ def test_names_are_taken_once(registered):
 def test_unknown_choices_name_the_known_ones():
     with pytest.raises(MuxwrapError, match=r"unknown strategy 'hadamrd'; did you mean 'hadamard'.*'walsh'"):
         strategies.build("hadamrd", n=2, dim=4)
-    with pytest.raises(MuxwrapError, match=r"strategy=3 is a int; give a name, a class"):
+    with pytest.raises(MuxwrapError, match=r"strategy=3 is no muxwrap.Strategy; give a name, a subclass"):
         strategies.build(3, n=2, dim=4)
+    with pytest.raises(MuxwrapError, match=r"strategy=<class .*MLP'> is no muxwrap.Strategy"):
+        strategies.build(MLP, n=2, dim=4)

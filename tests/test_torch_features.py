@@ -99,7 +99,9 @@ def test_wrapping_a_low_precision_model_follows_its_dtype() -> None:
     assert model(batch("cnn", 4).bfloat16()).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(("strategy", "demux"), [("slots", "mlp"), ("circular", "key"), ("sign", "index"), ("walsh", "unbind")])
+@pytest.mark.parametrize(
+    ("strategy", "demux"), [("slots", "mlp"), ("circular", "key"), ("sign", "index"), ("walsh", "unbind")]
+)
 def test_compile_without_graph_breaks(strategy: str, demux: str) -> None:
     torch._dynamo.reset()
     model = wrapped("tagger", 3, strategy, demux)

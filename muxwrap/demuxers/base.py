@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.registry import Registry
+
+D = TypeVar("D", bound="Demuxer")
 
 
 class Demuxer(nn.Module, ABC):
@@ -32,14 +34,22 @@ class Demuxer(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    prefix_length: int = 0
-    """Tokens that :meth:`extend` puts before a mixture; the demuxer receives and removes them."""
 
     def __init__(self, n: int, dim: int, *, seed: int = 0) -> None:
         super().__init__()
         self.n = check_count(n)
         self.dim = check_dim(dim)
         self.seed = seed
+
+    @classmethod
+    def prefix_for(cls, n: int) -> int:
+        """Return how many tokens :meth:`extend` puts before a mixture of n instances; forward receives and removes them."""
+        return 0
+
+    @property
+    def prefix_length(self) -> int:
+        """Tokens before every mixture."""
+        return self.prefix_for(self.n)
 
     @abstractmethod
     def forward(self, h: Tensor) -> Tensor:
@@ -79,3 +89,17 @@ class Demuxer(nn.Module, ABC):
 
 
 demuxers: Registry[Demuxer] = Registry("demuxer", Demuxer)  # type: ignore[type-abstract]
+
+
+def register_demuxer(name: str) -> Callable[[type[D]], type[D]]:
+    """Return a class decorator that makes a :class:`Demuxer` of your own usable as ``demux=name``.
+
+    Raises:
+        MuxwrapError: another class has the name.
+    """
+    return demuxers.register(name)
+
+
+def list_demuxers() -> list[str]:
+    """Return the names that ``demux=`` takes, sorted."""
+    return demuxers.names()

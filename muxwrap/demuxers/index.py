@@ -34,12 +34,16 @@ class Index(Demuxer):
     def __init__(self, n: int, dim: int, *, mux_dim: int | None = None, seed: int = 0) -> None:
         super().__init__(n, dim, seed=seed)
         self.mux_dim = dim if mux_dim is None else check_dim(mux_dim)
-        self.prefix_length = n
         with self.seeded():
             self.prefix = nn.Parameter(0.02 * torch.randn(n, self.mux_dim))
             self.join = nn.Linear(2 * dim, dim)  # W_p | W_h
             self.norm = nn.LayerNorm(dim)
             self.out = nn.Linear(dim, dim)
+
+    @classmethod
+    def prefix_for(cls, n: int) -> int:
+        """Return n: a token for every index."""
+        return n
 
     def extend(self, mixture: Tensor) -> Tensor:
         """Put the prefix before a mixture of tokens: ``[g, L, mux_dim] -> [g, n + L, mux_dim]``.
@@ -68,9 +72,7 @@ class Index(Demuxer):
         return self.out(self.norm(F.gelu(u)))
 
     def _check_tokens(self, h: Tensor) -> None:
-        # A free sequence length stays free when traced, so what depends on it is checked in eager mode only.
-        short = h.ndim == 3 and not torch.compiler.is_compiling() and h.shape[1] <= self.n
-        if h.ndim != 3 or h.shape[-1] != self.dim or short:
+        if h.ndim != 3 or h.shape[-1] != self.dim or h.shape[1] <= self.n:
             raise MuxwrapError(
                 f"Index separates [groups, {self.n} prefix tokens + tokens, {self.dim}] and got {list(h.shape)}; where "
                 f"the trunk drops or pools its tokens the prefix is lost: {_WITHOUT_TOKENS}"

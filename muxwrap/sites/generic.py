@@ -10,7 +10,7 @@ from torch import nn
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Side, Site
 from muxwrap.sites.probe import Trace, Visit
-from muxwrap.sites.resolve import site_at
+from muxwrap.sites.resolve import site_at, width
 
 
 def matches(backbone: nn.Module) -> bool:
@@ -31,12 +31,14 @@ def example(backbone: nn.Module) -> Any:
 
 
 def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """After the first layer, before the layers that follow, at the raw input."""
-    leaves = trace.leaves()
-    for visit in leaves[:1]:
-        yield from _single(trace, visit, "output")
-    for visit in _after(trace, leaves[0])[:4] if leaves else []:
-        yield from _single(trace, visit, "input")
+    """After the first layer, after the blocks that it begins, before the layers that follow, at the raw input."""
+    first = _first_layer(trace)
+    if first is not None:
+        yield from _single(trace, first, "output")
+        for visit in _around(trace, backbone, first):
+            yield from _single(trace, visit, "output")
+        for visit in _after(trace, first)[:4]:
+            yield from _single(trace, visit, "input")
     if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.is_floating_point():
         yield from _single(trace, trace.visits[0], "input")
 
@@ -44,8 +46,47 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
     """Before the last layer, which is the head; or what the backbone returns."""
     for visit in reversed(trace.leaves()[-2:]):
-        yield from _single(trace, visit, "input")
+        for sites in _single(trace, visit, "input"):
+            yield (*sites, *auxiliary_heads(backbone, trace, [visit]))
     yield from _single(trace, trace.visits[0], "output")
+
+
+def auxiliary_heads(backbone: nn.Module, trace: Trace, heads: list[Visit]) -> tuple[Site, ...]:
+    """Return the sites before heads that run in training only: of the kind and width of a head, and not reached here.
+
+    No run finds them, since a run in training mode would leave its marks on the statistics of batch norms.
+    """
+    widths = {(type(head.module), width(head.module, "output")) for head in heads}
+    reached = {visit.path for visit in trace.visits}
+    unseen = [(path, module) for path, module in backbone.named_modules() if path not in reached]
+    kinds = ((path, module, width(module, "input")) for path, module in unseen)
+    return tuple(
+        Site(path, "input", -1 if isinstance(module, nn.Linear) else 1, dim)
+        for path, module, dim in kinds
+        if dim is not None and isinstance(module, _HEADS) and (type(module), width(module, "output")) in widths
+    )
+
+
+_HEADS = (nn.Linear, nn.Conv2d)
+_STEM_SHARE = 0.25  # of the parameters; a block that holds more of them is more trunk than stem
+
+
+def _first_layer(trace: Trace) -> Visit | None:
+    """Return the first layer with a weight matrix: raw pixels may pass a norm before it."""
+    leaves = trace.leaves()
+    with_matrix = (visit for visit in leaves if any(p.ndim > 1 for p in visit.module.parameters(recurse=False)))
+    return next(with_matrix, next(iter(leaves), None))
+
+
+def _around(trace: Trace, backbone: nn.Module, first: Visit) -> Iterator[Visit]:
+    """Yield the blocks that the first layer is part of, from the smallest on, as long as they are a stem."""
+    most = _STEM_SHARE * sum(p.numel() for p in backbone.parameters())
+    path = first.path
+    while "." in path:
+        path = path.rpartition(".")[0]
+        visit = trace.at(path)
+        if visit is not None and sum(p.numel() for p in visit.module.parameters()) <= most:
+            yield visit
 
 
 def _after(trace: Trace, first: Visit) -> list[Visit]:

@@ -122,7 +122,9 @@ def with_rows(example: Any, rows: int = ROWS) -> Any:
     """
     first = first_tensor(example)
     if first is None:
-        raise MuxwrapError(f"example_input={type(example).__name__} holds no tensor with rows; give one that the model accepts")
+        raise MuxwrapError(
+            f"example_input={type(example).__name__} holds no tensor with rows; give one that the model accepts"
+        )
     size = first.shape[0]
 
     def resize(value: Any) -> Any:

@@ -62,7 +62,9 @@ def site_from(trace: Trace, backbone: nn.Module, choice: object, side: Side, arg
             "for example mux_at='embeddings'"
         )
     if site is None:
-        raise MuxwrapError(f"{argument}={path!r} has no tensor with rows as its {side}; try {path!r} with the other side")
+        raise MuxwrapError(
+            f"{argument}={path!r} has no tensor with rows as its {side}; try {path!r} with the other side"
+        )
     return site
 
 
@@ -97,12 +99,14 @@ def _parse(backbone: nn.Module, choice: object, side: Side, argument: str) -> tu
                 return path, side
         raise MuxwrapError(f"{argument}={type(choice).__name__}(...) is no module of this {type(backbone).__name__}")
     if not isinstance(choice, str):
-        raise MuxwrapError(f"{argument}={choice!r} is a {type(choice).__name__}; give a module path, a module or a Site")
+        raise MuxwrapError(
+            f"{argument}={choice!r} is a {type(choice).__name__}; give a module path, a module or a Site"
+        )
     path, at, named = choice.partition("@")
     if at and named not in _SIDES:
         raise MuxwrapError(f"{argument}={choice!r}: {known_names(named, _SIDES)} may stand behind the @")
     backbone_path(backbone, path, argument)
-    return path, named if named in _SIDES else side  # type: ignore[return-value]
+    return path, named if named in _SIDES else side
 
 
 def _feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Tensor) -> int | None:
@@ -110,7 +114,7 @@ def _feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Tensor) -> int
     if visit.path == "" and side == "input":
         return -1 if tensor.ndim < 4 else None  # raw vectors and sequences; of raw images the whole image
     leaf = trace.last_leaf_within(visit) if side == "output" else trace.first_leaf_within(visit)
-    size = None if leaf is None else _width(leaf.module, side)
+    size = None if leaf is None else width(leaf.module, side)
     axes = [axis for axis in range(1, tensor.ndim) if tensor.shape[axis] == size]
     last = tensor.ndim - 1
     channels_first = leaf is not None and isinstance(leaf.module, _CHANNELS_FIRST)
@@ -121,14 +125,20 @@ def _feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Tensor) -> int
     return -1 if last in axes or 1 not in axes else 1
 
 
-_CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._BatchNorm,
+    nn.GroupNorm,
+    nn.modules.instancenorm._InstanceNorm,
+)
 _WIDTHS = {
     "input": ("in_features", "in_channels", "num_features", "num_channels", "embedding_dim"),
     "output": ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim"),
 }
 
 
-def _width(module: nn.Module, side: Side) -> int | None:
+def width(module: nn.Module, side: Side) -> int | None:
+    """Return how many features a layer takes (its input side) or gives, or None where it does not say."""
     shape = getattr(module, "normalized_shape", None)
     if shape:
         return int(shape[-1])

@@ -16,21 +16,26 @@ from muxwrap.sites.resolve import site_at
 
 def matches(backbone: nn.Module) -> bool:
     """Whether the model keeps timm's contract, whatever module it was written in."""
-    return hasattr(backbone, "get_classifier") and (hasattr(backbone, "pretrained_cfg") or hasattr(backbone, "default_cfg"))
+    return hasattr(backbone, "get_classifier") and (
+        hasattr(backbone, "pretrained_cfg") or hasattr(backbone, "default_cfg")
+    )
 
 
 def example(backbone: nn.Module) -> Any:
     """Images of the size in the model's metadata, on its device and in its dtype."""
     weight = next(backbone.parameters())
-    return torch.zeros(1, *_metadata(backbone).get("input_size", (3, 224, 224)), device=weight.device, dtype=weight.dtype)
+    return torch.zeros(
+        1, *_metadata(backbone).get("input_size", (3, 224, 224)), device=weight.device, dtype=weight.dtype
+    )
 
 
 def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
     """After the first convolution, or wherever any model could be mixed, down to raw pixels."""
-    for path in _paths(_metadata(backbone).get("first_conv"))[:1]:
-        site = site_at(trace, path, "output")
-        if site is not None:
-            yield (site,)
+    paths = _paths(_metadata(backbone).get("first_conv"))
+    sites = [site_at(trace, path, "output") for path in paths]
+    found = tuple(site for site in sites if site is not None)
+    if found and len(found) == len(paths) and len({site.dim for site in found}) == 1:
+        yield found
     yield from generic.mux_candidates(backbone, trace)
 
 
@@ -39,16 +44,19 @@ def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, 
     contract: Any = backbone
     heads = contract.get_classifier()
     modules = heads if isinstance(heads, (tuple, list)) else [heads]
-    sites = [site_at(trace, visit.path, "input") for visit in trace.once if any(visit.module is m for m in modules)]
+    visits = [visit for visit in trace.once if any(visit.module is module for module in modules)]
+    sites = [site_at(trace, visit.path, "input") for visit in visits]
     found = tuple(site for site in sites if site is not None)
     if found:
-        yield found
+        yield (*found, *generic.auxiliary_heads(backbone, trace, visits))
     yield from generic.demux_candidates(backbone, trace)
 
 
 def _metadata(backbone: nn.Module) -> dict[str, Any]:
     cfg = getattr(backbone, "pretrained_cfg", None) or getattr(backbone, "default_cfg", None) or {}
-    return dict(cfg) if isinstance(cfg, dict) else {key: getattr(cfg, key, None) for key in ("input_size", "first_conv")}
+    return (
+        dict(cfg) if isinstance(cfg, dict) else {key: getattr(cfg, key, None) for key in ("input_size", "first_conv")}
+    )
 
 
 def _paths(value: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def example(backbone: nn.Module) -> Any:
 
 
 def _tokens(backbone: Any, device: torch.device) -> dict[str, Tensor]:
-    """Return one sentence of 16 tokens that ends as the model expects sentences to end."""
+    """Return one sentence of 16 tokens that ends as the model expects sentences to end, with boxes if it reads pages."""
     config = backbone.config.get_text_config()
     vocabulary = getattr(config, "vocab_size", None) or 100  # CANINE hashes code points
     tokens = torch.arange(3, 19, device=device)[None] % vocabulary
@@ -41,7 +42,9 @@ def _tokens(backbone: Any, device: torch.device) -> dict[str, Tensor]:
     end = end[0] if isinstance(end, (tuple, list)) else end
     if end is not None and 0 <= end < vocabulary:
         tokens[:, -1] = end
-    return {"input_ids": tokens}
+    if "bbox" not in inspect.signature(backbone.forward).parameters:
+        return {"input_ids": tokens}
+    return {"input_ids": tokens, "bbox": torch.tensor([1, 2, 3, 4], device=device).expand(1, 16, 4)}
 
 
 def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:

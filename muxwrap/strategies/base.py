@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from muxwrap.errors import MuxwrapError, check_count, check_dim, known_names
 from muxwrap.registry import Registry
 
+S = TypeVar("S", bound="Strategy")
 _SCALES = {"mean": -1.0, "sqrt": -0.5, "sum": 0.0}  # the exponent of n
 
 
@@ -157,3 +159,17 @@ def scale_factor(scale: str | float, n: int) -> float:
 def per_index(keys: Tensor, x: Tensor) -> Tensor:
     """View keys ``[n, dim]`` so that they broadcast over ``x`` ``[g, n, ..., dim]``, in the dtype of ``x``."""
     return keys.to(x.dtype).view(keys.shape[0], *[1] * (x.ndim - 3), keys.shape[1])
+
+
+def register_strategy(name: str) -> Callable[[type[S]], type[S]]:
+    """Return a class decorator that makes a :class:`Strategy` of your own usable as ``strategy=name``.
+
+    Raises:
+        MuxwrapError: another class has the name.
+    """
+    return strategies.register(name)
+
+
+def list_strategies() -> list[str]:
+    """Return the names that ``strategy=`` takes, sorted."""
+    return strategies.names()

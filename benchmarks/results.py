@@ -1,0 +1,48 @@
+"""Result files: one study a file, with what made it, and records that are replaced when they are measured again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "timm", "torchvision", "transformers")
+
+
+def merge_records(path: Path, study: str, records: list[dict[str, Any]], *, key: str) -> None:
+    """Write records into a study's file in the place of those with the same ``key``; others are kept."""
+    held = json.loads(path.read_text())["records"] if path.exists() else []
+    new = {record[key] for record in records}
+    write(path, study, [*(record for record in held if record[key] not in new), *records])
+
+
+def write(path: Path, study: str, records: list[dict[str, Any]]) -> None:
+    """Write a study's file with the command, commit, machine and packages that made it."""
+    facts = {
+        "study": study,
+        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _commit(),
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count()},
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**facts, "records": records}, indent=1) + "\n")
+
+
+def _commit() -> str | None:
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() if found.returncode == 0 else None
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -1,0 +1,135 @@
+"""Predict the speed-up before training: a roofline over every operation of the bare and of the multiplexed call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from muxwrap.choices import DemuxChoice, StrategyChoice
+from muxwrap.multiplex import Multiplex
+from muxwrap.sites import Choice, search
+from muxwrap.sites.probe import quiet, run, with_rows
+from muxwrap.tensors import tensors_in
+from muxwrap.throughput.timing import synchronize, with_length
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a device does in a second: the two rates of a roofline, and the price of starting an operation.
+
+    Args:
+        flops: floating-point operations of a large matrix product.
+        bytes: bytes read and written by an elementwise operation on tensors beyond the caches.
+        launch: seconds an operation costs however small it is.
+    """
+
+    flops: float
+    bytes: float
+    launch: float
+
+
+def predict(
+    backbone: nn.Module,
+    n: int,
+    length: int | None = None,
+    *,
+    example_input: Any = None,
+    strategy: StrategyChoice = None,
+    demux: DemuxChoice = None,
+    mux_at: Choice = None,
+    demux_at: Choice = None,
+    mixtures: int = 4,
+    machine: Machine | None = None,
+) -> float:
+    """Predict how many times more instances a second the multiplexed model does, from one call of either.
+
+    Nothing is timed but the machine. An operation is counted as
+    ``max(its operations / machine.flops, its bytes / machine.bytes) + machine.launch``, and the speed-up is the ratio of
+    the sums, which is ``N B(L) / (B(L') + N L (c_mux + c_demux) + N c_head)`` with every term counted, stem included.
+
+    Args:
+        backbone: a bare model.
+        n: instances in a mixture.
+        length: tokens of an instance, for text; by default the example's.
+        example_input: as in :func:`muxwrap.wrap`.
+        strategy: as in :func:`muxwrap.wrap`.
+        demux: as in :func:`muxwrap.wrap`.
+        mux_at: as in :func:`muxwrap.wrap`.
+        demux_at: as in :func:`muxwrap.wrap`.
+        mixtures: sequences that the trunk sees in a call, bare and multiplexed.
+        machine: the device's rates; by default they are measured, in about a second.
+
+    Returns:
+        The speed-up over the bare model.
+
+    Raises:
+        MuxwrapError: what :func:`muxwrap.wrap` refuses.
+    """
+    sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at)
+    example = with_length(example, length)
+    rates = machine or this_machine(next(backbone.parameters()).device.type)
+    bare = _seconds(backbone, with_rows(example, mixtures), rates) / mixtures
+    model = Multiplex(backbone, n, strategy, demux, sites=sites)
+    try:
+        mixed = _seconds(model, with_rows(example, mixtures * n), rates) / (mixtures * n)
+    finally:
+        model.detach()
+    return bare / mixed
+
+
+def _seconds(module: nn.Module, example: Any, machine: Machine) -> float:
+    counter = _Roofline(machine)
+    with quiet(module), torch.inference_mode(), counter:
+        run(module, example)
+    return counter.seconds
+
+
+class _Roofline(TorchDispatchMode):
+    """Adds up what every operation should take."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self.machine = machine
+        self.seconds = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not func.is_view:
+            count = flop_registry.get(func.overloadpacket)
+            flops = count(*args, **kwargs, out_val=out) if count else 0
+            moved = sum(t.numel() * t.element_size() for t in tensors_in((args, kwargs, out)))
+            self.seconds += max(flops / self.machine.flops, moved / self.machine.bytes) + self.machine.launch
+        return out
+
+
+@cache
+def this_machine(device: str) -> Machine:
+    """Measure the rates of a device."""
+    a, b = torch.randn(512, 768, device=device), torch.randn(768, 3072, device=device)
+    x, y = torch.randn(2**24, device=device), torch.randn(2**24, device=device)
+    small = torch.randn(16, device=device)
+    with torch.inference_mode():
+        product = _fastest(lambda: a @ b)
+        added = _fastest(lambda: x + y)
+        launch = _fastest(lambda: [small + small for _ in range(100)]) / 100
+    return Machine(flops=2 * 512 * 768 * 3072 / product, bytes=3 * 4 * 2**24 / added, launch=launch)
+
+
+def _fastest(call: Callable[[], object], repeats: int = 10) -> float:
+    times = []
+    for _ in range(repeats):
+        synchronize()
+        start = time.perf_counter()
+        call()
+        synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,121 @@
+"""The site: every name is on a page, tables come from the code, every Python block runs and prints what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import muxwrap
+from muxwrap.demuxers import demuxers
+from muxwrap.strategies import strategies
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+WITH_CODE = [page for page in (*PAGES, ROOT / "README.md") if page.exists() and "```python" in page.read_text()]
+# A block runs unless the line above it is "<!-- not run -->"; a text block right below is what it prints.
+BLOCK = re.compile(r"^(<!-- not run -->\n)?```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
+
+
+def load_tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_tables", ROOT / "tools" / "docs_tables.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tables = load_tables()
+
+
+def expected(code: str, below: str | None) -> list[str]:
+    """Return the lines that a block says it prints: behind each print, or in the text block below."""
+    if below is not None:
+        return below.splitlines()
+    return re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
+def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for registry in (strategies, demuxers):  # a page may register classes of its own
+        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    torch.manual_seed(0)
+    text, namespace = page.read_text(), {"__name__": f"docs_{page.stem}"}
+    for block in BLOCK.finditer(text):
+        skipped, code, below = block.groups()
+        if skipped:
+            continue
+        line = text[: block.start(2)].count("\n")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile("\n" * line + code, str(page), "exec"), namespace)
+        said = expected(code, below)
+        if said:
+            assert [each for each in printed.getvalue().splitlines() if each in said] == said, printed.getvalue()
+
+
+def test_every_public_name_is_in_the_api() -> None:
+    api = (DOCS / "api.md").read_text()
+    missing = [name for name in muxwrap.__all__ if not re.search(rf"\bmuxwrap\.{name}\b|@muxwrap\.{name}\(", api)]
+    assert not missing
+    kinds = {"strategies": strategies, "demuxers": demuxers}
+    wanted = [f"::: muxwrap.{kind}.{cls.__name__}" for kind, reg in kinds.items() for cls in reg._classes.values()]
+    assert not [line for line in wanted if line not in api.splitlines()]
+
+
+@pytest.mark.parametrize(("page", "registry"), [("strategies", strategies), ("demuxers", demuxers)])
+def test_every_class_has_its_rows_and_its_section(page: str, registry: Any) -> None:
+    made = tables.on_page_markdown((DOCS / f"{page}.md").read_text())
+    for name in registry.names():
+        assert made.count(f"| [{name}](#{name}) |") == 2, f"{name}: facts and cost"
+        assert f"\n## {name}\n" in made
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_markers_are_known_and_filled(page: Path) -> None:
+    assert "<!-- table" not in tables.on_page_markdown(page.read_text())
+
+
+def test_facts_are_those_of_the_classes() -> None:
+    row = next(line for line in tables.strategy_facts().splitlines() if line.startswith("| [slots]"))
+    assert row.endswith("| no | no | yes | by default | 1 | 65,536 |")
+    assert "| [index](#index) |" in tables.demuxer_facts()
+
+
+def test_all_pages_are_in_the_navigation() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    assert sorted(re.findall(r"[\w/]+\.md", nav)) == [page.name for page in PAGES]
+
+
+def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "DOCS", tmp_path)
+    assert tables.demo() == ""
+    assert "make zoo" in tables.zoo()
+    facts = {"command": "make it", "commit": "0123456789abcdef", "machine": "2 cores", "packages": {"torch": "2.9"}}
+    good = {"family": "timm", "name": "a_b", "model": "A", "parameters": 1234, "works": True, "mux": "m", "demux": "d"}
+    bad = {"family": "timm", "name": "c", "model": "C", "works": False, "reason": "a | b\nand\nmore", "mux": None}
+    cell = {"backbone": "net", "n": 4, "mean": 0.91234, "ratio_to_bare": None}
+    (tmp_path / "results").mkdir()
+    for study, records in {"zoo": [bad, good], "demo": [cell]}.items():
+        (tmp_path / "results" / f"{study}.json").write_text(json.dumps({"study": study, **facts, "records": records}))
+    zoo = tables.zoo()
+    assert "| timm | 2 | 1 |" in zoo
+    assert r"| timm | a\_b | A | 1,234 | m | d |" in zoo
+    assert r"| timm | c | a \| b and more |" in zoo
+    assert "commit 012345678; 2 cores; torch 2.9" in zoo
+    assert "| backbone | n | mean |\n| --- | --- | --- |\n| net | 4 | 0.9123 |" in tables.demo()
+
+
+def test_roles_of_docstrings_become_code() -> None:
+    html = "see :func:<code>wrap</code> and :class:<code>~muxwrap.strategies.Strategy</code>"
+    assert tables.on_page_content(html) == "see <code>wrap</code> and <code>Strategy</code>"

@@ -1,0 +1,150 @@
+"""Fill the pages of the site while mkdocs builds it: tables from the classes and from ``docs/results/*.json``.
+
+A page says ``<!-- table: strategies -->`` where a table is to stand. Nothing made here is kept in a file, so that no
+page can differ from the code or from the results.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from muxwrap import MuxwrapError
+from muxwrap.demuxers import demuxers
+from muxwrap.strategies import strategies
+
+DOCS = Path(__file__).parent.parent / "docs"
+MARKER = re.compile(r"<!-- table: ([\w ]+) -->")
+ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):(<code>|`)~?(?:\w+\.)*(\w+)(</code>|`)")
+COST = re.compile(r"Cost: (.+?\.)(?:\s|$)", re.DOTALL)
+SCALES = {"mean": "1/n", "sqrt": "1/√n", "sum": "1"}
+N, DIM = 8, 256  # what "numbers kept" are counted at
+DEMO = {"backbone": "backbone", "dataset": "data", "n": "n", "strategy": "strategy", "demux": "demuxer"}
+DEMO |= {"metric": "metric", "mean": "mean", "std": "std over groupings"}
+DEMO |= {"instances_per_second": "instances/s", "ratio_to_bare": "speed-up"}
+ZOO = {"family": "family", "name": "architecture", "model": "class", "parameters": "parameters"}
+ZOO |= {"mux": "mixed at", "demux": "separated at"}
+FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put every table in the place of its marker (mkdocs calls this for each page)."""
+    return MARKER.sub(lambda marker: TABLES[marker[1]](), markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Turn the cross-references of docstrings, such as :func:`wrap`, into plain code."""
+    return ROLE.sub(r"\1\2\3", html)
+
+
+def strategy_facts() -> str:
+    """One line a strategy: what is true of it."""
+    rows = []
+    for name in strategies.names():
+        made: Any = strategies.get(name)(N, DIM)
+        facts = ["yes" if fact else "no" for fact in (made.invertible, made.isometric, made.disjoint)]
+        rows.append([_link(name), _summary(made), *facts, _learns(made), SCALES[made.scale], f"{_kept(made):,}"])
+    return _table("| name | φ | invertible | isometric | disjoint | learns | scale s | numbers kept |", rows)
+
+
+def _learns(made: Any) -> str:
+    try:
+        return "by default" if made.learnable else type(made)(N, DIM, learnable=True) and "if asked"
+    except MuxwrapError:
+        return "no"
+
+
+def demuxer_facts() -> str:
+    """One line a demuxer: what is true of it."""
+    made = [demuxers.build(name, n=N, dim=DIM, strategy=strategies.get("sign")(N, DIM)) for name in demuxers.names()]
+    rows = ([_link(d.name), _summary(d), "n" if d.prefix_length == N else "none", f"{_kept(d):,}"] for d in made)
+    return _table("| name | output for index i | prefix tokens | numbers kept |", rows)
+
+
+def costs(registry: Any) -> str:
+    """One line a class: the cost that its docstring states."""
+    found = ((name, COST.search(inspect.cleandoc(registry.get(name).__doc__))) for name in registry.names())
+    return _table("| name | cost |", ([_link(name), _inline(cost[1])] for name, cost in found if cost))
+
+
+def demo() -> str:
+    """The demo's picture and its cells; nothing before it was run."""
+    data = _results("demo")
+    if data is None:
+        return ""
+    shown = {key: title for key, title in DEMO.items() if any(r.get(key) is not None for r in data["records"])}
+    picture = ["![Accuracy and throughput of the demo](images/demo.png)"] * (DOCS / "images" / "demo.png").exists()
+    return "\n\n".join([*picture, _records(data["records"], shown), _origin(data)])
+
+
+def zoo() -> str:
+    """What `make zoo` found: a summary, every architecture that works, and why the others do not."""
+    data = _results("zoo")
+    if data is None:
+        return "*The zoo was not run before these pages were built: `make zoo` writes `docs/results/zoo.json`.*"
+    records = sorted(data["records"], key=lambda r: (r["family"], r["name"]))
+    tried = Counter(r["family"] for r in records)
+    works = Counter(r["family"] for r in records if r["works"])
+    parts = [_origin(data), _table("| family | tried | work |", ([f, str(tried[f]), str(works[f])] for f in tried))]
+    parts += ["## What works", _records([r for r in records if r["works"]], ZOO)]
+    return "\n\n".join([*parts, "## What does not, and why", _records([r for r in records if not r["works"]], FAILED)])
+
+
+def _results(study: str) -> dict[str, Any] | None:
+    path = DOCS / "results" / f"{study}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _origin(data: dict[str, Any]) -> str:
+    machine, packages = _cell(data["machine"]), _cell(data["packages"])
+    return f"*Made by `{data['command']}`, commit {str(data['commit'])[:9]}; {machine}; {packages}.*"
+
+
+def _records(records: list[dict[str, Any]], titles: dict[str, str]) -> str:
+    return _table(f"| {' | '.join(titles.values())} |", ([_cell(r.get(key)) for key in titles] for r in records))
+
+
+def _table(head: str, rows: Iterable[list[str]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([head, "|" + " --- |" * (head.count("|") - 1), *lines])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else _inline(str(value or "–"))
+
+
+def _inline(text: str) -> str:
+    """Fit a docstring's text into one cell; outside of code, a ``_`` or a ``<`` is to mean itself."""
+    parts = re.split(r"(`+.+?`+)", ROLE.sub(r"`\2`", " ".join(text.split())))
+    return "".join(p.replace("``", "`") if p.startswith("`") else re.sub(r"([_<])", r"\\\1", p) for p in parts)
+
+
+def _summary(made: Any) -> str:
+    return _inline(inspect.cleandoc(type(made).__doc__).split("\n\n")[0])
+
+
+def _kept(module: Any) -> int:
+    return sum(value.numel() for value in module.state_dict().values())
+
+
+def _link(name: str) -> str:
+    return f"[{name}](#{name})"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "strategies": strategy_facts,
+    "strategy costs": lambda: costs(strategies),
+    "demuxers": demuxer_facts,
+    "demuxer costs": lambda: costs(demuxers),
+    "demo": demo,
+    "zoo": zoo,
+}
