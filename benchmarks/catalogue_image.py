@@ -27,13 +27,13 @@ SIZES = {
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "dinat": {"depths": [2, 2], "dilations": [[1, 2], [1, 2]], "num_heads": [2, 4]},
-    "donut-swin": {"window_size": 4},
+    "donut-swin": {"window_size": 4, "image_size": 128},
     "imagegpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 65},
     "levit": {"image_size": 64, "depths": [1, 1, 1]},
-    "perceiver": {"num_latents": 16, "d_latents": 64, "num_self_attends_per_block": 2, "image_size": 56},
-    "swin": {"window_size": 4},
+    "perceiver": {"num_latents": 16, "d_latents": 64, "num_self_attends_per_block": 2, "num_cross_attention_heads": 1},
+    "swin": {"window_size": 4, "image_size": 128},
     "swinv2": {"window_size": 4},
-    "timm_wrapper": {"architecture": "test_resnet", "model_args": {"pretrained": False}},
+    "timm_wrapper": {"architecture": "test_resnet"},
 }
 
 EXCEPTIONS = {"shieldgemma2": "a language model of 4 billion parameters that answers yes or no with its next token"}
@@ -55,7 +55,10 @@ def _build(model_type: str, name: str) -> tuple[nn.Module, Any]:
         raise NotImplementedError(EXCEPTIONS[model_type])
     config = _config(model_type)
     model = getattr(transformers, name)(config)
-    return model, EXAMPLES[name]() if name in EXAMPLES else None
+    if name in EXAMPLES:
+        return model, EXAMPLES[name]()
+    sized = hasattr(getattr(config, "vision_config", config), "image_size") or model_type == "timm_wrapper"
+    return model, None if sized else _pixels(64)
 
 
 def _config(model_type: str) -> PreTrainedConfig:
@@ -84,4 +87,17 @@ def _patches() -> dict[str, torch.Tensor]:
     return {"pixel_values": torch.randn(1, 16, 768), "pixel_attention_mask": mask, "spatial_shapes": shapes}
 
 
-EXAMPLES = {"Siglip2ForImageClassification": _patches}
+def _colours() -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.randint(512, (1, 64))}
+
+
+def _pixels(size: int) -> dict[str, torch.Tensor]:
+    return {"pixel_values": torch.randn(1, 3, size, size)}
+
+
+EXAMPLES = {
+    "ImageGPTForImageClassification": _colours,
+    "PerceiverForImageClassificationFourier": partial(_pixels, 224),
+    "PerceiverForImageClassificationConvProcessing": partial(_pixels, 224),
+    "Siglip2ForImageClassification": _patches,
+}

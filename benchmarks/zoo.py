@@ -24,6 +24,7 @@ from typing import Any
 import catalogue_transformers
 import catalogue_vision
 import torch
+import transformers
 from catalogue import Entry, check
 from tqdm import tqdm
 
@@ -42,6 +43,8 @@ def main() -> int:
         print("no entry fits --family and --only", file=sys.stderr)
         return 2
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # an untrained network's fading activations would take minutes
+    transformers.logging.set_verbosity_error()
     tqdm.monitor_interval = 0  # no thread beside the one that forks
     records = []
     for record in tqdm(_run(chosen, arguments.workers, arguments.timeout), total=len(chosen), unit="model"):
@@ -166,7 +169,10 @@ def _print_summary(records: list[dict[str, Any]]) -> None:
 
 
 def _wanted(entry: Entry, arguments: argparse.Namespace) -> bool:
-    return arguments.family in (None, entry.family) and re.search(arguments.only, f"{entry.family}/{entry.name}") is not None
+    return (
+        arguments.family in (None, entry.family)
+        and re.search(arguments.only, f"{entry.family}/{entry.name}") is not None
+    )
 
 
 def _arguments() -> argparse.Namespace:

@@ -22,7 +22,7 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.grouping import group, merge_mask, merge_rows, ungroup
 from muxwrap.layout import Site, Sites, features_back, features_last
 from muxwrap.strategies.base import Strategy
-from muxwrap.tensors import map_first_tensor, replace_object
+from muxwrap.tensors import map_first_tensor, map_tensors, replace_object
 
 _local = threading.local()
 MASK = "attention_mask"
@@ -36,6 +36,7 @@ class _Call:
         self.rows: int | None = None  # of the batch, known once something was mixed
         self.own: dict[str, Tensor] = {}  # masks and the like as the user gave them, [B, L] or more axes
         self.merged: dict[str, Tensor] = {}  # [g, prefix + L], what the trunk gets instead
+        self.merged_inside: list[tuple[Tensor, Tensor]] = []  # likewise, what layers are handed
         self.mixed = [0] * len(owner.sites.mux)
         self.separated = [0] * len(owner.sites.demux)
 
@@ -90,7 +91,9 @@ class Attached(nn.Module):
         """Put the hooks on the backbone's modules as they are now, if they are not on."""
         if self.attached:
             return
-        if self.sites.mask != "none":
+        if self.sites.mask == "inside":
+            self._before(self.backbone, self._note_rows)
+        elif self.sites.mask != "none":
             self._before(self.backbone.get_submodule(self.sites.mask_at), self._merge_rows)
         for k, site in enumerate(self.sites.mux):
             module = self.backbone.get_submodule(site.path)
@@ -99,6 +102,9 @@ class Attached(nn.Module):
             else:
                 self._before(module, self._restore_rows)
                 self._handles.append(module.register_forward_hook(partial(self._mix_output, k)))
+            if self.sites.mask in ("inside", "both"):
+                for layer in _layers_after(self.backbone, site):
+                    self._before(layer, self._merge_arguments)
         for k, site in enumerate(self.sites.demux):
             module = self.backbone.get_submodule(site.path)
             if site.side == "input":
@@ -229,6 +235,29 @@ class Attached(nn.Module):
                 kwargs = {**kwargs, name: call.merged[name]}
         return args, kwargs
 
+    def _note_rows(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Keep the mask that the call was given, which says what of an instance is padding."""
+        call = self._call()
+        for name, at in _row_arguments(module):
+            value = args[at] if at < len(args) else kwargs.get(name)
+            if call is not None and isinstance(value, Tensor):
+                call.own[name] = value
+
+    def _merge_arguments(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Merge whatever else of the batch's rows a layer behind the mixing is handed: masks, biases, positions."""
+        call = self._call()
+        return None if call is None else map_tensors((args, kwargs), partial(self._merge_inside, call))
+
+    def _merge_inside(self, call: _Call, value: Tensor) -> Tensor:
+        if call.rows is None or value.ndim < 2 or value.shape[0] != call.rows or self.n == 1:
+            return value
+        for own, merged in call.merged_inside:
+            if own is value:
+                return merged
+        merged = merge_mask(group(value, self.n), 0)
+        call.merged_inside.append((value, merged))
+        return merged
+
     def _restore_rows(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Give the stem, which still sees the batch's rows, what belongs to those rows."""
         call = self._call()
@@ -239,6 +268,14 @@ class Attached(nn.Module):
         return args, kwargs
 
 
+def _layers_after(backbone: nn.Module, site: Site) -> list[nn.Module]:
+    """Return the modules that run behind a site among layers: its later siblings, and itself if its input is mixed."""
+    parent, _, name = site.path.rpartition(".")
+    children = dict(backbone.get_submodule(parent).named_children())
+    start = list(children).index(name) + (site.side == "output") if name in children else len(children)
+    return list(children.values())[start:]
+
+
 def _check_reached(site: Site, count: int, verb: str) -> None:
     if count == 0:
         raise MuxwrapError(f"the {site} was never reached, so nothing was {verb}; name a module that every call runs")
@@ -247,8 +284,8 @@ def _check_reached(site: Site, count: int, verb: str) -> None:
 
 
 def takes_mask(module: nn.Module) -> bool:
-    """Whether a module's forward names an ``attention_mask``."""
-    return any(name == MASK for name, _ in _row_arguments(module))
+    """Whether a module's forward names an ``attention_mask`` (or ``pixel_attention_mask``, ...)."""
+    return any(name.endswith(MASK) for name, _ in _row_arguments(module))
 
 
 def _row_arguments(module: nn.Module) -> list[tuple[str, int]]:

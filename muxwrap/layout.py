@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 Side = Literal["input", "output"]
+Mask = Literal["none", "optional", "always", "inside", "both"]
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,17 @@ class Sites:
             them are reached in every call.
         demux: where mixtures are separated. Several only where a model has several heads (a distillation token, auxiliary
             heads in training); the first is reached in every call.
-        mask: how the backbone takes ``attention_mask``: ``"none"`` (it has no such argument), ``"optional"``, or
-            ``"always"`` (without one it makes its own, of the wrong number of rows).
+        mask: how the backbone takes ``attention_mask``: ``"none"`` (it has no such argument), ``"optional"``,
+            ``"always"`` (without one it makes its own, of the wrong number of rows), ``"inside"`` (mixing is among the
+            layers: those before it get what belongs to the rows, those after it what belongs to the mixtures), or
+            ``"both"`` (optional, and what else of the rows the modules after the mixing are handed is merged, too).
         mask_at: the module whose call gets the merged mask; what runs outside of it keeps the batch's own. ``""`` is the
             whole backbone.
     """
 
     mux: tuple[Site, ...]
     demux: tuple[Site, ...]
-    mask: Literal["none", "optional", "always"] = "none"
+    mask: Mask = "none"
     mask_at: str = ""
 
     def to_dict(self) -> dict[str, Any]:

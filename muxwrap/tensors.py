@@ -33,6 +33,14 @@ def map_first_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value if found is None else replace_object(value, found, change(found))
 
 
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return the value with every tensor changed, of the same type."""
+    for tensor in list(tensors_in(value)):
+        changed = change(tensor)
+        value = value if changed is tensor else replace_object(value, tensor, changed)
+    return value
+
+
 def replace_object(value: Any, old: Any, new: Any) -> Any:
     """Return the value with every occurrence of the object ``old`` replaced, of the same type."""
     if value is old:

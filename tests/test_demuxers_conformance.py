@@ -201,6 +201,7 @@ def test_autocast(variant, dtype):
 
 
 @every
+@settings(max_examples=5)
 @given(s=sizes())
 def test_copies_and_saved_parameters_separate_the_same(variant, s):
     model = variant.of(s)
@@ -213,6 +214,7 @@ def test_copies_and_saved_parameters_separate_the_same(variant, s):
 
 
 @every
+@settings(max_examples=5)
 @given(s=sizes())
 def test_options_rebuild_the_demuxer(variant, s):
     demuxer = variant.build(s.n, s.dim, seed=s.seed)

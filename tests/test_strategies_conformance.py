@@ -295,6 +295,7 @@ def test_autocast(variant, dtype):
 
 
 @every()
+@settings(max_examples=5)
 @given(s=sizes())
 def test_copies_and_saved_keys_mix_the_same(variant, s):
     strategy = variant.of(s)
@@ -308,6 +309,7 @@ def test_copies_and_saved_keys_mix_the_same(variant, s):
 
 
 @every()
+@settings(max_examples=5)
 @given(s=sizes())
 def test_options_rebuild_the_strategy(variant, s):
     strategy = variant.build(s.n, s.dim, seed=s.seed, scale=0.7)

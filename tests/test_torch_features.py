@@ -239,3 +239,19 @@ def test_partial_gives_a_strategy_its_options() -> None:
     hadamard = partial(Hadamard, norm=1.0)
     model = muxwrap.wrap(make("mlp"), 3, hadamard, example_input=batch("mlp", 1))
     torch.testing.assert_close(model.strategy.keys.norm(dim=1), torch.ones(3))
+
+
+def test_dynamic_int8_of_the_backbone_under_the_wrapper() -> None:
+    """Unwrap, quantise, wrap again with what was trained: the sites, the strategy and the demuxer fit as they are."""
+    model, x = wrapped("mlp"), batch("mlp", 8)
+    answer = model(x)
+    strategy, demuxer, sites = model.strategy, model.demuxer, model.sites
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces the move of its quantisation to another package
+        int8 = torch.ao.quantization.quantize_dynamic(muxwrap.unwrap(model), {nn.Linear})
+        again = muxwrap.wrap(int8, 3, strategy, demuxer, sites=sites).eval()
+        low = again(x)
+    assert type(int8.hidden).__module__.startswith("torch.ao")
+    assert again.strategy is strategy
+    torch.testing.assert_close(low, answer, rtol=0.1, atol=0.05)
+    assert not torch.equal(low, answer)

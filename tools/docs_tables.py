@@ -29,6 +29,9 @@ DEMO |= {"metric": "metric", "mean": "mean", "std": "std over groupings"}
 DEMO |= {"instances_per_second": "instances/s", "ratio_to_bare": "speed-up"}
 ZOO = {"family": "family", "name": "architecture", "model": "class", "parameters": "parameters"}
 ZOO |= {"mux": "mixed at", "demux": "separated at"}
+SPEED = {"backbone": "backbone", "name": "model", "strategy": "strategy", "demux": "demuxer", "rows": "rows a call"}
+SPEED |= {"instances_per_second": "instances/s", "ratio_to_bare": "speed-up", "bound": "bound", "predicted": "predicted"}
+SPEED |= {"activation_bytes": "activation bytes an instance", "flops": "operations an instance"}
 FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
 
 
@@ -95,6 +98,20 @@ def zoo() -> str:
     return "\n\n".join([*parts, "## What does not, and why", _records([r for r in records if not r["works"]], FAILED)])
 
 
+def throughput() -> str:
+    """What `benchmarks/throughput.py` measured, a table a study; nothing before it was run."""
+    data = _results("throughput")
+    if data is None:
+        return ""
+    studies = list(dict.fromkeys(r["study"] for r in data["records"]))
+    tables = []
+    for study in studies:
+        records = [r for r in data["records"] if r["study"] == study]
+        shown = {key: title for key, title in SPEED.items() if any(r.get(key) is not None for r in records)}
+        tables += [f"**{study}**", _records(records, shown)]
+    return "\n\n".join([_origin(data), *tables])
+
+
 def _results(study: str) -> dict[str, Any] | None:
     path = DOCS / "results" / f"{study}.json"
     return json.loads(path.read_text()) if path.exists() else None
@@ -147,4 +164,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "demuxer costs": lambda: costs(demuxers),
     "demo": demo,
     "zoo": zoo,
+    "throughput": throughput,
 }

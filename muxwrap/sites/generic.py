@@ -35,7 +35,7 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
     first = _first_layer(trace)
     if first is not None:
         yield from _single(trace, first, "output")
-        for visit in _around(trace, backbone, first):
+        for visit in _around(trace, first):
             yield from _single(trace, visit, "output")
         for visit in _after(trace, first)[:4]:
             yield from _single(trace, visit, "input")
@@ -44,11 +44,24 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """Before the last layer, which is the head; or what the backbone returns."""
+    """Before the last layer, which is the head, and the heads beside it; or what the backbone returns."""
     for visit in reversed(trace.leaves()[-2:]):
-        for sites in _single(trace, visit, "input"):
-            yield (*sites, *auxiliary_heads(backbone, trace, [visit]))
+        yield from with_peers(backbone, trace, visit)
     yield from _single(trace, trace.visits[0], "output")
+
+
+def with_peers(backbone: nn.Module, trace: Trace, head: Visit) -> Iterator[tuple[Site, ...]]:
+    """Yield the sites before a head and its peers, and before the head alone: a peer may be just a layer before it."""
+    site = site_at(trace, head.path, "input")
+    if site is None:
+        return
+    auxiliary = auxiliary_heads(backbone, trace, [head])
+    kind, parent = _kind(head.module), head.path.rpartition(".")[0]
+    siblings = [v for v in trace.once if v is not head and v.path and v.path.rpartition(".")[0] == parent]
+    beside = [site_at(trace, v.path, "input") for v in siblings if kind is not None and _kind(v.module) == kind]
+    if beside:
+        yield (site, *(peer for peer in beside if peer is not None), *auxiliary)
+    yield (site, *auxiliary)
 
 
 def auxiliary_heads(backbone: nn.Module, trace: Trace, heads: list[Visit]) -> tuple[Site, ...]:
@@ -56,19 +69,22 @@ def auxiliary_heads(backbone: nn.Module, trace: Trace, heads: list[Visit]) -> tu
 
     No run finds them, since a run in training mode would leave its marks on the statistics of batch norms.
     """
-    widths = {(type(head.module), width(head.module, "output")) for head in heads}
+    kinds = {_kind(head.module) for head in heads}
     reached = {visit.path for visit in trace.visits}
     unseen = [(path, module) for path, module in backbone.named_modules() if path not in reached]
-    kinds = ((path, module, width(module, "input")) for path, module in unseen)
-    return tuple(
-        Site(path, "input", -1 if isinstance(module, nn.Linear) else 1, dim)
-        for path, module, dim in kinds
-        if dim is not None and isinstance(module, _HEADS) and (type(module), width(module, "output")) in widths
-    )
+    found = [(path, module) for path, module in unseen if isinstance(module, _HEADS) and _kind(module) in kinds]
+    sizes = [(path, -1 if isinstance(module, nn.Linear) else 1, width(module, "input")) for path, module in found]
+    return tuple(Site(path, "input", axis, dim) for path, axis, dim in sizes if dim is not None)
+
+
+def _kind(module: nn.Module) -> tuple[type[nn.Module], int | None] | None:
+    """Return what heads of one model have in common: their class and the width of their last layer."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _HEADS)]
+    return (type(module), width(layers[-1], "output")) if layers else None
 
 
 _HEADS = (nn.Linear, nn.Conv2d)
-_STEM_SHARE = 0.25  # of the parameters; a block that holds more of them is more trunk than stem
+_STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more trunk than stem
 
 
 def _first_layer(trace: Trace) -> Visit | None:
@@ -78,14 +94,15 @@ def _first_layer(trace: Trace) -> Visit | None:
     return next(with_matrix, next(iter(leaves), None))
 
 
-def _around(trace: Trace, backbone: nn.Module, first: Visit) -> Iterator[Visit]:
+def _around(trace: Trace, first: Visit) -> Iterator[Visit]:
     """Yield the blocks that the first layer is part of, from the smallest on, as long as they are a stem."""
-    most = _STEM_SHARE * sum(p.numel() for p in backbone.parameters())
+    leaves = trace.leaves()
     path = first.path
     while "." in path:
         path = path.rpartition(".")[0]
         visit = trace.at(path)
-        if visit is not None and sum(p.numel() for p in visit.module.parameters()) <= most:
+        inside = [leaf for leaf in leaves if leaf.path.startswith(path + ".")]
+        if visit is not None and len(inside) <= _STEM_SHARE * len(leaves):
             yield visit
 
 

@@ -58,15 +58,6 @@ class Trace:
         """Return the once-run modules without children that have weights, in the order of their running."""
         return [visit for visit in self.once if visit.leaf and next(visit.module.parameters(), None) is not None]
 
-    def last_leaf_within(self, visit: Visit) -> Visit | None:
-        """Return the last weighted leaf that ran inside a visit (or the visit itself if it is one)."""
-        return next((v for v in reversed(self.visits) if v.leaf and _has_weights(v) and _inside(v, visit)), None)
-
-    def first_leaf_within(self, visit: Visit) -> Visit | None:
-        """Return the first weighted leaf that ran inside a visit, or right after it if it has none (a dropout)."""
-        later = (v for v in self.visits if v.leaf and _has_weights(v) and v.entered >= visit.entered)
-        return next(later, None)
-
 
 def trace(backbone: nn.Module, example: Any) -> Trace:
     """Run the backbone once on ``example`` and write down every module's call.
@@ -139,6 +130,14 @@ def with_rows(example: Any, rows: int = ROWS) -> Any:
     return resize(example)
 
 
+def pixels(backbone: nn.Module, channels: int, height: int, width: int) -> Tensor:
+    """Return one image of noise, always the same one, on the backbone's device and in its dtype."""
+    weight = next(backbone.parameters())
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, channels, height, width, generator=generator, dtype=torch.float32, device="cpu")
+    return image.to(device=weight.device, dtype=weight.dtype)
+
+
 @contextmanager
 def quiet(backbone: nn.Module) -> Iterator[None]:
     """Run in evaluation mode without gradients, and leave modes and random state as they were."""
@@ -150,11 +149,3 @@ def quiet(backbone: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _has_weights(visit: Visit) -> bool:
-    return next(visit.module.parameters(), None) is not None
-
-
-def _inside(inner: Visit, outer: Visit) -> bool:
-    return outer.entered <= inner.entered and inner.left <= outer.left

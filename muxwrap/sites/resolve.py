@@ -110,19 +110,33 @@ def _parse(backbone: nn.Module, choice: object, side: Side, argument: str) -> tu
 
 
 def _feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Tensor) -> int | None:
-    """Find the axis that the neighbouring layer takes for features."""
+    """Find the axis that the neighbouring layers take for features."""
     if visit.path == "" and side == "input":
         return -1 if tensor.ndim < 4 else None  # raw vectors and sequences; of raw images the whole image
-    leaf = trace.last_leaf_within(visit) if side == "output" else trace.first_leaf_within(visit)
-    size = None if leaf is None else width(leaf.module, side)
-    axes = [axis for axis in range(1, tensor.ndim) if tensor.shape[axis] == size]
+    axes, nearest = set(range(1, tensor.ndim)), None
+    for layer, its_side in _neighbours(trace, visit, side):
+        fitting = {axis for axis in axes if tensor.shape[axis] == width(layer, its_side)}
+        axes, nearest = fitting or axes, nearest or (layer if fitting else None)
+    channels_first = isinstance(nearest, _CHANNELS_FIRST if tensor.ndim > 3 else _SEQUENCE_CHANNELS_FIRST)
+    if tensor.ndim > 3 and nearest is None:
+        channels_first = True
     last = tensor.ndim - 1
-    channels_first = leaf is not None and isinstance(leaf.module, _CHANNELS_FIRST)
-    if tensor.ndim == 2 or (tensor.ndim == 3 and (last in axes or not channels_first)):
-        return -1
-    if channels_first:
-        return 1 if 1 in axes or last not in axes else -1
-    return -1 if last in axes or 1 not in axes else 1
+    axis = min(axes) if channels_first or last not in axes else last
+    return -1 if axis == last else axis
+
+
+def _neighbours(trace: Trace, visit: Visit, side: Side) -> list[tuple[nn.Module, Side]]:
+    """Return the layers next to one side of a visit, the nearest first, each with the side of it that is next to it.
+
+    What enters a module is read by the first layer inside or after it, and was made by the last one before; what leaves it
+    was made by the last layer inside or before it, and is read by the first one after.
+    """
+    layers = [v for v in trace.visits if v.leaf and v.left >= 0]
+    at = visit.entered if side == "input" else visit.left
+    after = next((v.module for v in layers if v.entered >= at and width(v.module, "input")), None)
+    before = next((v.module for v in reversed(layers) if v.left <= at and width(v.module, "output")), None)
+    both: list[tuple[nn.Module | None, Side]] = [(after, "input"), (before, "output")]
+    return [(layer, its) for layer, its in (both if side == "input" else both[::-1]) if layer is not None]
 
 
 _CHANNELS_FIRST = (
@@ -131,6 +145,7 @@ _CHANNELS_FIRST = (
     nn.GroupNorm,
     nn.modules.instancenorm._InstanceNorm,
 )
+_SEQUENCE_CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d)
 _WIDTHS = {
     "input": ("in_features", "in_channels", "num_features", "num_channels", "embedding_dim"),
     "output": ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim"),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 
 from muxwrap.layout import Site
 from muxwrap.sites import generic
-from muxwrap.sites.probe import Trace
+from muxwrap.sites.probe import Trace, pixels
 from muxwrap.sites.resolve import site_at
 
 
@@ -23,10 +22,9 @@ def matches(backbone: nn.Module) -> bool:
 
 def example(backbone: nn.Module) -> Any:
     """Images of the size in the model's metadata, on its device and in its dtype."""
-    weight = next(backbone.parameters())
-    return torch.zeros(
-        1, *_metadata(backbone).get("input_size", (3, 224, 224)), device=weight.device, dtype=weight.dtype
-    )
+    channels, *size = _metadata(backbone).get("input_size") or (3, 224, 224)
+    made_for = getattr(getattr(backbone, "patch_embed", None), "img_size", None)  # create_model(..., img_size=...)
+    return pixels(backbone, channels, *(made_for or size))
 
 
 def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
@@ -43,13 +41,22 @@ def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, 
     """Before the classifier, or all of them where there are several (distillation tokens)."""
     contract: Any = backbone
     heads = contract.get_classifier()
-    modules = heads if isinstance(heads, (tuple, list)) else [heads]
+    modules = list(_flat(heads))
     visits = [visit for visit in trace.once if any(visit.module is module for module in modules)]
     sites = [site_at(trace, visit.path, "input") for visit in visits]
     found = tuple(site for site in sites if site is not None)
     if found:
         yield (*found, *generic.auxiliary_heads(backbone, trace, visits))
     yield from generic.demux_candidates(backbone, trace)
+
+
+def _flat(heads: Any) -> Iterator[nn.Module]:
+    """Yield the heads themselves: some models hold several in a list, one for every scale or teacher."""
+    if isinstance(heads, (tuple, list, nn.ModuleList)):
+        for head in heads:
+            yield from _flat(head)
+    else:
+        yield heads
 
 
 def _metadata(backbone: nn.Module) -> dict[str, Any]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 
 from muxwrap.layout import Site
 from muxwrap.sites import generic
-from muxwrap.sites.probe import Trace
+from muxwrap.sites.probe import Trace, pixels
 
 mux_candidates = generic.mux_candidates
 
@@ -23,8 +22,7 @@ def matches(backbone: nn.Module) -> bool:
 def example(backbone: nn.Module) -> Any:
     """Images of the size that the model was published with."""
     size = getattr(backbone, "image_size", 299 if type(backbone).__name__ == "Inception3" else 224)
-    weight = next(backbone.parameters())
-    return torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype)
+    return pixels(backbone, 3, size, size)
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from muxwrap.embeddings import token_embedding
 from muxwrap.layout import Side, Site
 from muxwrap.sites import generic
-from muxwrap.sites.probe import Trace, Visit
+from muxwrap.sites.probe import Trace, Visit, pixels
 from muxwrap.sites.resolve import site_at
 
 
@@ -23,18 +23,18 @@ def matches(backbone: nn.Module) -> bool:
 
 def example(backbone: nn.Module) -> Any:
     """Token ids or pixels of the size in the config."""
-    weight = next(backbone.parameters())
     config: Any = backbone.config
-    if getattr(backbone, "main_input_name", "input_ids") == "pixel_values":
-        size = getattr(config, "image_size", 224)
+    takes = inspect.signature(backbone.forward).parameters
+    if "pixel_values" in takes and "input_ids" not in takes:
+        vision = getattr(config, "vision_config", config)
+        size = getattr(vision, "image_size", None) or 224
         height, width = size if isinstance(size, (tuple, list)) else (size, size)
-        shape = (1, getattr(config, "num_channels", 3), height, width)
-        return {"pixel_values": torch.zeros(shape, device=weight.device, dtype=weight.dtype)}
-    return _tokens(backbone, weight.device)
+        return {"pixel_values": pixels(backbone, getattr(vision, "num_channels", 3), height, width)}
+    return _tokens(backbone, next(backbone.parameters()).device)
 
 
 def _tokens(backbone: Any, device: torch.device) -> dict[str, Tensor]:
-    """Return one sentence of 16 tokens that ends as the model expects sentences to end, with boxes if it reads pages."""
+    """Return one sentence of 16 tokens that ends as the model expects sentences to end, and what else it has to have."""
     config = backbone.config.get_text_config()
     vocabulary = getattr(config, "vocab_size", None) or 100  # CANINE hashes code points
     tokens = torch.arange(3, 19, device=device)[None] % vocabulary
@@ -42,9 +42,14 @@ def _tokens(backbone: Any, device: torch.device) -> dict[str, Tensor]:
     end = end[0] if isinstance(end, (tuple, list)) else end
     if end is not None and 0 <= end < vocabulary:
         tokens[:, -1] = end
-    if "bbox" not in inspect.signature(backbone.forward).parameters:
-        return {"input_ids": tokens}
-    return {"input_ids": tokens, "bbox": torch.tensor([1, 2, 3, 4], device=device).expand(1, 16, 4)}
+    example = {"input_ids": tokens}
+    takes = inspect.signature(backbone.forward).parameters
+    if "bbox" in takes:
+        example["bbox"] = torch.tensor([1, 2, 3, 4], device=device).expand(1, 16, 4)
+    headless = backbone.base_model is backbone or backbone.get_output_embeddings() is not None
+    if headless and "decoder_input_ids" in takes and backbone.config.is_encoder_decoder:
+        example["decoder_input_ids"] = tokens  # a classifier takes the input for it
+    return example
 
 
 def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
@@ -55,16 +60,21 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
         yield from _all(trace, [path], "output")
     yield from _all(trace, tokens, "output")
     yield from _all(trace, [path.rpartition(".")[0] for path in tokens], "input")
-    yield from _all(trace, [base], "input")
+    if tokens:
+        yield from _all(trace, [base], "input")
     yield from generic.mux_candidates(backbone, trace)
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """Before the pooler, before the head, and last what the base model returns."""
+    """Before a pooler that is a layer, before the head or heads, and last what the base model returns."""
     base = _base_path(backbone)
-    yield from _all(trace, [_join(base, "pooler")], "input")
-    for visit in _head(backbone, base, trace)[:2]:
-        yield from _all(trace, [visit.path], "input")
+    pooler = trace.at(_join(base, "pooler"))
+    if pooler is not None and any(p.ndim > 1 for p in pooler.module.parameters()):  # not an average over the image
+        yield from _all(trace, [pooler.path], "input")
+    heads = _head(backbone, base, trace)[:2]
+    # Of an image the head reads an average, which is less to separate than the places before a norm and the average.
+    for visit in reversed(heads) if _is_image(trace.visits[0].input) else heads:
+        yield from generic.with_peers(backbone, trace, visit)
     yield from _all(trace, [_last_hidden_path(base, trace)], "output")
     yield from generic.demux_candidates(backbone, trace)
 
@@ -110,7 +120,13 @@ def _last_hidden_path(base: str, trace: Trace) -> str | None:
     pointer = body.output.data_ptr()
     inside = [v for v in trace.once if v.path != base and v.left <= body.left and v.output is not None]
     same = [v for v in inside if v.output is not None and v.output.data_ptr() == pointer]
-    return max(same, key=lambda visit: visit.left).path if same else None
+    last = max(same, key=lambda visit: visit.left, default=None)
+    # A base model that ends with a linear layer is a whole classifier: what it returns are answers.
+    return None if last is None or isinstance(last.module, nn.Linear) else last.path
+
+
+def _is_image(given: Tensor | None) -> bool:
+    return given is not None and given.is_floating_point() and given.ndim == 4
 
 
 def _same(a: Tensor, b: Tensor | None) -> bool:
