@@ -17,9 +17,8 @@ FAMILIES = {
 }
 
 EXCEPTIONS = {
-    "canine": "makes attention biases of the batch's rows beside its embeddings, and takes no embedded input",
+    "canine": "downsamples the mask of the batch's rows in its trunk, and takes no embedded input",
     "layoutlmv2": "needs detectron2",
-    "layoutlmv3": "makes relative positions of the batch's rows in its trunk, and needs input_ids for them",
     "mra": "its attention gives zeros where its CUDA kernel is not, so that the first token sees no other",
 }
 

@@ -10,28 +10,25 @@ import argparse
 import json
 import multiprocessing
 import re
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import catalogue_transformers
 import catalogue_vision
+import results
 import torch
 import transformers
 from catalogue import Entry, check
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results" / "zoo.json"
+RESULTS = results.ROOT / "docs" / "results" / "zoo.json"
 FAMILIES = ("timm", "torchvision", "image", "sequence", "token")
-PACKAGES = ("torch", "timm", "torchvision", "transformers")
 FORK = multiprocessing.get_context("fork")
 
 
@@ -46,14 +43,18 @@ def main() -> int:
     torch.set_flush_denormal(True)  # an untrained network's fading activations would take minutes
     transformers.logging.set_verbosity_error()
     tqdm.monitor_interval = 0  # no thread beside the one that forks
-    records = []
-    for record in tqdm(_run(chosen, arguments.workers, arguments.timeout), total=len(chosen), unit="model"):
-        records.append(record)
-        if not record["works"]:
-            tqdm.write(f"{record['family']:>12} {record['name']}: {record['reason']}", file=sys.stderr)
-    whole = len(chosen) == len(entries())
-    records = _merged([] if whole else _saved(arguments.output), records)
-    _write(arguments.output, records)
+    held = _saved(arguments.output)
+    records: list[dict[str, Any]] = []
+    try:
+        for record in tqdm(_run(chosen, arguments.workers, arguments.timeout), total=len(chosen), unit="model"):
+            records.append(record)
+            if not record["works"]:
+                tqdm.write(f"{record['family']:>12} {record['name']}: {record['reason']}", file=sys.stderr)
+        if len(chosen) == len(entries()):
+            held = []  # what is no longer in a catalogue goes
+    finally:
+        records = _merged(held, records)
+        results.write(arguments.output, "zoo", records)
     _print_summary(records)
     return 0
 
@@ -99,7 +100,12 @@ def _work(entry: Entry, pipe: Connection) -> None:
     try:
         pipe.send({"works": True, "reason": "", **check(entry)})
     except Exception as error:
-        pipe.send({"works": False, "reason": f"{type(error).__name__}: {error}"})
+        pipe.send({"works": False, "reason": _short(f"{type(error).__name__}: {error}")})
+
+
+def _short(message: str) -> str:
+    """Return the first two lines of a message that may list all that was tried."""
+    return " ".join(" ".join(message.strip().splitlines()[:2]).split())[:500]
 
 
 def _collect(one: _Running, timeout: float) -> dict[str, Any]:
@@ -132,32 +138,6 @@ def _saved(path: Path) -> list[dict[str, Any]]:
 def _merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
     records = {(record["family"], record["name"]): record for record in (*old, *new)}
     return sorted(records.values(), key=lambda record: (FAMILIES.index(record["family"]), record["name"]))
-
-
-def _write(path: Path, records: list[dict[str, Any]]) -> None:
-    study = {
-        "study": "zoo",
-        "command": "make zoo",
-        "commit": _commit(),
-        "machine": {"cpu": _cpu(), "cores": multiprocessing.cpu_count()},
-        "packages": {name: version(name) for name in PACKAGES},
-        "records": records,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(study, indent=1) + "\n")
-
-
-def _commit() -> str | None:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return found.stdout.strip() if found.returncode == 0 else None
-
-
-def _cpu() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), None)
 
 
 def _print_summary(records: list[dict[str, Any]]) -> None:

@@ -31,6 +31,7 @@ import muxwrap
 from muxwrap.throughput import Configuration, Report, compare
 
 GROUPINGS = 5
+BATCH, LEARNING_RATE = 128, 4e-3
 PACKAGES = ("torch", "scikit-learn", "einops")
 
 
@@ -75,13 +76,13 @@ def make(side: int, n: int) -> nn.Module:
 def train(model: nn.Module, x: Tensor, y: Tensor, epochs: int, name: str) -> None:
     """Plain training; a new order every epoch gives every image new companions."""
     torch.manual_seed(0)
-    steps = max(1, len(x) // 64)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps * epochs, pct_start=0.2)
+    steps = max(1, len(x) // BATCH)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps * epochs, pct_start=0.2)
     model.train()
     with tqdm(total=steps * epochs, desc=f"train {name}", unit="step", leave=False) as bar:
         for _ in range(epochs):
-            for rows in torch.randperm(len(x))[: steps * 64].split(64):
+            for rows in torch.randperm(len(x))[: steps * BATCH].split(BATCH):
                 loss = F.cross_entropy(model(jitter(x[rows])), y[rows])
                 optimizer.zero_grad()
                 loss.backward()
@@ -164,7 +165,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 def study(rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
     options = ["--data FOLDER"] if args.data else []
     options += ["--validate"] if args.validate else []
-    options += [f"--epochs {args.epochs}"] if args.epochs else []
+    options += [f"--{key} {getattr(args, key)}" for key in ("epochs", "limit") if getattr(args, key)]
+    options += [" ".join(["--n", *map(str, args.n)])] if args.n != [2, 4, 8] else []
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=sys.path[0])
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []

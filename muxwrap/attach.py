@@ -7,7 +7,6 @@ The hooks are bound methods of the module that owns them, so that a deepcopy's o
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,13 +18,13 @@ from torch import Tensor, nn
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.embeddings import EMBEDS, embedded
 from muxwrap.errors import MuxwrapError
-from muxwrap.grouping import group, merge_mask, merge_rows, ungroup
+from muxwrap.grouping import group, ungroup
 from muxwrap.layout import Site, Sites, features_back, features_last
 from muxwrap.strategies.base import Strategy
-from muxwrap.tensors import map_first_tensor, map_tensors, replace_object
+from muxwrap.tensors import map_first_tensor
+from muxwrap.told import MASK, Told, layers_after
 
 _local = threading.local()
-MASK = "attention_mask"
 
 
 class _Call:
@@ -34,9 +33,7 @@ class _Call:
     def __init__(self, owner: Attached) -> None:
         self.owner = owner
         self.rows: int | None = None  # of the batch, known once something was mixed
-        self.own: dict[str, Tensor] = {}  # masks and the like as the user gave them, [B, L] or more axes
-        self.merged: dict[str, Tensor] = {}  # [g, prefix + L], what the trunk gets instead
-        self.merged_inside: list[tuple[Tensor, Tensor]] = []  # likewise, what layers are handed
+        self.told = Told(owner.n, owner.demuxer.prefix_length)
         self.mixed = [0] * len(owner.sites.mux)
         self.separated = [0] * len(owner.sites.demux)
 
@@ -92,19 +89,21 @@ class Attached(nn.Module):
         if self.attached:
             return
         if self.sites.mask == "inside":
-            self._before(self.backbone, self._note_rows)
-        elif self.sites.mask != "none":
-            self._before(self.backbone.get_submodule(self.sites.mask_at), self._merge_rows)
+            self._before(self.backbone, self._note)
+        elif self.sites.mask == "size":
+            self._before(self.backbone, self._hold_back)
+        elif self.sites.masked:
+            self._before(self.backbone.get_submodule(self.sites.mask_at), self._merge)
         for k, site in enumerate(self.sites.mux):
             module = self.backbone.get_submodule(site.path)
             if site.side == "input":
                 self._before(module, partial(self._mix_input, k))
             else:
-                self._before(module, self._restore_rows)
+                self._before(module, self._restore)
                 self._handles.append(module.register_forward_hook(partial(self._mix_output, k)))
             if self.sites.mask in ("inside", "both"):
-                for layer in _layers_after(self.backbone, site):
-                    self._before(layer, self._merge_arguments)
+                for layer in layers_after(self.backbone, site):
+                    self._before(layer, self._merge_handed)
         for k, site in enumerate(self.sites.demux):
             module = self.backbone.get_submodule(site.path)
             if site.side == "input":
@@ -175,7 +174,7 @@ class Attached(nn.Module):
         call.rows = x.shape[0]
         call.mixed[k] += 1
         grouped = group(x, self.n)
-        mask = call.own.get(MASK if k == 0 else "decoder_" + MASK)
+        mask = call.told.own.get(MASK if k == 0 else "decoder_" + MASK)
         if mask is not None and x.ndim == 3 and mask.shape == x.shape[:2]:
             # What stands at an instance's padding is no part of it: it would only disturb the others.
             grouped = grouped * group(mask, self.n).unsqueeze(-1).to(x.dtype)
@@ -210,70 +209,28 @@ class Attached(nn.Module):
         separated = demuxer(features_last(h, site.axis, lead=1))
         return ungroup(features_back(separated, tuple(h.shape), site.axis, lead=2), call.rows)
 
-    # -- masks --------------------------------------------------------------------------------------------------------
+    # -- masks and the like -------------------------------------------------------------------------------------------
 
-    def _merge_rows(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Put merged masks, positions and types in the places of the batch's own."""
+    def _merge(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         call = self._call()
-        if call is None:
-            return None
-        prefix = self.demuxer.prefix_length
-        for name, at in _row_arguments(module):
-            value = args[at] if at < len(args) else kwargs.get(name)
-            if value is None and name == MASK and self.sites.mask == "always":
-                value = _full_mask(args, kwargs)
-            if not isinstance(value, Tensor) or value.ndim < 2:
-                continue
-            grouped = group(value, self.n)
-            call.own[name] = value
-            call.merged[name] = (
-                merge_mask(grouped, prefix) if name.endswith(MASK) else merge_rows(name, grouped, prefix)
-            )
-            if at < len(args):
-                args = (*args[:at], call.merged[name], *args[at + 1 :])
-            else:
-                kwargs = {**kwargs, name: call.merged[name]}
-        return args, kwargs
+        return None if call is None else call.told.merge(module, args, kwargs, self.sites.mask == "always")
 
-    def _note_rows(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Keep the mask that the call was given, which says what of an instance is padding."""
+    def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         call = self._call()
-        for name, at in _row_arguments(module):
-            value = args[at] if at < len(args) else kwargs.get(name)
-            if call is not None and isinstance(value, Tensor):
-                call.own[name] = value
+        if call is not None:
+            call.told.note(module, args, kwargs)
 
-    def _merge_arguments(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Merge whatever else of the batch's rows a layer behind the mixing is handed: masks, biases, positions."""
+    def _hold_back(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         call = self._call()
-        return None if call is None else map_tensors((args, kwargs), partial(self._merge_inside, call))
+        return None if call is None else call.told.hold_back(args, kwargs)
 
-    def _merge_inside(self, call: _Call, value: Tensor) -> Tensor:
-        if call.rows is None or value.ndim < 2 or value.shape[0] != call.rows or self.n == 1:
-            return value
-        for own, merged in call.merged_inside:
-            if own is value:
-                return merged
-        merged = merge_mask(group(value, self.n), 0)
-        call.merged_inside.append((value, merged))
-        return merged
-
-    def _restore_rows(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Give the stem, which still sees the batch's rows, what belongs to those rows."""
+    def _restore(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         call = self._call()
-        if call is None:
-            return None
-        for name, merged in call.merged.items():
-            args, kwargs = replace_object((args, kwargs), merged, call.own[name])
-        return args, kwargs
+        return None if call is None else call.told.restore(args, kwargs)
 
-
-def _layers_after(backbone: nn.Module, site: Site) -> list[nn.Module]:
-    """Return the modules that run behind a site among layers: its later siblings, and itself if its input is mixed."""
-    parent, _, name = site.path.rpartition(".")
-    children = dict(backbone.get_submodule(parent).named_children())
-    start = list(children).index(name) + (site.side == "output") if name in children else len(children)
-    return list(children.values())[start:]
+    def _merge_handed(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+        call = self._call()
+        return None if call is None or call.rows is None else call.told.merge_handed(call.rows, args, kwargs)
 
 
 def _check_reached(site: Site, count: int, verb: str) -> None:
@@ -281,28 +238,3 @@ def _check_reached(site: Site, count: int, verb: str) -> None:
         raise MuxwrapError(f"the {site} was never reached, so nothing was {verb}; name a module that every call runs")
     if count > 1:
         raise MuxwrapError(f"the {site} was reached {count} times in one call; name a module that runs once")
-
-
-def takes_mask(module: nn.Module) -> bool:
-    """Whether a module's forward names an ``attention_mask`` (or ``pixel_attention_mask``, ...)."""
-    return any(name.endswith(MASK) for name, _ in _row_arguments(module))
-
-
-def _row_arguments(module: nn.Module) -> list[tuple[str, int]]:
-    """Return what a module's forward is told about every row beside its tokens, and the place of the argument.
-
-    Masks are those of a decoder and Longformer's global one, too.
-    """
-    names = enumerate(inspect.signature(module.forward).parameters)
-    return [(name, at) for at, name in names if name.endswith(MASK) or name in _ROW_FACTS]
-
-
-_ROW_FACTS = ("position_ids", "token_type_ids", "bbox")
-
-
-def _full_mask(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """Return a mask of ones for the first tensor of the call, ``[rows, length]``."""
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, Tensor) and value.ndim >= 2:
-            return torch.ones(value.shape[:2], dtype=torch.long, device=value.device)
-    return None

@@ -8,12 +8,12 @@ and its attributes. A wrapper that hides them breaks those scripts; one that pas
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
 from muxwrap.errors import MuxwrapError
+from muxwrap.sites.timm import layer_of
 
 FORWARDED_METHODS = frozenset(
     {
@@ -74,22 +74,10 @@ def forwarded(backbone: nn.Module, name: str) -> Any:
     """
     value = getattr(backbone, name)
     if name == "group_matcher":
-        return lambda coarse=False: _layer_of(backbone, value(coarse=coarse))
+        return lambda coarse=False: layer_of(backbone, value(coarse=coarse))
     if inspect.isroutine(value) and name not in FORWARDED_METHODS:
         raise RefusedAttributeError(
             f"{name}() of the {type(backbone).__name__} knows nothing of multiplexing and is not passed on; call "
             f"model.backbone.{name}() if the bare model is meant"
         )
     return value
-
-
-def _layer_of(backbone: nn.Module, matcher: Any) -> Callable[[str], float]:
-    """Return what timm's layer decay asks for a parameter's layer, by the wrapped model's names.
-
-    A matcher holds patterns for the backbone's names, so timm itself numbers the backbone's layers by it. φ and the
-    demuxers, new as a classifier is, belong to the last one: they learn at the full rate.
-    """
-    from timm.models import group_parameters  # a model that has a matcher was made by timm or for it
-
-    layers: dict[str, int] = group_parameters(backbone, matcher, reverse=True)
-    return lambda name: layers.get(name.removeprefix("backbone."), max(layers.values()))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 Side = Literal["input", "output"]
-Mask = Literal["none", "optional", "always", "inside", "both"]
+Mask = Literal["none", "size", "optional", "always", "inside", "both"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Sites:
             them are reached in every call.
         demux: where mixtures are separated. Several only where a model has several heads (a distillation token, auxiliary
             heads in training); the first is reached in every call.
-        mask: how the backbone takes ``attention_mask``: ``"none"`` (it has no such argument), ``"optional"``,
+        mask: how the backbone takes ``attention_mask``: ``"none"`` (it has no such argument), ``"size"`` (nor that, and it
+            asks for the size of the batch before mixing: it gets a stand-in of as many rows as mixtures, and the modules
+            at ``mux`` get the batch), ``"optional"``,
             ``"always"`` (without one it makes its own, of the wrong number of rows), ``"inside"`` (mixing is among the
             layers: those before it get what belongs to the rows, those after it what belongs to the mixtures), or
             ``"both"`` (optional, and what else of the rows the modules after the mixing are handed is merged, too).
@@ -58,6 +60,11 @@ class Sites:
     demux: tuple[Site, ...]
     mask: Mask = "none"
     mask_at: str = ""
+
+    @property
+    def masked(self) -> bool:
+        """Whether the backbone takes a mask."""
+        return self.mask not in ("none", "size")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

@@ -22,7 +22,9 @@ def test_onnx_with_a_free_number_of_groups(net: str, strategy: str, demux: str, 
     x = batch(net, 6).unflatten(0, (2, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own libraries
-        program = torch.onnx.export(model, (x,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("groups")},), verbose=False)
+        program = torch.onnx.export(
+            model, (x,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("groups")},), verbose=False
+        )
     program.save(tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (name,) = (one.name for one in session.get_inputs())

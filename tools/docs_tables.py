@@ -30,7 +30,12 @@ DEMO |= {"instances_per_second": "instances/s", "ratio_to_bare": "speed-up"}
 ZOO = {"family": "family", "name": "architecture", "model": "class", "parameters": "parameters"}
 ZOO |= {"mux": "mixed at", "demux": "separated at"}
 SPEED = {"backbone": "backbone", "name": "model", "strategy": "strategy", "demux": "demuxer", "rows": "rows a call"}
-SPEED |= {"instances_per_second": "instances/s", "ratio_to_bare": "speed-up", "bound": "bound", "predicted": "predicted"}
+SPEED |= {
+    "instances_per_second": "instances/s",
+    "ratio_to_bare": "speed-up",
+    "bound": "bound",
+    "predicted": "predicted",
+}
 SPEED |= {"activation_bytes": "activation bytes an instance", "flops": "operations an instance"}
 FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
 

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from torch import nn
 
-from muxwrap.attach import Attached, takes_mask
+from muxwrap.attach import Attached
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Mask, Site, Sites
 from muxwrap.sites import generic, timm, torchvision, transformers
 from muxwrap.sites.probe import ROWS, Trace, trace, with_rows
 from muxwrap.sites.resolve import site_from
 from muxwrap.sites.trial import Trial, answers
+from muxwrap.told import takes_mask
 
 FAMILIES = (transformers, timm, torchvision, generic)
 """In the order of asking; each says what it matches, makes an example and names candidates."""
@@ -92,7 +93,7 @@ def verify(attached: Attached, example: Any) -> None:
     Raises:
         MuxwrapError: the strategy or the demuxer does not work there.
     """
-    outcome = answers(attached, example, attached.sites.mask != "none")
+    outcome = answers(attached, example, attached.sites.masked)
     if isinstance(outcome, str):
         attached.detach()
         raise MuxwrapError(f"a dry run of {ROWS} rows fails: {outcome}")
@@ -122,7 +123,7 @@ def _exact(
         match = "wrong" if problem is not None else trial.match(sites)
         if match == "exact":
             return sites
-        if match == "sound" or (problem is None and not trial.reproducible):
+        if match == "sound" or (problem is None and not trial.reproducible and mask != "size"):
             seconds.append(sites)
         problems.append(problem or "copies of one input do not get the bare model's answer to it")
     mux, demux = (" and ".join(map(str, sites)) for sites in pair)
@@ -136,13 +137,24 @@ _ENOUGH = 20  # seconds; then there is hardly a first to come
 def _mask_modes(trial: Trial, seen: Trace, mux: tuple[Site, ...]) -> list[tuple[Mask, str]]:
     """Return how the mask may be taken, and by which module: the model inside a head, or the whole backbone."""
     if not trial.masked:
-        return [("none", "")]
+        return [("none", ""), ("size", "")] if _reads_batch(seen, mux) else [("none", "")]
     inside = [
         v.path for v in seen.once if v.path and takes_mask(v.module) and all(_within(s.path, v.path) for s in mux)
     ]
     places = [*inside[:1], ""]
     modes: tuple[Mask, ...] = ("optional", "always", "both")
     return [*product(modes, places), ("inside", "")]
+
+
+def _reads_batch(seen: Trace, mux: tuple[Site, ...]) -> bool:
+    """Whether every module after which is mixed is given the very batch that the backbone is given."""
+    batch = seen.visits[0].input
+    if batch is None or not batch.is_floating_point():
+        return False
+    visits = [seen.at(site.path) for site in mux if site.side == "output"]
+    return len(visits) == len(mux) and all(
+        visit is not None and visit.path and visit.input is batch for visit in visits
+    )
 
 
 def _within(path: str, outer: str) -> bool:

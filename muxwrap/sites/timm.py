@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
@@ -70,3 +70,15 @@ def _paths(value: Any) -> list[str]:
     if not value:
         return []
     return [value] if isinstance(value, str) else list(value)
+
+
+def layer_of(backbone: nn.Module, matcher: Any) -> Callable[[str], float]:
+    """Return what timm's layer decay asks for a parameter's layer, by the wrapped model's names.
+
+    A matcher holds patterns for the backbone's names, so timm itself numbers the backbone's layers by it. φ and the
+    demuxers, new as a classifier is, belong to the last one: they learn at the full rate.
+    """
+    from timm.models import group_parameters  # a model that has a matcher was made by timm or for it
+
+    layers: dict[str, int] = group_parameters(backbone, matcher, reverse=True)
+    return lambda name: layers.get(name.removeprefix("backbone."), max(layers.values()))

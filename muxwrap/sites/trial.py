@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muxwrap.attach import MASK, Attached, takes_mask
+from muxwrap.attach import Attached
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Sites
 from muxwrap.sites.probe import ROWS, quiet, run, with_rows
 from muxwrap.strategies.identity import Identity
 from muxwrap.tensors import first_tensor, replace_object, tensors_in
+from muxwrap.told import MASK, takes_mask
 
 
 class Trial:
@@ -47,7 +48,7 @@ class Trial:
         Returns:
             ``"sound"`` if only rows with padding differ (from a convolution that reads it, for example).
         """
-        own, mixed = self._bare(sites.mask != "none"), self._run(sites)
+        own, mixed = self._bare(sites.masked), self._run(sites)
         if isinstance(own, str) or isinstance(mixed, str) or len(own) != len(mixed):
             return "wrong"
         pairs = [(self._read(a), self._read(b)) for a, b in zip(own, mixed, strict=True)]
@@ -110,7 +111,7 @@ class Trial:
             demuxers = [_Repeat(2, site.dim, prefix, blot) for site in sites.demux]
             attached = Attached(self.backbone, 2, sites, mean, demuxers)
             try:
-                self._outcomes[key] = answers(attached, self.example, sites.mask != "none", finite=blot)
+                self._outcomes[key] = answers(attached, self.example, sites.masked, finite=blot)
             finally:
                 attached.detach()
         return self._outcomes[key]
@@ -190,7 +191,8 @@ def _padded(example: Any) -> dict[str, Any]:
     shape = tokens.shape[:2] if tokens.is_floating_point() else tokens.shape
     mask = torch.ones(shape, dtype=torch.long, device=tokens.device)
     mask[:2] *= _kept(shape[-1], mask.device)
-    return {**arguments, MASK: mask}
+    own = (name for name in arguments if name.endswith(MASK) and tokens.is_floating_point())
+    return {**arguments, next(own, MASK): mask}  # a mask of patches has a name of its own
 
 
 def _kept(length: int, device: torch.device) -> Tensor:
