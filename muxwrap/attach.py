@@ -20,9 +20,9 @@ from muxwrap.embeddings import EMBEDS, embedded
 from muxwrap.errors import MuxwrapError
 from muxwrap.grouping import group, ungroup
 from muxwrap.layout import Site, Sites, features_back, features_last
+from muxwrap.row_facts import MASK, RowFacts, layers_after
 from muxwrap.strategies.base import Strategy
 from muxwrap.tensors import map_first_tensor
-from muxwrap.told import MASK, Told, layers_after
 
 _local = threading.local()
 
@@ -33,7 +33,7 @@ class _Call:
     def __init__(self, owner: Attached) -> None:
         self.owner = owner
         self.rows: int | None = None  # of the batch, known once something was mixed
-        self.told = Told(owner.n, owner.demuxer.prefix_length)
+        self.facts = RowFacts(owner.n, owner.demuxer.prefix_length)
         self.mixed = [0] * len(owner.sites.mux)
         self.separated = [0] * len(owner.sites.demux)
 
@@ -174,7 +174,7 @@ class Attached(nn.Module):
         call.rows = x.shape[0]
         call.mixed[k] += 1
         grouped = group(x, self.n)
-        mask = call.told.own.get(MASK if k == 0 else "decoder_" + MASK)
+        mask = call.facts.own.get(MASK if k == 0 else "decoder_" + MASK)
         if mask is not None and x.ndim == 3 and mask.shape == x.shape[:2]:
             # What stands at an instance's padding is no part of it: it would only disturb the others.
             grouped = grouped * group(mask, self.n).unsqueeze(-1).to(x.dtype)
@@ -213,24 +213,24 @@ class Attached(nn.Module):
 
     def _merge(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         call = self._call()
-        return None if call is None else call.told.merge(module, args, kwargs, self.sites.mask == "always")
+        return None if call is None else call.facts.merge(module, args, kwargs, self.sites.mask == "always")
 
     def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         call = self._call()
         if call is not None:
-            call.told.note(module, args, kwargs)
+            call.facts.note(module, args, kwargs)
 
     def _hold_back(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         call = self._call()
-        return None if call is None else call.told.hold_back(args, kwargs)
+        return None if call is None else call.facts.hold_back(args, kwargs)
 
     def _restore(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         call = self._call()
-        return None if call is None else call.told.restore(args, kwargs)
+        return None if call is None else call.facts.restore(args, kwargs)
 
     def _merge_handed(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         call = self._call()
-        return None if call is None or call.rows is None else call.told.merge_handed(call.rows, args, kwargs)
+        return None if call is None or call.rows is None else call.facts.merge_handed(call.rows, args, kwargs)
 
 
 def _check_reached(site: Site, count: int, verb: str) -> None:

@@ -11,11 +11,11 @@ from torch import nn
 from muxwrap.attach import Attached
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Mask, Site, Sites
+from muxwrap.row_facts import takes_mask
 from muxwrap.sites import generic, timm, torchvision, transformers
 from muxwrap.sites.probe import ROWS, Trace, trace, with_rows
 from muxwrap.sites.resolve import site_from
 from muxwrap.sites.trial import Trial, answers
-from muxwrap.told import takes_mask
 
 FAMILIES = (transformers, timm, torchvision, generic)
 """In the order of asking; each says what it matches, makes an example and names candidates."""

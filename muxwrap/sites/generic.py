@@ -107,11 +107,14 @@ def _around(trace: Trace, first: Visit) -> Iterator[Visit]:
 
 
 def _after(trace: Trace, first: Visit) -> list[Visit]:
-    """Return the modules entered after the first layer was left, one for every tensor that they read."""
+    """Return the modules entered soon after the first layer was left, one for every tensor that they read, but the head."""
+    leaves = trace.leaves()
+    soon = max(1, int(_STEM_SHARE * len(leaves)))
     found: list[Visit] = []
     for visit in trace.once:
         new = visit.input is not None and all(visit.input is not other.input for other in found)
-        if visit.entered > first.left and new:
+        late = visit is leaves[-1] or sum(leaf.left < visit.entered for leaf in leaves) > soon
+        if visit.entered > first.left and new and not late:
             found.append(visit)
     return found
 

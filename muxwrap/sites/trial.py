@@ -15,10 +15,10 @@ from muxwrap.attach import Attached
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Sites
+from muxwrap.row_facts import MASK, takes_mask
 from muxwrap.sites.probe import ROWS, quiet, run, with_rows
 from muxwrap.strategies.identity import Identity
 from muxwrap.tensors import first_tensor, replace_object, tensors_in
-from muxwrap.told import MASK, takes_mask
 
 
 class Trial:

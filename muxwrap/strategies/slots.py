@@ -58,12 +58,15 @@ class Slots(Strategy):
 
     def mix(self, x: Tensor) -> Tensor:
         """Put the blocks side by side; nothing wider than one mixture is held."""
-        if self.dim % self.n == 0:  # even blocks: one batched product
-            maps = self.keys.to(x.dtype).unflatten(0, (self.n, self.dim // self.n))
-            blocks = torch.einsum("gn...d,nrd->g...nr", x, maps).flatten(-2)
-        else:
-            blocks = torch.cat([x[:, i] @ rows.T for i, rows in enumerate(self._maps(x))], dim=-1)
-        return blocks * self.factor
+        maps = self.keys.to(x.dtype) * self.factor
+        if self.dim % self.n:
+            return torch.cat([x[:, i] @ rows.T for i, rows in enumerate(maps.split(self.blocks))], dim=-1)
+        maps = maps.unflatten(0, (self.n, self.dim // self.n))
+        channels = x.movedim(-1, 2)
+        if x.ndim > 3 and channels.is_contiguous():  # a feature map seen from its channels: mixed where it lies
+            blocks = (maps @ channels.flatten(3)).flatten(1, 2)
+            return blocks.unflatten(-1, channels.shape[3:]).movedim(1, -1)
+        return torch.einsum("gn...d,nrd->g...nr", x, maps).flatten(-2)
 
     def _maps(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return W_0, W_1, ... (block size x dim each) in the dtype of ``x``."""

@@ -18,6 +18,7 @@ from muxwrap.tensors import tensors_in
 from muxwrap.throughput.memory import activation_bytes
 from muxwrap.throughput.report import Cell
 
+TRIAL = 0.15  # seconds, at least, that a batch size is tried for
 WORSE = 1.2  # a batch size that costs this much more an instance ends the search for a better one
 
 
@@ -44,7 +45,7 @@ class Configuration:
         """Keep the number of rows at which an instance is cheapest; stop where more rows cost clearly more."""
         best = float("inf")
         for size in mixtures:
-            cost = min(self._calls(size * self.n, train, least=0.0, count=2)) / (size * self.n)
+            cost = median(self._calls(size * self.n, train, least=TRIAL, count=2)) / (size * self.n)
             if cost < best:
                 best, self.rows = cost, size * self.n
             elif cost > WORSE * best:

@@ -20,7 +20,7 @@ MASK = "attention_mask"
 _FACTS = ("position_ids", "token_type_ids", "bbox")
 
 
-class Told:
+class RowFacts:
     """What one call was told, and what is said instead.
 
     Args:
@@ -64,11 +64,15 @@ class Told:
         return args, kwargs
 
     def hold_back(self, args: Any, kwargs: Any) -> Any:
-        """Return the call with a stand-in of as many rows as there are mixtures in the place of the batch."""
+        """Return the call with a stand-in of as many rows as there are mixtures in the place of the batch.
+
+        It holds NaN, since only its size may be read: rows of the batch would hide that a backbone reads pixels there, too.
+        """
         batch = first_tensor((args, kwargs))
         if batch is None:
             return args, kwargs
-        self.held = (batch[: -(-batch.shape[0] // self.n)], batch)
+        unread = batch.new_full((1,) * batch.ndim, torch.nan)
+        self.held = (unread.expand(-(-batch.shape[0] // self.n), *batch.shape[1:]), batch)
         return replace_object((args, kwargs), batch, self.held[0])
 
     def restore(self, args: Any, kwargs: Any) -> Any:
