@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 import muxwrap
 from muxwrap import MuxwrapError
+from muxwrap.demuxers import demuxers
+from muxwrap.strategies import strategies
 
 
-@muxwrap.register_strategy("test_shift")
 class Shift(muxwrap.Strategy):
     """Rolls instance i by ``step * i`` features."""
 
@@ -35,7 +37,6 @@ class Shift(muxwrap.Strategy):
         return torch.stack([z[:, i].roll(-self.step * i, -1) for i in range(self.n)], 1)
 
 
-@muxwrap.register_demuxer("test_linear")
 class Linear(muxwrap.Demuxer):
     """One linear map an index."""
 
@@ -49,8 +50,19 @@ class Linear(muxwrap.Demuxer):
         return torch.stack([each(h) for each in self.maps], 1)
 
 
-STRATEGIES = [*muxwrap.list_strategies()]
-DEMUXERS = [name for name in muxwrap.list_demuxers() if name != "unbind"]
+STRATEGIES = [*muxwrap.list_strategies(), "test_shift"]
+DEMUXERS = [*(name for name in muxwrap.list_demuxers() if name != "unbind"), "test_linear"]
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    """Register the classes of this file for its own tests only: the conformance suites take every registered one."""
+    held = [(registry, dict(registry._classes)) for registry in (strategies, demuxers)]
+    muxwrap.register_strategy("test_shift")(Shift)
+    muxwrap.register_demuxer("test_linear")(Linear)
+    yield
+    for registry, classes in held:
+        registry._classes = classes
 
 
 def wrapped(strategy: object, demux: object, seed: int = 3) -> muxwrap.Multiplex:
