@@ -104,10 +104,10 @@ def zoo() -> str:
 
 
 def throughput() -> str:
-    """What `benchmarks/throughput.py` measured, a table a study; nothing before it was run."""
+    """What `benchmarks/throughput.py` measured, a table a study."""
     data = _results("throughput")
     if data is None:
-        return ""
+        return "*Not measured before these pages were built: `benchmarks/throughput.py` writes `docs/results/throughput.json`.*"
     studies = list(dict.fromkeys(r["study"] for r in data["records"]))
     tables = []
     for study in studies:
