@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "donut-swin": {"window_size": 4, "image_size": 128},
     "imagegpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 65},
     "levit": {"image_size": 64, "depths": [1, 1, 1]},
+    "mobilenet_v1": {"classifier_dropout_prob": 0.1},  # 0.999 by default: now and then nothing is left
     "perceiver": {"num_latents": 16, "d_latents": 64, "num_self_attends_per_block": 2, "num_cross_attention_heads": 1},
     "swin": {"window_size": 4, "image_size": 128},
     "swinv2": {"window_size": 4},

@@ -22,11 +22,11 @@ def merge_records(path: Path, study: str, records: list[dict[str, Any]], *, key:
     write(path, study, [*(record for record in held if record[key] not in new), *records])
 
 
-def write(path: Path, study: str, records: list[dict[str, Any]]) -> None:
-    """Write a study's file with the command, commit, machine and packages that made it."""
+def write(path: Path, study: str, records: list[dict[str, Any]], command: str | None = None) -> None:
+    """Write a study's file with the command (by default this one), commit, machine and packages that made it."""
     facts = {
         "study": study,
-        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command or " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
         "machine": {"cpu": _cpu(), "cores": os.cpu_count()},
         "packages": {name: version(name) for name in PACKAGES},

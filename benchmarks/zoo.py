@@ -54,7 +54,7 @@ def main() -> int:
             held = []  # what is no longer in a catalogue goes
     finally:
         records = _merged(held, records)
-        results.write(arguments.output, "zoo", records)
+        results.write(arguments.output, "zoo", records, command="make zoo")  # a part replaces its own records only
     _print_summary(records)
     return 0
 

@@ -39,15 +39,17 @@ class AsksForSize(nn.Module):
 
 
 class TwoHeads(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, classes: tuple[int, int], average: bool) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 4, 4)
-        self.head = nn.Linear(16, 5)
-        self.head_dist = nn.Linear(16, 5)
+        self.head = nn.Linear(16, classes[0])
+        self.head_dist = nn.Linear(16, classes[1])
+        self.average = average
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         h = self.stem(x).mean((2, 3))
-        return self.head(h), self.head_dist(h)
+        answers = self.head(h), self.head_dist(h)
+        return (answers[0] + answers[1]) / 2 if self.average else answers
 
 
 class HeadInTraining(nn.Module):
@@ -86,10 +88,13 @@ def test_each_row_gets_its_own_answer_beside_a_stand_in(rows: int) -> None:
     torch.testing.assert_close(backbone(images), bare)  # the bare model is given the batch itself
 
 
-def test_heads_side_by_side_are_all_separated() -> None:
-    model = muxwrap.wrap(TwoHeads(), n=2, example_input=IMAGES)
-    assert {site.path for site in model.sites.demux} == {"head", "head_dist"}
-    assert [answer.shape for answer in model(IMAGES)] == [(3, 5), (3, 5)]
+@pytest.mark.parametrize(("classes", "average"), [((5, 5), False), ((5, 5), True), ((5, 7), False)])
+def test_heads_side_by_side_are_all_separated(classes: tuple[int, int], average: bool) -> None:
+    model = muxwrap.wrap(TwoHeads(classes, average), n=2, example_input=IMAGES)
+    assert [site.path for site in model.sites.demux] == ["head", "head_dist"]
+    answers = model(IMAGES)
+    shapes = [answers.shape] if average else [answer.shape for answer in answers]
+    assert shapes == [(3, size) for size in (classes[:1] if average else classes)]
 
 
 def test_a_head_that_runs_in_training_only_is_separated_there() -> None:

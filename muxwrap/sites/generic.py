@@ -11,6 +11,7 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Side, Site
 from muxwrap.sites.probe import Trace, Visit
 from muxwrap.sites.resolve import site_at, width
+from muxwrap.tensors import tensors_in
 
 
 def matches(backbone: nn.Module) -> bool:
@@ -44,7 +45,8 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """Before the last layer, which is the head, and the heads beside it; or what the backbone returns."""
+    """Before the heads that make the answers; before the last layer and its like; or what the backbone returns."""
+    yield from _makers(trace)
     for visit in reversed(trace.leaves()[-2:]):
         yield from with_peers(backbone, trace, visit)
     yield from _single(trace, trace.visits[0], "output")
@@ -57,10 +59,11 @@ def with_peers(backbone: nn.Module, trace: Trace, head: Visit) -> Iterator[tuple
         return
     auxiliary = auxiliary_heads(backbone, trace, [head])
     kind, parent = _kind(head.module), head.path.rpartition(".")[0]
-    siblings = [v for v in trace.once if v is not head and v.path and v.path.rpartition(".")[0] == parent]
-    beside = [site_at(trace, v.path, "input") for v in siblings if kind is not None and _kind(v.module) == kind]
-    if beside:
-        yield (site, *(peer for peer in beside if peer is not None), *auxiliary)
+    siblings = [visit for visit in trace.once if visit.path and visit.path.rpartition(".")[0] == parent]
+    alike = [visit for visit in siblings if visit is head or (kind is not None and _kind(visit.module) == kind)]
+    sites = [site_at(trace, visit.path, "input") for visit in alike]
+    if len(sites) > 1 and all(sites):
+        yield (*(site for site in sites if site is not None), *auxiliary)
     yield (site, *auxiliary)
 
 
@@ -75,6 +78,17 @@ def auxiliary_heads(backbone: nn.Module, trace: Trace, heads: list[Visit]) -> tu
     found = [(path, module) for path, module in unseen if isinstance(module, _HEADS) and _kind(module) in kinds]
     sizes = [(path, -1 if isinstance(module, nn.Linear) else 1, width(module, "input")) for path, module in found]
     return tuple(Site(path, "input", axis, dim) for path, axis, dim in sizes if dim is not None)
+
+
+def _makers(trace: Trace) -> Iterator[tuple[Site, ...]]:
+    """Yield the sites before the layers that make the answers, where a backbone gives several (tasks, say)."""
+    answers = [tensor for tensor in tensors_in(trace.output) if tensor.ndim > 1 and tensor.is_floating_point()]
+    makers = [[v for v in trace.once if v.output is answer and v.path] for answer in answers]
+    if len(makers) > 1 and all(makers):
+        paths = dict.fromkeys(min(found, key=lambda visit: visit.left).path for found in makers)
+        sites = [site_at(trace, path, "input") for path in paths]
+        if all(sites):
+            yield tuple(site for site in sites if site is not None)
 
 
 def _kind(module: nn.Module) -> tuple[type[nn.Module], int | None] | None:
