@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Split(NamedTuple):
-    """Images ``[rows, 1, side, side]`` from 0 to 1 and their labels."""
+    """Images ``[rows, 1, side, side]``, of mean 0 and deviation 1 over the training images, and their labels."""
 
     name: str
     train_x: Tensor
@@ -28,15 +28,17 @@ class Split(NamedTuple):
 def digits() -> Split:
     """1,797 real scans of 8 × 8 pixels: two thirds to train on, one third to test, always the same ones."""
     data = load_digits()
-    return _split("digits", torch.from_numpy(data.images).float().unsqueeze(1) / 16, torch.from_numpy(data.target))
+    return _standard(
+        _split("digits", torch.from_numpy(data.images).float().unsqueeze(1), torch.from_numpy(data.target))
+    )
 
 
 def mnist_format(folder: str) -> Split:
     """The four idx files of MNIST and of its many siblings, packed or not."""
     images = {part: _idx(folder, f"{part}-images-idx3-ubyte") for part in ("train", "t10k")}
     labels = {part: _idx(folder, f"{part}-labels-idx1-ubyte").long() for part in ("train", "t10k")}
-    x = {part: each.float().unsqueeze(1) / 255 for part, each in images.items()}
-    return Split(Path(folder).resolve().name, x["train"], labels["train"], x["t10k"], labels["t10k"])
+    x = {part: each.float().unsqueeze(1) for part, each in images.items()}
+    return _standard(Split(Path(folder).resolve().name, x["train"], labels["train"], x["t10k"], labels["t10k"]))
 
 
 def held_out(data: Split) -> Split:
@@ -52,7 +54,14 @@ def jitter(x: Tensor, turn: float = 0.08, zoom: float = 0.05, shift: float = 0.1
     moved = (torch.rand(rows, 2, device=x.device) * 2 - 1) * shift
     cos, sin = size * angle.cos(), size * angle.sin()
     affine = torch.stack([cos, -sin, moved[:, 0], sin, cos, moved[:, 1]], dim=1).view(rows, 2, 3)
-    return F.grid_sample(x, F.affine_grid(affine, list(x.shape), align_corners=False), align_corners=False)
+    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False, padding_mode="border")
+
+
+def _standard(data: Split) -> Split:
+    """Take the mean off: what all images share says nothing about any of them, and in a mixture it would add up."""
+    std, mean = torch.std_mean(data.train_x)
+    return data._replace(train_x=(data.train_x - mean) / std, test_x=(data.test_x - mean) / std)
 
 
 def _split(name: str, x: Tensor, y: Tensor, test_size: float = 1 / 3) -> Split:
