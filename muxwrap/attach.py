@@ -20,6 +20,7 @@ from muxwrap.embeddings import EMBEDS, embedded
 from muxwrap.errors import MuxwrapError
 from muxwrap.grouping import group, ungroup
 from muxwrap.layout import Site, Sites, features_back, features_last
+from muxwrap.pieces import Pieces, cut
 from muxwrap.row_facts import MASK, RowFacts, layers_after
 from muxwrap.strategies.base import Strategy
 from muxwrap.tensors import map_first_tensor
@@ -34,6 +35,7 @@ class _Call:
         self.owner = owner
         self.rows: int | None = None  # of the batch, known once something was mixed
         self.facts = RowFacts(owner.n, owner.demuxer.prefix_length)
+        self.pieces: dict[int, Pieces] = {}  # of stems that run piece by piece
         self.mixed = [0] * len(owner.sites.mux)
         self.separated = [0] * len(owner.sites.demux)
 
@@ -100,6 +102,7 @@ class Attached(nn.Module):
                 self._before(module, partial(self._mix_input, k))
             else:
                 self._before(module, self._restore)
+                self._before(module, partial(self._cut, k))
                 self._handles.append(module.register_forward_hook(partial(self._mix_output, k)))
             if self.sites.mask in ("inside", "both"):
                 for layer in layers_after(self.backbone, site):
@@ -146,9 +149,46 @@ class Attached(nn.Module):
 
     # -- mixing -------------------------------------------------------------------------------------------------------
 
-    def _mix_output(self, k: int, _module: nn.Module, _args: Any, output: Any) -> Any:
+    def _cut(self, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Give the stem its first rows only, where it can run piece by piece; the others follow in ``_mix_output``."""
         call = self._call()
-        return None if call is None else map_first_tensor(output, partial(self._mix, call, k))
+        if call is None or self.check_finite:
+            return None
+        pieces = cut(module, args, kwargs, self.n, self.sites.mux[k].dim, self.strategy.additive)
+        if pieces is None:
+            return None
+        call.pieces[k] = pieces
+        return pieces.call(next(iter(pieces)))
+
+    def _mix_output(self, k: int, module: nn.Module, _args: Any, output: Any) -> Any:
+        call = self._call()
+        if call is None:
+            return None
+        pieces = call.pieces.pop(k, None)
+        if pieces is None:
+            return map_first_tensor(output, partial(self._mix, call, k))
+        if isinstance(output, Tensor):
+            return self._mix_pieces(call, k, module, pieces, output)
+        output = module.forward(*pieces.args, **pieces.kwargs)
+        return map_first_tensor(output, partial(self._mix, call, k))
+
+    def _mix_pieces(self, call: _Call, k: int, module: nn.Module, pieces: Pieces, x: Tensor) -> Tensor:
+        mask = self._own_mask(call, k)
+        mixtures: list[Tensor] = []
+        for rows in pieces:
+            if rows.start:
+                args, kwargs = pieces.call(rows)
+                x = module.forward(*args, **kwargs)
+            together = (-1, min(len(rows), self.n))
+            said = None if mask is None else pieces.take(mask, rows).unflatten(0, together)
+            part = self._mixture(k, x.unflatten(0, together), said, rows.start % self.n)
+            if rows.start % self.n:
+                mixtures[-1] = mixtures[-1] + part
+            else:
+                mixtures.append(part)
+        call.rows = pieces.rows
+        call.mixed[k] += 1
+        return self.demuxer.extend(torch.cat(mixtures))
 
     def _mix_input(self, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
         call = self._call()
@@ -173,14 +213,23 @@ class Attached(nn.Module):
             )
         call.rows = x.shape[0]
         call.mixed[k] += 1
-        grouped = group(x, self.n)
-        mask = call.facts.own.get(MASK if k == 0 else "decoder_" + MASK)
-        if mask is not None and x.ndim == 3 and mask.shape == x.shape[:2]:
+        mask = self._own_mask(call, k)
+        mask = mask if mask is None else group(mask, self.n)
+        return self.demuxer.extend(self._mixture(k, group(x, self.n), mask))
+
+    def _own_mask(self, call: _Call, k: int) -> Tensor | None:
+        """Return the rows' own mask where they are embedded by site ``k``."""
+        return call.facts.own.get(MASK if k == 0 else "decoder_" + MASK)
+
+    def _mixture(self, k: int, grouped: Tensor, mask: Tensor | None, start: int = 0) -> Tensor:
+        """Mix ``[g, n, ...]`` into ``[g, ...]``, or ``[g, k, ...]`` into what instances ``start``, ... add to it."""
+        axis = self.sites.mux[k].axis
+        if mask is not None and grouped.ndim == 4 and mask.shape == grouped.shape[:3]:
             # What stands at an instance's padding is no part of it: it would only disturb the others.
-            grouped = grouped * group(mask, self.n).unsqueeze(-1).to(x.dtype)
-        mixture = self.strategy(features_last(grouped, site.axis, lead=2))
-        mixture = features_back(mixture, tuple(x.shape), site.axis, lead=1)
-        return self.demuxer.extend(mixture)
+            grouped = grouped * mask.unsqueeze(-1).to(grouped.dtype)
+        last = features_last(grouped, axis, lead=2)
+        mixture = self.strategy(last) if last.shape[1] == self.n else self.strategy.mix(last, start)
+        return features_back(mixture, (grouped.shape[0], *grouped.shape[2:]), axis, lead=1)
 
     # -- separating ---------------------------------------------------------------------------------------------------
 

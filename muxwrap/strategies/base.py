@@ -44,6 +44,8 @@ class Strategy(nn.Module, ABC):
     """Whether fixed keys keep the norm of every instance; :attr:`isometric` is the answer for this instance."""
     disjoint: bool = False
     """Whether fixed keys send the instances to subspaces that do not meet, so that a mixture loses nothing more."""
+    additive: bool = False
+    """Whether :meth:`mix` takes ``start``, so that a mixture can be accumulated while its instances are made."""
 
     def __init__(
         self, n: int, dim: int, *, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0
@@ -87,8 +89,16 @@ class Strategy(nn.Module, ABC):
         """Sum the bound instances and scale: ``[g, n, ..., dim] -> [g, ..., dim]``."""
         return bound.sum(1) * self.factor
 
-    def mix(self, x: Tensor) -> Tensor:
-        """Return ``combine(bind(x))``; a strategy may override this with a form that never holds n bound copies."""
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
+        """Return ``combine(bind(x))``; a strategy may override this with a form that never holds n bound copies.
+
+        Args:
+            x: ``[g, n, ..., dim]``; where :attr:`additive`, also any k instances ``[g, k, ..., dim]``.
+            start: the index of the first instance of ``x``.
+
+        Returns:
+            ``[g, ..., dim]``, what these instances add to the mixture: the mixture itself, if they are all.
+        """
         return self.combine(self.bind(x))
 
     def separate(self, mixture: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.strategies.base import per_index, strategies
 from muxwrap.strategies.elementwise import Elementwise
 from muxwrap.strategies.limits import check_room
+from muxwrap.strategies.slots import at_coordinate
 
 
 @strategies.register("binary")
@@ -64,9 +65,13 @@ class Binary(Elementwise):
         """Multiply entry i by b_i once more (the adjoint): ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
         return z * per_index(self.keys, z)
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Put the chunks side by side, which reads one instance's worth of memory; else accumulate."""
         if self.learnable or not self.disjoint:
-            return super().mix(x)
-        parts = [part[:, i] for i, part in enumerate(x.split(self.chunks, dim=-1))]
-        return torch.cat(parts, dim=-1) * self.factor
+            return super().mix(x, start)
+        at = start * self.chunks[0]
+        parts = []
+        for i, size in enumerate(self.chunks[start : start + x.shape[1]]):
+            parts.append(x[:, i].narrow(-1, at, size))
+            at += size
+        return at_coordinate(torch.cat(parts, dim=-1), start * self.chunks[0], self.dim) * self.factor

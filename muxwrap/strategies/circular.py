@@ -33,6 +33,7 @@ class Circular(Strategy):
 
     invertible = True
     norm_preserving = True
+    additive = True
     keys: Tensor
 
     def __init__(
@@ -57,12 +58,12 @@ class Circular(Strategy):
         spectrum = _to_frequencies(z)
         return self._to_features(spectrum * per_index(self._keys(spectrum), spectrum).conj(), z.dtype)
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate in the frequency domain, and transform back once a mixture."""
         first = _to_frequencies(x[:, 0])
-        keys = self._keys(first) * self.factor
+        keys = self._keys(first)[start:] * self.factor
         mixture = first * keys[0]
-        for i in range(1, self.n):
+        for i in range(1, x.shape[1]):
             mixture = mixture + _to_frequencies(x[:, i]) * keys[i]
         return self._to_features(mixture, x.dtype)
 

@@ -14,6 +14,7 @@ class Elementwise(Strategy):
     Cost: dim multiplications an instance and position, and one pass over the instances' memory.
     """
 
+    additive = True
     keys: Tensor
 
     def bind(self, x: Tensor) -> Tensor:
@@ -27,10 +28,10 @@ class Elementwise(Strategy):
         """
         return z / per_index(self.keys, z)
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance, which moves n times less memory than binding all of them first."""
-        keys = (self.keys * self.factor).to(x.dtype)
+        keys = (self.keys[start : start + x.shape[1]] * self.factor).to(x.dtype)
         mixture = x[:, 0] * keys[0]
-        for i in range(1, self.n):
+        for i in range(1, x.shape[1]):
             mixture = torch.addcmul(mixture, x[:, i], keys[i])
         return mixture

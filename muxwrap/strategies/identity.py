@@ -29,6 +29,7 @@ class Identity(Strategy):
 
     invertible = True
     norm_preserving = True
+    additive = True
 
     def __init__(
         self, n: int, dim: int, *, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0

@@ -31,6 +31,7 @@ class LowRank(Strategy):
     """
 
     disjoint = True
+    additive = True
     left: Tensor
     right: Tensor
 
@@ -54,10 +55,13 @@ class LowRank(Strategy):
         kept = torch.einsum("gn...d,ndr->gn...r", z, self.left.to(z.dtype))
         return torch.einsum("gn...r,ndr->gn...d", kept, self.right.to(z.dtype))
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Sum over instances inside the second product: the intermediate is n·r ≤ dim wide a position."""
-        return torch.einsum("gn...r,ndr->g...d", self._keep(x), self.left.to(x.dtype)) * self.factor
+        return (
+            torch.einsum("gn...r,ndr->g...d", self._keep(x, start), self.left[start : start + x.shape[1]].to(x.dtype))
+            * self.factor
+        )
 
-    def _keep(self, x: Tensor) -> Tensor:
+    def _keep(self, x: Tensor, start: int = 0) -> Tensor:
         """Take the r coordinates H_iᵀx that instance i keeps: ``[g, n, ..., dim] -> [g, n, ..., r]``."""
-        return torch.einsum("gn...d,ndr->gn...r", x, self.right.to(x.dtype))
+        return torch.einsum("gn...d,ndr->gn...r", x, self.right[start : start + x.shape[1]].to(x.dtype))

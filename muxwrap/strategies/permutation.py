@@ -30,6 +30,7 @@ class Permutation(Strategy):
 
     invertible = True
     norm_preserving = True
+    additive = True
     keys: Tensor
 
     def __init__(
@@ -50,11 +51,11 @@ class Permutation(Strategy):
         # Sorted here (n·dim numbers, whatever the batch) and not kept, so that it follows keys that are loaded.
         return _reorder(z, self._per_index(self.keys.argsort(dim=1), z))
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance, which holds no bound copies."""
-        mixture = _reorder(x[:, 0], self.keys[0])
-        for i in range(1, self.n):
-            mixture = mixture + _reorder(x[:, i], self.keys[i])
+        mixture = _reorder(x[:, 0], self.keys[start])
+        for i in range(1, x.shape[1]):
+            mixture = mixture + _reorder(x[:, i], self.keys[start + i])
         return mixture * self.factor
 
     def _per_index(self, order: Tensor, x: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class Slots(Strategy):
     """
 
     disjoint = True
+    additive = True
     keys: Tensor
 
     def __init__(self, n: int, dim: int, *, learnable: bool = True, scale: str | float = "sum", seed: int = 0) -> None:
@@ -46,9 +47,8 @@ class Slots(Strategy):
         """Write W_i x_i into block i and zeros elsewhere: ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
         bound, start = [], 0
         for i, rows in enumerate(self._maps(x)):
-            end = start + len(rows)
-            bound.append(F.pad(x[:, i] @ rows.T, (start, self.dim - end)))
-            start = end
+            bound.append(at_coordinate(x[:, i] @ rows.T, start, self.dim))
+            start += len(rows)
         return torch.stack(bound, dim=1)
 
     def unbind(self, z: Tensor) -> Tensor:
@@ -56,18 +56,35 @@ class Slots(Strategy):
         parts = z.split(self.blocks, dim=-1)
         return torch.stack([parts[i][:, i] @ rows for i, rows in enumerate(self._maps(z))], dim=1)
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Put the blocks side by side; nothing wider than one mixture is held."""
-        maps = self.keys.to(x.dtype) * self.factor
-        if self.dim % self.n:
-            return torch.cat([x[:, i] @ rows.T for i, rows in enumerate(maps.split(self.blocks))], dim=-1)
-        maps = maps.unflatten(0, (self.n, self.dim // self.n))
-        channels = x.movedim(-1, 2)
-        if x.ndim > 3 and channels.is_contiguous():  # a feature map seen from its channels: mixed where it lies
-            blocks = (maps @ channels.flatten(3)).flatten(1, 2)
-            return blocks.unflatten(-1, channels.shape[3:]).movedim(1, -1)
-        return torch.einsum("gn...d,nrd->g...nr", x, maps).flatten(-2)
+        blocks = self.blocks[start : start + x.shape[1]]
+        first = sum(self.blocks[:start])
+        keys = self.keys.to(x.dtype)[first : first + sum(blocks)]
+        long = blocks.count(blocks[0])  # so many blocks have as many rows as the first, those after them one less
+        rows = long * blocks[0]
+        mixture = _side_by_side(x[:, :long], keys[:rows].unflatten(0, (long, -1)))
+        if long < len(blocks):
+            shorter = _side_by_side(x[:, long:], keys[rows:].unflatten(0, (len(blocks) - long, -1)))
+            mixture = torch.cat([mixture, shorter], dim=-1)
+        return at_coordinate(mixture if self.factor == 1 else mixture * self.factor, first, self.dim)
 
     def _maps(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return W_0, W_1, ... (block size x dim each) in the dtype of ``x``."""
         return self.keys.to(x.dtype).split(self.blocks)
+
+
+def at_coordinate(block: Tensor, start: int, dim: int) -> Tensor:
+    """Set features into ``dim`` features from coordinate ``start`` on, zeros around them."""
+    return block if block.shape[-1] == dim else F.pad(block, (start, dim - start - block.shape[-1]))
+
+
+def _side_by_side(x: Tensor, maps: Tensor) -> Tensor:
+    """Apply a map an instance: ``[g, k, ..., dim]`` and ``[k, rows, dim]`` give ``[g, ..., k · rows]``."""
+    channels = x.movedim(-1, 2)
+    if x.ndim > 3 and channels.is_contiguous():  # a feature map seen from its channels: mixed where it lies
+        blocks = (maps @ channels.flatten(3)).flatten(1, 2)
+        return blocks.unflatten(-1, channels.shape[3:]).movedim(1, -1)
+    places = x.flatten(2, -2) if x.ndim > 3 else x.unsqueeze(2)
+    blocks = (places @ maps.mT).movedim(1, 2).flatten(2)
+    return blocks.unflatten(1, x.shape[2:-1]) if x.ndim > 3 else blocks.squeeze(1)

@@ -38,6 +38,7 @@ class Walsh(Strategy):
 
     invertible = True
     norm_preserving = True
+    additive = True
     inner: Tensor
     outer: Tensor
 
@@ -63,13 +64,13 @@ class Walsh(Strategy):
         y = self.transform(z / per_index(self.outer, z))
         return y / per_index(self.inner, y)
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance. It stays n transforms: t_i comes after H and differs between instances."""
-        outer = self.outer * self.factor
-        inner = self.inner.to(x.dtype)
+        outer = self.outer[start:] * self.factor
+        inner = self.inner[start:].to(x.dtype)
         mixture = self.transform(x[:, 0] * inner[0])
         mixture = mixture * outer[0].to(mixture.dtype)
-        for i in range(1, self.n):
+        for i in range(1, x.shape[1]):
             y = self.transform(x[:, i] * inner[i])
             mixture = torch.addcmul(mixture, y, outer[i].to(y.dtype))
         return mixture
