@@ -74,7 +74,7 @@ def test_models_are_compared_with_the_first() -> None:
 def test_prediction_where_only_operations_cost(n: int) -> None:
     """With memory and starting for free the prediction is the ratio of operations."""
     backbone, x = Deep(layers=200), torch.randn(1, 8)
-    rates = Machine(flops=1.0, bytes=float("inf"), launch=0.0)
+    rates = Machine(flops=1.0, traffic=((1.0, 0.0), (2.0, 0.0)))
     cells = measure(backbone, (n,), example_input=x, **QUICK).cells
     expected = cells[0].flops / cells[1].flops
     assert predict(backbone, n, example_input=x, machine=rates) == pytest.approx(expected)
@@ -83,9 +83,24 @@ def test_prediction_where_only_operations_cost(n: int) -> None:
 
 def test_prediction_where_only_starting_costs() -> None:
     """Then multiplexing gains nothing but for the rows of a call: the same operations are started."""
-    rates = Machine(flops=float("inf"), bytes=float("inf"), launch=1.0)
+    rates = Machine(flops=float("inf"), traffic=((1.0, 1.0), (2.0, 1.0)))
     found = predict(Deep(layers=200), 4, example_input=torch.randn(1, 8), machine=rates)
     assert found == pytest.approx(4, rel=0.15)
+
+
+def test_memory_traffic_is_read_off_the_measured_sizes() -> None:
+    machine = Machine(flops=10.0, traffic=((10.0, 1.0), (20.0, 3.0), (40.0, 4.0)))
+    assert [machine.seconds(0, moved) for moved in (0, 10, 15, 20, 30, 60)] == [1.0, 1.0, 2.0, 3.0, 3.5, 5.0]
+    assert machine.seconds(45, 10) == 4.5  # the larger of the two sides
+
+
+def test_a_table_costs_what_is_looked_up() -> None:
+    rates = Machine(flops=float("inf"), traffic=((0.0, 0.0), (1.0, 1.0)))
+    found = []
+    for tokens in (100, 10_000):
+        backbone = nn.Sequential(nn.Embedding(tokens, 8), *[nn.Linear(8, 8) for _ in range(20)])
+        found.append(predict(backbone, 4, example_input=torch.zeros(1, 5, dtype=torch.long), machine=rates))
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:

@@ -17,7 +17,7 @@ class MLP(Demuxer):
     """Per index i: Linear_i(dim, dim) -> GELU -> LayerNorm_i (DataMUX, section 3.2, "MLP demuxing").
 
     Learns retrieval several times faster than ``key``, and its parameters grow with n: n·(dim² + 3·dim).
-    Cost: dim² multiplications an instance and position, all indices in one matrix product.
+    Cost: dim² multiplications an instance and position; where one position is separated, all indices in one product.
 
     Args:
         n: instances in a mixture.
@@ -49,6 +49,13 @@ class MLP(Demuxer):
         """
         self.check_features(h)
         h = F.dropout(h, self.dropout, self.training)
+        if h.ndim > 2 and h.shape[1:-1].numel() > 1:
+            # Index by index: what is between the linear map and the answer stays in the caches.
+            return torch.stack([self._separate(h, i) for i in range(self.n)], dim=1)
         u = F.linear(h, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(-1, (self.n, self.dim))
         u = F.layer_norm(F.gelu(u), (self.dim,)) * self.norm_weight + self.norm_bias
         return u.movedim(-2, 1)
+
+    def _separate(self, h: Tensor, i: int) -> Tensor:
+        u = F.gelu(F.linear(h, self.weight[i], self.bias[i]))
+        return F.layer_norm(u, (self.dim,), self.norm_weight[i], self.norm_bias[i])

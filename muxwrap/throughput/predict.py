@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -20,20 +21,31 @@ from muxwrap.sites.probe import quiet, run, with_rows
 from muxwrap.tensors import tensors_in
 from muxwrap.throughput.timing import synchronize, with_length
 
+_SIZES = tuple(2**k for k in range(6, 26, 3))  # numbers in the tensors that memory is measured with
+_LOOKUPS = {torch.ops.aten.embedding, torch.ops.aten.index_select, torch.ops.aten.index, torch.ops.aten.gather}
+
 
 @dataclass(frozen=True)
 class Machine:
-    """What a device does in a second: the two rates of a roofline, and the price of starting an operation.
+    """What a device needs for an operation: the two sides of a roofline.
 
     Args:
-        flops: floating-point operations of a large matrix product.
-        bytes: bytes read and written by an elementwise operation on tensors beyond the caches.
-        launch: seconds an operation costs however small it is.
+        flops: floating-point operations of a large matrix product in a second.
+        traffic: pairs of bytes and the seconds that an elementwise operation needs to read and write them, ascending; the
+            first is the price of starting an operation, the later ones lie in the caches and beyond.
     """
 
     flops: float
-    bytes: float
-    launch: float
+    traffic: tuple[tuple[float, float], ...]
+
+    def seconds(self, flops: float, moved: float) -> float:
+        """Return the time of an operation that computes ``flops`` and moves ``moved`` bytes."""
+        return max(flops / self.flops, self._moving(moved))
+
+    def _moving(self, moved: float) -> float:
+        at = max(1, min(bisect_left(self.traffic, (moved,)), len(self.traffic) - 1))
+        (less, fast), (more, slow) = self.traffic[at - 1 : at + 1]
+        return max(self.traffic[0][1], fast + (moved - less) * (slow - fast) / (more - less))
 
 
 def predict(
@@ -51,9 +63,9 @@ def predict(
 ) -> float:
     """Predict how many times more instances a second the multiplexed model does, from one call of either.
 
-    Nothing is timed but the machine. An operation is counted as
-    ``max(its operations / machine.flops, its bytes / machine.bytes) + machine.launch``, and the speed-up is the ratio of
-    the sums, which is ``N B(L) / (B(L') + N L (c_mux + c_demux) + N c_head)`` with every term counted, stem included.
+    Nothing is timed but the machine. An operation counts as the larger of the time of its arithmetic and that of its
+    memory traffic (:class:`Machine`), and the speed-up is the ratio of the sums, which is
+    ``N B(L) / (B(L') + N L (c_mux + c_demux) + N c_head)`` with every term counted, stem included.
 
     Args:
         backbone: a bare model.
@@ -106,8 +118,10 @@ class _Roofline(TorchDispatchMode):
         if not func.is_view:
             count = flop_registry.get(func.overloadpacket)
             flops = count(*args, **kwargs, out_val=out) if count else 0
-            moved = sum(t.numel() * t.element_size() for t in tensors_in((args, kwargs, out)))
-            self.seconds += max(flops / self.machine.flops, moved / self.machine.bytes) + self.machine.launch
+            # Of a table only what is looked up is read, as much as comes out.
+            moving = (out, out, args[1:]) if func.overloadpacket in _LOOKUPS else (args, kwargs, out)
+            moved = sum(t.numel() * t.element_size() for t in tensors_in(moving))
+            self.seconds += self.machine.seconds(flops, moved)
         return out
 
 
@@ -115,13 +129,20 @@ class _Roofline(TorchDispatchMode):
 def this_machine(device: str) -> Machine:
     """Measure the rates of a device."""
     a, b = torch.randn(512, 768, device=device), torch.randn(768, 3072, device=device)
-    x, y = torch.randn(2**24, device=device), torch.randn(2**24, device=device)
-    small = torch.randn(16, device=device)
+    numbers = torch.randn(3, _SIZES[-1], device=device)
     with torch.inference_mode():
         product = _fastest(lambda: a @ b)
-        added = _fastest(lambda: x + y)
-        launch = _fastest(lambda: [small + small for _ in range(100)]) / 100
-    return Machine(flops=2 * 512 * 768 * 3072 / product, bytes=3 * 4 * 2**24 / added, launch=launch)
+        traffic = []
+        for size in _SIZES:
+            x, y, z = numbers[:, :size]
+            calls = max(1, 2**15 // size)  # so many that a clock's steps do not matter
+            traffic.append((3.0 * 4 * size, _fastest(partial(_add, x, y, z, calls)) / calls))
+    return Machine(2 * 512 * 768 * 3072 / product, tuple(traffic))
+
+
+def _add(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor, calls: int) -> None:
+    for _ in range(calls):
+        torch.add(x, y, out=z)
 
 
 def _fastest(call: Callable[[], object], repeats: int = 10) -> float:
