@@ -66,6 +66,4 @@ def evaluate(retrieval: Retrieval, batches: Iterable[Any]) -> Retrieved:
     correct, counted = summed(right).double().cpu()
     if not counted.sum():
         raise MuxwrapError("held-out batches hold no token to ask for: there is no batch, or all is padding")
-    return Retrieved(
-        float(correct.sum() / counted.sum()), tuple((correct / counted).tolist()), int(counted.sum())
-    )
+    return Retrieved(float(correct.sum() / counted.sum()), tuple((correct / counted).tolist()), int(counted.sum()))

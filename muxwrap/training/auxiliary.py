@@ -12,9 +12,9 @@ from muxwrap.forwarding import blank, class_for
 from muxwrap.multiplex import Multiplex
 from muxwrap.tensors import replace_object
 from muxwrap.training.batches import as_batch
-from muxwrap.training.head import RetrievalHead, check_wrapped, head_at, places_of
+from muxwrap.training.head import RetrievalHead, check_wrapped, head_at
 from muxwrap.training.objective import Indices, Retrieval
-from muxwrap.training.tokens import read_tokens
+from muxwrap.training.tokens import find_places, read_tokens
 
 
 class RetrievalLoss(Retrieval):
@@ -52,7 +52,7 @@ class RetrievalLoss(Retrieval):
         retrieval: float = 0.1,
         indices: Indices = "one",
     ) -> None:
-        places = places_of(model)
+        places = find_places(model)
         super().__init__(model, head_at(model, places) if head is None else head, places, indices)
         self.task = task
         self.retrieval = retrieval

@@ -158,4 +158,6 @@ class Stream:
 def _ended(given: int) -> str:
     if not given:
         return "batches holds no batch; give a data loader with rows, or a generator"
-    return f"batches ended after {given} and cannot be read again; give a data loader, a list, or a generator without end"
+    return (
+        f"batches ended after {given} and cannot be read again; give a data loader, a list, or a generator without end"
+    )

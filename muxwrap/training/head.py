@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError, check_dim, known_names
 from muxwrap.multiplex import Multiplex
-from muxwrap.sites import transformers
 from muxwrap.training.tokens import TokenPlaces, find_places
 
 Vocabulary = Literal["tied", "free"]
@@ -106,7 +105,7 @@ def retrieval_head(
             demuxer does not fit.
     """
     check_wrapped(model, "retrieval_head")
-    return head_at(model, places_of(model, example), vocabulary=vocabulary, demuxer=demuxer, seed=seed)
+    return head_at(model, find_places(model, example), vocabulary=vocabulary, demuxer=demuxer, seed=seed)
 
 
 def head_at(
@@ -126,21 +125,14 @@ def head_at(
             f"all tokens are at the {places.site}, and the demuxer works on {model.demuxer.dim} features; wrap with demux_at= "
             "where the trunk's tokens are"
         )
-    own = copy.deepcopy(model.demuxer) if demuxer == "separate" and next(model.demuxer.parameters(), None) is not None else None
+    own = (
+        copy.deepcopy(model.demuxer)
+        if demuxer == "separate" and next(model.demuxer.parameters(), None) is not None
+        else None
+    )
     table = places.table(model)
     head = RetrievalHead(dim, *table.shape, vocabulary=vocabulary, demuxer=own, seed=seed)
     return head.to(device=table.device, dtype=table.dtype)
-
-
-def places_of(model: Multiplex, example: Any = None) -> TokenPlaces:
-    """Find the tokens of a wrapped model, on a sentence made from its config where there is no example."""
-    if example is None:
-        if not transformers.matches(model.backbone):
-            raise MuxwrapError(
-                f"{type(model.backbone).__name__} does not say what it takes; give example=, a batch of input_ids"
-            )
-        example = transformers.example(model.backbone)
-    return find_places(model, example)
 
 
 def check_wrapped(model: object, call: str) -> None:

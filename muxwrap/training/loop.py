@@ -53,7 +53,11 @@ class Stop:
         measured = [record.held_out for record in history if record.held_out is not None]
         if self.target is not None and measured and measured[-1] >= self.target:
             return "target"
-        if self.patience is not None and measured and len(measured) - 1 - measured.index(max(measured)) >= self.patience:
+        if (
+            self.patience is not None
+            and measured
+            and len(measured) - 1 - measured.index(max(measured)) >= self.patience
+        ):
             return "patience"
         return None
 
@@ -106,7 +110,9 @@ class Loop:
             return stopped or "steps"
         stream.skip(start)
         engine = parallel(self.retrieval)
-        totals = torch.zeros(3, dtype=torch.float64 if stream.device.type != "mps" else torch.float32, device=stream.device)
+        totals = torch.zeros(
+            3, dtype=torch.float64 if stream.device.type != "mps" else torch.float32, device=stream.device
+        )
         with _training(self.retrieval), _bar(steps, start, progress) as tell:
             for step in range(start + 1, steps + 1):
                 totals += self._step(engine, stream.take())

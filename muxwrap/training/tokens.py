@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Site
 from muxwrap.multiplex import Multiplex
+from muxwrap.sites import transformers
 from muxwrap.sites.probe import ROWS, Trace, trace, with_rows
 from muxwrap.tensors import first_tensor
 from muxwrap.training.batches import Batch, as_batch
@@ -37,17 +38,20 @@ class TokenPlaces:
         return model.backbone.get_submodule(self.embedding).weight  # type: ignore[return-value]
 
 
-def find_places(model: Multiplex, example: Any) -> TokenPlaces:
-    """Find both by one bare run on a few rows.
+def find_places(model: Multiplex, example: Any = None) -> TokenPlaces:
+    """Find both by one bare run on three rows.
 
     Args:
         model: the wrapped model.
-        example: a batch as the user gives it.
+        example: a batch; not read for Transformers models, whose config tells a sentence that suits their heads.
 
     Raises:
-        MuxwrapError: the model embeds no token ids, or its tokens do not stay a sequence up to the head.
+        MuxwrapError: there is no example, the model embeds no token ids, or its tokens do not stay a sequence.
     """
     backbone = model.backbone
+    example = transformers.example(backbone) if transformers.matches(backbone) else example
+    if example is None:
+        raise MuxwrapError(f"{type(backbone).__name__} does not say what it takes; give example=, a batch of input_ids")
     embedding = _declared_embedding(backbone)
     size = None if embedding is None else _weight(embedding).shape[0]
     batch = as_batch(backbone, example, size, next(model.parameters()).device)
