@@ -161,6 +161,13 @@ def test_accuracy_of_an_index_without_rows_is_not_a_number() -> None:
     assert [value != value for value in found.per_index] == [False, True, True]
 
 
+def test_batches_of_nothing_but_padding_teach_nothing() -> None:
+    batch = sentences((6, 4))
+    empty = {"input_ids": batch["input_ids"] % VOCABULARY, "attention_mask": torch.zeros_like(batch["attention_mask"])}
+    record = warmed(wrapped(), [empty], 2).history[-1]
+    assert (record.loss, record.accuracy) == (0.0, 0.0)
+
+
 # -- what is left alone -----------------------------------------------------------------------------------------------
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 from muxwrap.sites.probe import quiet
 from muxwrap.training.batches import as_batch
-from muxwrap.training.distributed import summed
 from muxwrap.training.head import RetrievalHead, check_wrapped
 from muxwrap.training.objective import Retrieval
 from muxwrap.training.tokens import find_places
@@ -32,6 +32,18 @@ class Retrieved:
     accuracy: float
     per_index: tuple[float, ...]
     positions: int
+
+    @classmethod
+    def of(cls, counts: Tensor) -> Retrieved:
+        """Make it of how many tokens were named right and how many there were, ``[2, n]``.
+
+        Raises:
+            MuxwrapError: there were none.
+        """
+        correct, counted = counts.cpu().double()
+        if not counted.sum():
+            raise MuxwrapError("no token to ask for: there is no batch, or all is padding")
+        return cls(float(correct.sum() / counted.sum()), tuple((correct / counted).tolist()), int(counted.sum()))
 
 
 def retrieval_accuracy(model: Multiplex, head: RetrievalHead, batches: Iterable[Any]) -> Retrieved:
@@ -52,18 +64,16 @@ def retrieval_accuracy(model: Multiplex, head: RetrievalHead, batches: Iterable[
     first = next(iterator, None)
     if first is None:
         raise MuxwrapError("retrieval_accuracy(): batches holds no batch; give a data loader with rows")
-    return evaluate(Retrieval(model, head, find_places(model, first)), itertools.chain([first], iterator))
+    retrieval = Retrieval(model, head, find_places(model, first))
+    return Retrieved.of(count(retrieval, itertools.chain([first], iterator)))
 
 
-def evaluate(retrieval: Retrieval, batches: Iterable[Any]) -> Retrieved:
-    """Measure over one pass of the batches (of all processes, where there are several)."""
+def count(retrieval: Retrieval, batches: Iterable[Any]) -> Tensor:
+    """Return for every index how many tokens are named right, and how many there are: ``[2, n]``."""
     model = retrieval.model
     table = retrieval.places.table(model)
-    right = torch.zeros(2, model.n, dtype=torch.long, device=table.device)
+    counts = torch.zeros(2, model.n, dtype=torch.long, device=table.device)
     with quiet(retrieval):
         for value in batches:
-            right += torch.stack(retrieval.correct(as_batch(model.backbone, value, len(table), table.device)))
-    correct, counted = summed(right).double().cpu()
-    if not counted.sum():
-        raise MuxwrapError("held-out batches hold no token to ask for: there is no batch, or all is padding")
-    return Retrieved(float(correct.sum() / counted.sum()), tuple((correct / counted).tolist()), int(counted.sum()))
+            counts += torch.stack(retrieval.correct(as_batch(model.backbone, value, len(table), table.device)))
+    return counts

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,51 +15,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from muxwrap.errors import MuxwrapError
-from muxwrap.training.accuracy import evaluate
-from muxwrap.training.batches import Stream, as_batch
-from muxwrap.training.distributed import parallel, rank, wait
+from muxwrap.training.accuracy import Retrieved, count
+from muxwrap.training.batches import as_batch
+from muxwrap.training.distributed import parallel, rank, summed, wait
 from muxwrap.training.objective import Retrieval
+from muxwrap.training.records import Record, Stop, progress_bar
 from muxwrap.training.state import load_state, save_state
-
-
-@dataclass(frozen=True)
-class Record:
-    """One measurement.
-
-    Args:
-        step: steps made by then.
-        loss: mean over the steps since the record before, in nats a token.
-        accuracy: share of the drawn training tokens that were named right in these steps.
-        held_out: retrieval accuracy on held-out sequences; None if there are none.
-        per_index: the same for every index.
-    """
-
-    step: int
-    loss: float
-    accuracy: float
-    held_out: float | None = None
-    per_index: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Stop:
-    """When a warm-up ends early: at a held-out accuracy, or after so many records without a better one."""
-
-    target: float | None
-    patience: int | None
-
-    def reason(self, history: list[Record]) -> str | None:
-        """Return ``"target"``, ``"patience"`` or None."""
-        measured = [record.held_out for record in history if record.held_out is not None]
-        if self.target is not None and measured and measured[-1] >= self.target:
-            return "target"
-        if (
-            self.patience is not None
-            and measured
-            and len(measured) - 1 - measured.index(max(measured)) >= self.patience
-        ):
-            return "patience"
-        return None
+from muxwrap.training.stream import Stream
 
 
 class Loop:
@@ -103,7 +65,7 @@ class Loop:
             "scheduler": self.scheduler,
         }
         saved = None if checkpoint is None else load_state(checkpoint, parts)
-        self.history = [] if saved is None else [_record(each) for each in saved["history"]]
+        self.history = [] if saved is None else [Record.from_dict(each) for each in saved["history"]]
         start = self.history[-1].step if self.history else 0
         stopped = self.stop.reason(self.history)
         if stopped is not None or start >= steps:
@@ -113,7 +75,7 @@ class Loop:
         totals = torch.zeros(
             3, dtype=torch.float64 if stream.device.type != "mps" else torch.float32, device=stream.device
         )
-        with _training(self.retrieval), _bar(steps, start, progress) as tell:
+        with _training(self.retrieval), progress_bar(steps, start, progress) as tell:
             for step in range(start + 1, steps + 1):
                 totals += self._step(engine, stream.take())
                 due = step % every == 0 or step == steps
@@ -152,7 +114,7 @@ class Loop:
         record = Record(step, loss, right / max(asked, 1))
         if self.held_out is not None:
             with self._precision():
-                found = evaluate(self.retrieval, self.held_out)
+                found = Retrieved.of(summed(count(self.retrieval, self.held_out)))
             record = Record(step, loss, record.accuracy, found.accuracy, found.per_index)
         self.history.append(record)
 
@@ -161,11 +123,6 @@ class Loop:
             return nullcontext()
         device = next(self.retrieval.parameters()).device
         return torch.autocast(device.type, dtype=self.autocast)
-
-
-def _record(saved: dict[str, Any]) -> Record:
-    per_index = saved["per_index"]
-    return Record(**{**saved, "per_index": None if per_index is None else tuple(per_index)})
 
 
 @contextmanager
@@ -178,22 +135,3 @@ def _training(module: nn.Module) -> Iterator[None]:
     finally:
         for each, mode in modes:
             each.training = mode
-
-
-@contextmanager
-def _bar(steps: int, start: int, shown: bool) -> Iterator[Callable[[Record | None], None]]:
-    """Show a progress bar in the first process, if tqdm is installed; what is yielded is called after every step."""
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        yield lambda record: None
-        return
-    with tqdm(total=steps, initial=start, desc="retrieval warm-up", disable=not shown or rank() > 0) as bar:
-
-        def tell(record: Record | None) -> None:
-            bar.update()
-            if record is not None:
-                held_out = {} if record.held_out is None else {"held_out": f"{record.held_out:.1%}"}
-                bar.set_postfix(loss=f"{record.loss:.3f}", accuracy=f"{record.accuracy:.1%}", **held_out)
-
-        yield tell

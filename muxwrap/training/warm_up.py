@@ -14,10 +14,11 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
-from muxwrap.training.batches import Stream
 from muxwrap.training.head import RetrievalHead, check_wrapped, head_at
-from muxwrap.training.loop import Loop, Record, Stop
+from muxwrap.training.loop import Loop
 from muxwrap.training.objective import Indices, Retrieval
+from muxwrap.training.records import Record, Stop
+from muxwrap.training.stream import Stream
 from muxwrap.training.tokens import find_places
 
 RISE = 0.05  # share of the steps in which the default learning rate rises
