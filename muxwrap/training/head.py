@@ -86,7 +86,7 @@ def retrieval_head(
     model: Multiplex,
     *,
     vocabulary: Vocabulary = "tied",
-    demuxer: Separation = "shared",
+    demuxer: Separation = "separate",
     example: Any = None,
     seed: int = 0,
 ) -> RetrievalHead:
@@ -95,8 +95,8 @@ def retrieval_head(
     Args:
         model: the wrapped model.
         vocabulary: see :class:`RetrievalHead`.
-        demuxer: ``"shared"`` trains the task's demuxer, which retrieval then has prepared for the task; ``"separate"``
-            (published) gives retrieval a copy of it that belongs to the head, and leaves the task's as it is.
+        demuxer: ``"separate"`` (published) gives retrieval a copy of the task's demuxer that belongs to the head, and the
+            warm-up leaves the task's as it is; ``"shared"`` trains the task's own.
         example: a batch; not needed for Transformers models.
         seed: fixes the initial values.
 
@@ -113,7 +113,7 @@ def head_at(
     places: TokenPlaces,
     *,
     vocabulary: Vocabulary = "tied",
-    demuxer: Separation = "shared",
+    demuxer: Separation = "separate",
     seed: int = 0,
 ) -> RetrievalHead:
     """Make the head for a model whose tokens are found."""
