@@ -298,6 +298,8 @@ def test_models_without_tokens_are_refused() -> None:
         warmed(image, [torch.rand(2, 3, 160, 160)], 1)
     with pytest.raises(muxwrap.MuxwrapError, match="not a wrapped model"):
         warmed(tiny("base", "bert"), [IDS], 1)
+    with pytest.raises(muxwrap.MuxwrapError, match="keeps every token"):
+        retrieval_head(muxwrap.wrap(tiny("sequence", "funnel"), 2))
     with pytest.raises(muxwrap.MuxwrapError, match="give example="):
         retrieval_head(image)
 

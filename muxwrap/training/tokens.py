@@ -16,7 +16,7 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Site
 from muxwrap.multiplex import Multiplex
 from muxwrap.sites import transformers
-from muxwrap.sites.probe import ROWS, Trace, trace, with_rows
+from muxwrap.sites.probe import ROWS, Trace, Visit, trace, with_rows
 from muxwrap.tensors import first_tensor
 from muxwrap.training.batches import Batch, as_batch
 
@@ -167,9 +167,15 @@ def _token_site(model: Multiplex, seen: Trace, length: int) -> Site:
     start = mixed.left if model.sites.mux[0].side == "output" else mixed.entered
     before = [v for v in seen.once if start < v.left < end and holds_tokens(v.output)]
     last = max(before, key=lambda each: each.left, default=None)
-    if last is None or last.output is None:
+    if last is None or last.output is None or _shortened(seen, last, end):
         raise MuxwrapError(
             f"{type(model.backbone).__name__} has no place between mixing and the {site} where {length} tokens are a sequence "
             "[rows, length, size]; retrieval needs a trunk that keeps every token"
         )
     return Site(last.path, "output", -1, last.output.shape[-1])
+
+
+def _shortened(seen: Trace, last: Visit, end: int) -> bool:
+    """Whether there are sequences of another length after the last one of all tokens, as in trunks that pool step by step."""
+    outputs = [v.output for v in seen.once if last.left < v.left < end and v.output is not None]
+    return any(output.ndim == 3 and output.shape[0] == ROWS for output in outputs)
