@@ -15,9 +15,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "timm", "torchvision", "transformers")
 
 
+def records_in(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a study's file, none if it is not there yet."""
+    return json.loads(path.read_text())["records"] if path.exists() else []
+
+
 def merge_records(path: Path, study: str, records: list[dict[str, Any]], *, key: str) -> None:
     """Write records into a study's file in the place of those with the same ``key``; others are kept."""
-    held = json.loads(path.read_text())["records"] if path.exists() else []
+    held = records_in(path)
     new = {record[key] for record in records}
     write(path, study, [*(record for record in held if record[key] not in new), *records])
 

@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="+", default=["hadamard", "slots"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--warm-up", type=int, default=400, help="steps of retrieval")
-    parser.add_argument("--steps", type=int, default=2500, help="steps of the task")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of the task")
     parser.add_argument("--lr", type=float, default=5e-4, help="of the task")
     parser.add_argument("--output", type=Path, default=results.ROOT / "docs/results/retrieval.json")
     args = parser.parse_args()

@@ -37,6 +37,8 @@ SPEED |= {
     "predicted": "predicted",
 }
 SPEED |= {"activation_bytes": "activation bytes an instance", "flops": "operations an instance"}
+HEADS = {"strategy": "strategy", "n": "n", "vocabulary": "vocabulary", "demuxer": "retrieval's demuxer", "seed": "seed"}
+HEADS |= {"retrieval": "held-out retrieval", "mean": "accuracy of the task", "std": "std over groupings"}
 FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
 
 
@@ -117,6 +119,14 @@ def throughput() -> str:
     return "\n\n".join([_origin(data), *tables])
 
 
+def retrieval() -> str:
+    """What `benchmarks/retrieval.py` measured of the heads."""
+    data = _results("retrieval")
+    if data is None:
+        return "*Not measured before these pages were built.*"
+    return "\n\n".join([_records(data["records"], HEADS), _origin(data)])
+
+
 def _results(study: str) -> dict[str, Any] | None:
     path = DOCS / "results" / f"{study}.json"
     return json.loads(path.read_text()) if path.exists() else None
@@ -170,4 +180,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo": demo,
     "zoo": zoo,
     "throughput": throughput,
+    "retrieval": retrieval,
 }

@@ -36,7 +36,7 @@ class Configuration:
         self.name = name
         self.model = model
         self.example = example
-        self.call = call or model
+        self.call = model if call is None else call
         self.n = model.n if isinstance(model, Multiplex) else 1
         self.rows = self.n
         self.times: list[float] = []
