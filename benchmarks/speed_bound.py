@@ -26,7 +26,9 @@ def text(length: int = LENGTH) -> dict[str, torch.Tensor]:
 
 def bert(layers: int = 12, width: int = 768, kind: Any = BertForSequenceClassification) -> torch.nn.Module:
     """Return an untrained BERT; speed does not depend on weights."""
-    return kind(BertConfig(hidden_size=width, num_hidden_layers=layers, intermediate_size=4 * width))
+    heads = 12 if width % 12 == 0 else width // 64
+    sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": heads}
+    return kind(BertConfig(num_hidden_layers=layers, **sizes))
 
 
 def records(report: Report, study: str, bound: float | None = None, **facts: Any) -> list[dict[str, Any]]:

@@ -255,3 +255,21 @@ def test_dynamic_int8_of_the_backbone_under_the_wrapper() -> None:
     assert again.strategy is strategy
     torch.testing.assert_close(low, answer, rtol=0.1, atol=0.05)
     assert not torch.equal(low, answer)
+
+
+@pytest.mark.parametrize("way", ["autocast", "cast"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("net", ["mlp", "cnn", "tagger"])
+def test_half_precision_keeps_the_answers(net: str, dtype: torch.dtype, way: str) -> None:
+    """Within a few of the steps that the type has around 1: 2^-8 and 2^-11."""
+    model, x = wrapped(net), batch(net, 7)
+    answer = model(x)
+    if way == "autocast":
+        with torch.autocast("cpu", dtype):
+            low = model(x)
+    else:
+        low = model.to(dtype)(x if not x.is_floating_point() else x.to(dtype))
+    step = 2**-8 if dtype == torch.bfloat16 else 2**-11
+    scale = answer.abs().max().item()
+    assert (low.float() - answer).abs().max().item() < 8 * step * scale
+    assert not torch.equal(low.float(), answer)

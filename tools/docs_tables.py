@@ -36,7 +36,33 @@ SPEED |= {
     "bound": "bound",
     "predicted": "predicted",
 }
-SPEED |= {"activation_bytes": "activation bytes an instance", "flops": "operations an instance"}
+SPEED |= {"length": "tokens", "mixtures": "mixtures a call", "share": "mixing and separating, share of the step"}
+SPEED |= {"activation_bytes": "activation bytes an instance", "memory_ratio": "times less memory"}
+SPEED |= {"flops": "operations an instance"}
+STUDIES = {
+    "sequence": "Sequence classification at full length",
+    "strategies": "Strategies",
+    "prefix": "Index prefix",
+    "tokens_mlp": "Token classification, the default demuxer",
+    "tokens_key": "Token classification, keys",
+    "tokens_index": "Token classification, index prefix",
+    "smaller": "Smaller multiplexed models against the large bare one",
+    "mnli": "Real sentence pairs, grouped by length; the bare model with dynamic padding and length sorting",
+    "vision_stem": "Images, mixed after the stem",
+    "vision_pixels": "Images, mixed at the pixels",
+    "memory": "Memory",
+    "share": "Mixing and separating",
+    "training": "Training",
+    "arithmetic_compile": "Compiled",
+    "arithmetic_bfloat16": "bfloat16 autocast",
+    "arithmetic_int8": "8-bit weights in the backbone",
+    "arithmetic_onnx": "onnxruntime",
+    "growth_n": "Instances",
+    "growth_length": "Length",
+    "growth_depth": "Depth",
+    "growth_width": "Width",
+    "batch": "Mixtures in a call",
+}
 HEADS = {"strategy": "strategy", "n": "n", "vocabulary": "vocabulary", "demuxer": "retrieval's demuxer", "seed": "seed"}
 HEADS |= {"retrieval": "held-out retrieval", "mean": "accuracy of the task", "std": "std over groupings"}
 FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
@@ -110,12 +136,11 @@ def throughput() -> str:
     data = _results("throughput")
     if data is None:
         return "*Not measured before these pages were built: `benchmarks/throughput.py` writes `docs/results/throughput.json`.*"
-    studies = list(dict.fromkeys(r["study"] for r in data["records"]))
     tables = []
-    for study in studies:
+    for study, title in STUDIES.items():
         records = [r for r in data["records"] if r["study"] == study]
-        shown = {key: title for key, title in SPEED.items() if any(r.get(key) is not None for r in records)}
-        tables += [f"**{study}**", _records(records, shown)]
+        shown = {key: name for key, name in SPEED.items() if any(r.get(key) is not None for r in records)}
+        tables += [f"### {title}", _records(records, shown)] if records else []
     return "\n\n".join([_origin(data), *tables])
 
 
