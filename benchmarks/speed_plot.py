@@ -50,6 +50,8 @@ def _growth(studies: dict[str, list[dict[str, Any]]], path: Path) -> None:
         cells = studies[study]
         ax.plot([cell[key] for cell in cells], [cell["ratio_to_bare"] / cell["n"] for cell in cells], marker="o")
         ax.set(xlabel=title, xscale="log", ylim=(0, 1.1))
+        ax.set_xticks([cell[key] for cell in cells], [str(cell[key]) for cell in cells])
+        ax.minorticks_off()
         ax.axhline(1, linestyle=":", color="grey")
     axes[0].set_ylabel("share of the bound, speed-up / n")
     figure.savefig(path, dpi=120)
