@@ -19,10 +19,11 @@ from muxwrap.demuxers.base import Demuxer
 from muxwrap.embeddings import EMBEDS, embedded
 from muxwrap.errors import MuxwrapError
 from muxwrap.grouping import group, ungroup
-from muxwrap.layout import Site, Sites, features_back, features_last
+from muxwrap.layout import Site, Sites, features_back, features_last, for_strategy, from_strategy
 from muxwrap.row_facts import MASK, RowFacts, layers_after
 from muxwrap.strategies.base import Strategy
 from muxwrap.tensors import map_first_tensor
+from muxwrap.widening import Widening, check_used, stem_at, widenings
 
 _local = threading.local()
 
@@ -36,6 +37,7 @@ class _Call:
         self.facts = RowFacts(owner.n, owner.demuxer.prefix_length)
         self.mixed = [0] * len(owner.sites.mux)
         self.separated = [0] * len(owner.sites.demux)
+        self.wide: dict[int, Tensor] = {}  # mixtures with channels that the stem's own convolution has no weights for
 
 
 class Attached(nn.Module):
@@ -47,7 +49,8 @@ class Attached(nn.Module):
         backbone: any module; it is not edited.
         n: instances in a mixture.
         sites: where to mix and to separate, checked to exist by whoever found them.
-        strategy: mixes ``[g, n, ..., dim]`` at every mux site.
+        strategy: mixes at every mux site. If its mixtures have other channels than the backbone there, the stem is
+            widened, see :class:`~muxwrap.widening.Widening`.
         demuxers: one a demux site.
         check_finite: refuse NaN and infinity where instances are mixed; one bad row would spoil its whole group. Costs a
             synchronisation a call; not checked in compiled code.
@@ -69,6 +72,7 @@ class Attached(nn.Module):
         self.strategy = strategy
         self.demuxers = nn.ModuleList(demuxers)
         self.check_finite = check_finite
+        self.widenings = widenings(backbone, sites, strategy)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.attach()
 
@@ -98,6 +102,9 @@ class Attached(nn.Module):
             module = self.backbone.get_submodule(site.path)
             if site.side == "input":
                 self._before(module, partial(self._mix_input, k))
+                stem = stem_at(self.backbone, site, self.strategy.dim) if self.widenings else None
+                if stem is not None:
+                    self._handles.append(stem.register_forward_hook(partial(self._widen, k)))
             else:
                 self._before(module, self._restore)
                 self._handles.append(module.register_forward_hook(partial(self._mix_output, k)))
@@ -134,6 +141,7 @@ class Attached(nn.Module):
             _local.calls = outer
         for site, count in zip(self.sites.mux, call.mixed, strict=True):
             _check_reached(site, count, "mixed")
+        check_used(call.wide, self.sites)
         _check_reached(self.sites.demux[0], call.separated[0], "separated")
         return output
 
@@ -178,9 +186,21 @@ class Attached(nn.Module):
         if mask is not None and x.ndim == 3 and mask.shape == x.shape[:2]:
             # What stands at an instance's padding is no part of it: it would only disturb the others.
             grouped = grouped * group(mask, self.n).unsqueeze(-1).to(x.dtype)
-        mixture = self.strategy(features_last(grouped, site.axis, lead=2))
-        mixture = features_back(mixture, tuple(x.shape), site.axis, lead=1)
+        sees = self.strategy.sees
+        mixture = self.strategy(for_strategy(grouped, site, sees))
+        if self.widenings:
+            widening: Widening = self.widenings[k]  # type: ignore[assignment]
+            wide, mixture = mixture, widening.reduce(mixture)
+            if widening.in_stem:
+                call.wide[k] = wide
+            else:
+                mixture = mixture + widening(wide)
+        mixture = from_strategy(mixture, tuple(x.shape), site, sees)
         return self.demuxer.extend(mixture)
+
+    def _widen(self, k: int, _module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
+        call = self._call()
+        return None if call is None or k not in call.wide else output + self.widenings[k](call.wide.pop(k))
 
     # -- separating ---------------------------------------------------------------------------------------------------
 
