@@ -80,7 +80,7 @@ def _facts(cls: type[Strategy], site: Site, masked: bool) -> dict[str, Any]:
             )
         channels, *size = site.image
         return {"dim": channels, "size": tuple(size)}
-    if masked or site.axis != -1 or (site.shape is not None and len(site.shape) != 2):
+    if masked or site.axis not in (-1, 1) or len(site.shape or ()) == 1:
         why = "with a mask" if masked else "which are no tokens"
         raise MuxwrapError(f"{cls.__name__} mixes tokens [L, d] without a mask, and {holds}, {why}; {fitting}")
     return {"dim": site.dim}

@@ -120,14 +120,21 @@ def features_back(x: Tensor, like: tuple[int, ...], axis: int | None, lead: int)
 
 
 def for_strategy(x: Tensor, site: Site, sees: Sees) -> Tensor:
-    """Lay grouped rows ``[g, n, ...]`` out as a strategy takes them: channels first for images, else features last."""
+    """Lay grouped rows ``[g, n, ...]`` out as a strategy takes them.
+
+    Images have their channels first, everything else its features last; a grid of tokens becomes a sequence.
+    """
     if sees == "image":
         return x.movedim(-1, 2) if site.axis == -1 else x
-    return features_last(x, site.axis, lead=2)
+    x = features_last(x, site.axis, lead=2)
+    return x.flatten(2, -2) if sees == "tokens" else x
 
 
 def from_strategy(mixture: Tensor, like: tuple[int, ...], site: Site, sees: Sees) -> Tensor:
     """Undo :func:`for_strategy`; ``like`` is the shape of the backbone's own tensor."""
     if sees == "image":
         return mixture.movedim(1, -1) if site.axis == -1 else mixture
+    if sees == "tokens":
+        grid = like[1:-1] if site.axis == -1 else like[2:]
+        mixture = mixture.unflatten(1, grid)
     return features_back(mixture, like, site.axis, lead=1)

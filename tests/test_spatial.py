@@ -16,7 +16,18 @@ from torch.testing import assert_close
 
 from muxwrap import MuxwrapError, list_strategies
 from muxwrap.registry import options_of
-from muxwrap.strategies import Channels, Circular, Concat, Layout, PixelRotation, Remap, Rotation, Strategy, strategies
+from muxwrap.strategies import (
+    Channels,
+    Circular,
+    Concat,
+    Layout,
+    PixelRotation,
+    Remap,
+    Rotation,
+    Spatial,
+    Strategy,
+    strategies,
+)
 from muxwrap.strategies.grid import area, cells, row_counts
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -75,15 +86,13 @@ def every(keep: Any = lambda strategy: True) -> Any:
     one = Images(2, 2, 1, 8, 8, 0)
     kept = [variant for variant in VARIANTS if keep(one.build(variant))]
     assert kept
-    return pytest.mark.parametrize("variant", kept, ids=lambda v: "-".join([v[0], *(f"{k}={o}" for k, o in v[1].items())]))
+    return pytest.mark.parametrize(
+        "variant", kept, ids=lambda v: "-".join([v[0], *(f"{k}={o}" for k, o in v[1].items())])
+    )
 
 
 def has_way_back(strategy: Strategy) -> bool:
-    try:
-        strategy.unbind(strategy.bind(Images(2, 2, 1, 8, 8, 0).rows(strategy)))
-    except MuxwrapError:
-        return False
-    return True
+    return type(strategy).unbind is not Spatial.unbind
 
 
 def is_linear(strategy: Strategy) -> bool:
@@ -145,8 +154,8 @@ def test_unbind_is_the_inverse(variant: Any, s: Images) -> None:
 @given(s=images(min_n=2))
 def test_disjoint_parts_do_not_meet(variant: Any, s: Images) -> None:
     strategy = s.build(variant)
-    touched = (strategy.bind(s.rows(strategy)) != 0).any(0)  # n parts
-    assert (touched.sum(0) <= 1).all()
+    touched = (strategy.bind(s.rows(strategy)) != 0).any(0).int()  # an entry for each index
+    assert touched.sum(0).max() <= 1
     if has_way_back(strategy) and not strategy.learnable:
         x = s.rows(strategy)
         assert_close(strategy.separate(strategy(x)), strategy.unbind(strategy.bind(x)), atol=1e-5, rtol=1e-5)

@@ -220,8 +220,8 @@ def test_vectors_are_refused_with_what_fits() -> None:
 
 
 def test_tokens_are_no_image() -> None:
-    with pytest.raises(MuxwrapError, match=r"Remap mixes images \[C, H, W\], and the output of patch_embed"):
-        muxwrap.wrap(vit(), 2, "remap", mux_at="patch_embed")
+    with pytest.raises(MuxwrapError, match=r"Remap mixes images \[C, H, W\], and the output of pos_drop"):
+        muxwrap.wrap(vit(), 2, "remap", mux_at="pos_drop")
 
 
 def test_more_instances_than_pixels_are_refused() -> None:

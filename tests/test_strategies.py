@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from muxwrap.demuxers import MLP
 from muxwrap import list_strategies
+from muxwrap.demuxers import MLP
 from muxwrap.errors import MuxwrapError
 from muxwrap.strategies import (
     Binary,

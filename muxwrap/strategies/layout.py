@@ -139,7 +139,9 @@ class Layout(Spatial):
         """Draw ``[members, width, dim, kh, kw]``: the mean over the stride for the first dim channels, else noise."""
         strides = self._strides(count)
         size = [stride + 2 * self.reach for stride in strides]
-        kernels = torch.randn(members, self.width, self.dim, *size, generator=generator, device="cpu", dtype=torch.float32)
+        kernels = torch.randn(
+            members, self.width, self.dim, *size, generator=generator, device="cpu", dtype=torch.float32
+        )
         kernels *= (self.dim * size[0] * size[1]) ** -0.5
         same = min(self.dim, self.width)
         kernels[:, :same] = 0

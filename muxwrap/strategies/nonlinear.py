@@ -31,6 +31,10 @@ class Nonlinear(Spatial):
         MuxwrapError: a bad ``n``, ``dim``, ``hidden`` or ``scale``.
     """
 
+    first: Tensor
+    second: Tensor
+    offsets: Tensor
+
     def __init__(
         self,
         n: int,
@@ -65,7 +69,7 @@ class Nonlinear(Spatial):
         return F.conv2d(self._inner(x), weights * self.factor, padding=1)
 
     def _inner(self, x: Tensor) -> Tensor:
-        offsets = self.offsets.to(x.dtype).flatten()  # type: ignore[operator]
+        offsets = self.offsets.to(x.dtype).flatten()
         return F.relu(per_index_conv(x, self.first, offsets, padding=1))
 
 

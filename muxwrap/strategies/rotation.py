@@ -67,6 +67,6 @@ class Rotation(Spatial):
         # grid_sample counts each axis from -1 to 1, so that a turn has to be undone in the ratio of the sides.
         rows = [[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]
         exact = image.to(torch.promote_types(image.dtype, torch.float32))
-        affine = torch.tensor(rows, device=exact.device, dtype=exact.dtype).expand(len(exact), 2, 3)
+        affine = torch.tensor(rows, device=exact.device, dtype=exact.dtype).expand(exact.shape[0], 2, 3)
         grid = F.affine_grid(affine, list(exact.shape), align_corners=False)
         return (sign * F.grid_sample(exact, grid, align_corners=False)).to(image.dtype)
