@@ -76,7 +76,7 @@ def _facts(cls: type[Strategy], site: Site, masked: bool) -> dict[str, Any]:
     if cls.sees == "image":
         if site.image is None:
             raise MuxwrapError(
-                f"{cls.__name__} mixes images [C, H, W], and {holds}; mix raw images or a feature map, or take another; {fitting}"
+                f"{cls.__name__} mixes images [C, H, W], and {holds}; mix raw images or a feature map; {fitting}"
             )
         channels, *size = site.image
         return {"dim": channels, "size": tuple(size)}

@@ -63,7 +63,7 @@ class Concat(Strategy):
     def bind(self, x: Tensor) -> Tensor:
         """Shorten instance i and put it at part i, zeros elsewhere: ``[g, n, L, dim] -> [g, n, L, dim]``."""
         bound, start, length = [], 0, x.shape[2]
-        for i, part in enumerate(self._parts(x)):
+        for part in self._parts(x):
             end = start + part.shape[1]
             bound.append(F.pad(part, (0, 0, start, length - end)))
             start = end
