@@ -53,7 +53,7 @@ def strategies(args: argparse.Namespace, tell: Callable[[str], object]) -> list[
     backbone, example = bert(), text()
     sites = muxwrap.find_sites(backbone, example)
     configurations = [Configuration("bare", backbone, example)]
-    for name in muxwrap.list_strategies():
+    for name in muxwrap.list_strategies("features"):
         model = muxwrap.wrap(backbone, 40, name, sites=sites)
         muxwrap.unwrap(model)
         configurations.append(Configuration(name, model, example))

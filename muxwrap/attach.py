@@ -19,11 +19,12 @@ from muxwrap.demuxers.base import Demuxer
 from muxwrap.embeddings import EMBEDS, embedded
 from muxwrap.errors import MuxwrapError
 from muxwrap.grouping import group, ungroup
-from muxwrap.layout import Site, Sites, features_back, features_last
+from muxwrap.layout import Site, Sites, features_back, features_last, for_strategy, from_strategy
 from muxwrap.pieces import Pieces, cut
 from muxwrap.row_facts import MASK, RowFacts, layers_after
 from muxwrap.strategies.base import Strategy
 from muxwrap.tensors import map_first_tensor
+from muxwrap.widening import Widening, check_used, stem_at, widenings
 
 _local = threading.local()
 
@@ -38,6 +39,7 @@ class _Call:
         self.pieces: dict[int, Pieces] = {}  # of stems that run piece by piece
         self.mixed = [0] * len(owner.sites.mux)
         self.separated = [0] * len(owner.sites.demux)
+        self.wide: dict[int, Tensor] = {}  # mixtures with channels that the stem's own convolution has no weights for
 
 
 class Attached(nn.Module):
@@ -49,7 +51,8 @@ class Attached(nn.Module):
         backbone: any module; it is not edited.
         n: instances in a mixture.
         sites: where to mix and to separate, checked to exist by whoever found them.
-        strategy: mixes ``[g, n, ..., dim]`` at every mux site.
+        strategy: mixes at every mux site. If its mixtures have other channels than the backbone there, the stem is
+            widened, see :class:`~muxwrap.widening.Widening`.
         demuxers: one a demux site.
         check_finite: refuse NaN and infinity where instances are mixed; one bad row would spoil its whole group. Costs a
             synchronisation a call; not checked in compiled code.
@@ -71,6 +74,7 @@ class Attached(nn.Module):
         self.strategy = strategy
         self.demuxers = nn.ModuleList(demuxers)
         self.check_finite = check_finite
+        self.widenings = widenings(backbone, sites, strategy)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.attach()
 
@@ -100,6 +104,9 @@ class Attached(nn.Module):
             module = self.backbone.get_submodule(site.path)
             if site.side == "input":
                 self._before(module, partial(self._mix_input, k))
+                stem = stem_at(self.backbone, site, self.strategy.dim) if self.widenings else None
+                if stem is not None:
+                    self._handles.append(stem.register_forward_hook(partial(self._widen, k)))
             else:
                 self._before(module, self._restore)
                 self._before(module, partial(self._cut, k))
@@ -137,6 +144,7 @@ class Attached(nn.Module):
             _local.calls = outer
         for site, count in zip(self.sites.mux, call.mixed, strict=True):
             _check_reached(site, count, "mixed")
+        check_used(call.wide, self.sites)
         _check_reached(self.sites.demux[0], call.separated[0], "separated")
         return output
 
@@ -181,7 +189,7 @@ class Attached(nn.Module):
                 x = module.forward(*args, **kwargs)
             together = (-1, min(len(rows), self.n))
             said = None if mask is None else pieces.take(mask, rows).unflatten(0, together)
-            part = self._mixture(k, x.unflatten(0, together), said, rows.start % self.n)
+            part = self._mixture(call, k, x.unflatten(0, together), said, rows.start % self.n)
             if rows.start % self.n:
                 mixtures[-1] = mixtures[-1] + part
             else:
@@ -215,21 +223,36 @@ class Attached(nn.Module):
         call.mixed[k] += 1
         mask = self._own_mask(call, k)
         mask = mask if mask is None else group(mask, self.n)
-        return self.demuxer.extend(self._mixture(k, group(x, self.n), mask))
+        return self.demuxer.extend(self._mixture(call, k, group(x, self.n), mask))
 
     def _own_mask(self, call: _Call, k: int) -> Tensor | None:
         """Return the rows' own mask where they are embedded by site ``k``."""
         return call.facts.own.get(MASK if k == 0 else "decoder_" + MASK)
 
-    def _mixture(self, k: int, grouped: Tensor, mask: Tensor | None, start: int = 0) -> Tensor:
+    def _mixture(self, call: _Call, k: int, grouped: Tensor, mask: Tensor | None, start: int = 0) -> Tensor:
         """Mix ``[g, n, ...]`` into ``[g, ...]``, or ``[g, k, ...]`` into what instances ``start``, ... add to it."""
-        axis = self.sites.mux[k].axis
+        site = self.sites.mux[k]
         if mask is not None and grouped.ndim == 4 and mask.shape == grouped.shape[:3]:
             # What stands at an instance's padding is no part of it: it would only disturb the others.
             grouped = grouped * mask.unsqueeze(-1).to(grouped.dtype)
-        last = features_last(grouped, axis, lead=2)
-        mixture = self.strategy(last) if last.shape[1] == self.n else self.strategy.mix(last, start)
-        return features_back(mixture, (grouped.shape[0], *grouped.shape[2:]), axis, lead=1)
+        laid = for_strategy(grouped, site, self.strategy.sees)
+        mixture = self.strategy(laid) if laid.shape[1] == self.n else self.strategy.mix(laid, start)
+        if self.widenings:
+            mixture = self._narrow(call, k, mixture)
+        return from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, self.strategy.sees)
+
+    def _narrow(self, call: _Call, k: int, mixture: Tensor) -> Tensor:
+        """Return as many channels as the stem reads; what it has no weights for is added behind it, or here."""
+        widening: Widening = self.widenings[k]  # type: ignore[assignment]
+        narrow = widening.reduce(mixture)
+        if not widening.in_stem:
+            return narrow + widening(mixture)
+        call.wide[k] = mixture
+        return narrow
+
+    def _widen(self, k: int, _module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
+        call = self._call()
+        return None if call is None or k not in call.wide else output + self.widenings[k](call.wide.pop(k))
 
     # -- separating ---------------------------------------------------------------------------------------------------
 

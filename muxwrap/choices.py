@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from torch import nn
 
 from muxwrap.demuxers.base import Demuxer, demuxers
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Site, Sites
-from muxwrap.strategies.base import Strategy, strategies
+from muxwrap.strategies.base import Strategy, list_strategies, strategies
 from muxwrap.strategies.identity import Identity
 from muxwrap.strategies.limits import DENSE_LIMIT
 
@@ -51,15 +52,38 @@ def build_strategy(choice: StrategyChoice, n: int, sites: Sites, seed: int) -> S
     Raises:
         MuxwrapError: the choice is none, or does not fit.
     """
-    dims = {site.dim for site in sites.mux}
-    if len(dims) > 1:
-        raise MuxwrapError(
-            f"the mux sites have feature sizes {sorted(dims)}; one strategy needs one size: name other sites"
-        )
-    dim = dims.pop()
-    made = strategies.build(choice or default_strategy(n, dim), n=n, dim=dim, seed=seed)
-    _check_fit(made, "strategy", n, dim, sites.mux[0])
+    choice = choice or default_strategy(n, sites.mux[0].dim)
+    cls = type(choice) if isinstance(choice, Strategy) else strategies.class_of(choice)
+    facts = [_facts(cls, site, sites.masked) for site in sites.mux]
+    if any(other != facts[0] for other in facts):
+        found = sorted(fact["dim"] for fact in facts)
+        raise MuxwrapError(f"the mux sites have feature sizes {found}; one strategy needs one size: name other sites")
+    made = strategies.build(choice, n=n, seed=seed, **facts[0])
+    _check_fit(made, "strategy", n, facts[0]["dim"], sites.mux[0])
     return made
+
+
+def _facts(cls: type[Strategy], site: Site, masked: bool) -> dict[str, Any]:
+    """Return what a strategy is told about a site.
+
+    Raises:
+        MuxwrapError: a row there is not what the strategy needs to see.
+    """
+    if cls.sees == "features":
+        return {"dim": site.dim}
+    holds = f"the {site} holds " + ("rows of unknown shape" if site.shape is None else f"rows {list(site.shape)}")
+    fitting = f"strategies that fit there: {', '.join(map(repr, list_strategies('features')))}"
+    if cls.sees == "image":
+        if site.image is None:
+            raise MuxwrapError(
+                f"{cls.__name__} mixes images [C, H, W], and {holds}; mix raw images or a feature map; {fitting}"
+            )
+        channels, *size = site.image
+        return {"dim": channels, "size": tuple(size)}
+    if masked or site.axis not in (-1, 1) or len(site.shape or ()) == 1:
+        why = "with a mask" if masked else "which are no tokens"
+        raise MuxwrapError(f"{cls.__name__} mixes tokens [L, d] without a mask, and {holds}, {why}; {fitting}")
+    return {"dim": site.dim}
 
 
 def build_demuxers(choice: DemuxChoice, n: int, sites: Sites, phi: Strategy, seed: int) -> list[Demuxer]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
 
 Side = Literal["input", "output"]
 Mask = Literal["none", "size", "optional", "always", "inside", "both"]
+Sees = Literal["features", "tokens", "image"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Site:
             a feature map, ``None`` where everything but the rows is one long feature axis (whole images).
         dim: the size of the feature axis.
         first_token: the head reads token 0 only, so that only this token is separated.
+        shape: what a row of the example had here, ``(C, H, W)`` for an image; read by strategies that see space. Sites
+            that differ in nothing else are equal.
     """
 
     path: str
@@ -30,6 +33,15 @@ class Site:
     axis: int | None
     dim: int
     first_token: bool = False
+    shape: tuple[int, ...] | None = field(default=None, compare=False)
+
+    @property
+    def image(self) -> tuple[int, int, int] | None:
+        """``(C, H, W)`` of a row, channels first wherever the backbone has them, or None where a row is no image."""
+        if self.shape is None or len(self.shape) != 3 or self.axis not in (None, 1, -1):
+            return None
+        a, b, c = self.shape
+        return (c, a, b) if self.axis == -1 else (a, b, c)
 
     def __str__(self) -> str:
         axis = "all axes" if self.axis is None else f"axis {self.axis}"
@@ -73,8 +85,13 @@ class Sites:
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Sites:
         """Return what :meth:`to_dict` saved."""
-        mux, demux = (tuple(Site(**site) for site in saved[key]) for key in ("mux", "demux"))
+        mux, demux = (tuple(_read(site) for site in saved[key]) for key in ("mux", "demux"))
         return cls(mux, demux, saved["mask"], saved["mask_at"])
+
+
+def _read(saved: dict[str, Any]) -> Site:
+    shape = saved.get("shape")  # JSON has no tuples
+    return Site(**{**saved, "shape": None if shape is None else tuple(shape)})
 
 
 def feature_size(shape: tuple[int, ...], axis: int | None) -> int:
@@ -100,3 +117,24 @@ def features_back(x: Tensor, like: tuple[int, ...], axis: int | None, lead: int)
     if axis is None:
         return x.unflatten(-1, like[1:]) if len(like) > 2 else x
     return x if axis == -1 else x.movedim(-1, axis + lead - 1 if axis > 0 else axis)
+
+
+def for_strategy(x: Tensor, site: Site, sees: Sees) -> Tensor:
+    """Lay grouped rows ``[g, n, ...]`` out as a strategy takes them.
+
+    Images have their channels first, everything else its features last; a grid of tokens becomes a sequence.
+    """
+    if sees == "image":
+        return x.movedim(-1, 2) if site.axis == -1 else x
+    x = features_last(x, site.axis, lead=2)
+    return x.flatten(2, -2) if sees == "tokens" else x
+
+
+def from_strategy(mixture: Tensor, like: tuple[int, ...], site: Site, sees: Sees) -> Tensor:
+    """Undo :func:`for_strategy`; ``like`` is the shape of the backbone's own tensor."""
+    if sees == "image":
+        return mixture.movedim(1, -1) if site.axis == -1 else mixture
+    if sees == "tokens":
+        grid = like[1:-1] if site.axis == -1 else like[2:]
+        mixture = mixture.unflatten(1, grid)
+    return features_back(mixture, like, site.axis, lead=1)

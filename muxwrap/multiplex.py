@@ -80,6 +80,7 @@ class Multiplex(Attached):
             separators = build_demuxers(demux, n, sites, phi, seed)
             _follow(backbone, phi, *separators)
             super().__init__(backbone, n, sites, phi, separators, check_finite)
+            _follow(backbone, self.widenings)
             self._follow_mode()
             if example is not None:
                 verify(self, example)
@@ -140,7 +141,8 @@ class Multiplex(Attached):
 
     def added_parameters(self) -> int:
         """Return how many numbers φ and the demuxers hold beside the backbone, trained or fixed."""
-        held = [*self.strategy.parameters(), *self.strategy.buffers(), *self.demuxers.parameters()]
+        added = (self.strategy, self.widenings, self.demuxers)
+        held = [*(p for module in added for p in module.parameters()), *self.strategy.buffers()]
         return sum(value.numel() for value in held)
 
     def __getattr__(self, name: str) -> Any:

@@ -50,7 +50,7 @@ class Linear(muxwrap.Demuxer):
         return torch.stack([each(h) for each in self.maps], 1)
 
 
-STRATEGIES = [*muxwrap.list_strategies(), "test_shift"]
+STRATEGIES = [*muxwrap.list_strategies("features"), "test_shift"]
 DEMUXERS = [*(name for name in muxwrap.list_demuxers() if name != "unbind"), "test_linear"]
 
 

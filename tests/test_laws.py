@@ -11,7 +11,7 @@ from torch import nn
 
 import muxwrap
 
-STRATEGIES = muxwrap.list_strategies()
+STRATEGIES = muxwrap.list_strategies("features")
 GENERAL_DEMUXERS = [name for name in muxwrap.list_demuxers() if name not in ("index", "unbind")]
 nets = st.sampled_from(sorted(NETS))
 rows = st.integers(1, 11)

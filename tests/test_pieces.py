@@ -16,7 +16,7 @@ import muxwrap
 from muxwrap import pieces
 from muxwrap.strategies import strategies
 
-ADDITIVE = [name for name in muxwrap.list_strategies() if strategies.get(name).additive]
+ADDITIVE = [name for name in muxwrap.list_strategies("features") if strategies.get(name).additive]
 
 
 @pytest.fixture

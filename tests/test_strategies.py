@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from muxwrap import list_strategies
 from muxwrap.demuxers import MLP
 from muxwrap.errors import MuxwrapError
 from muxwrap.strategies import (
@@ -301,7 +302,8 @@ def retrieved(strategy: Strategy, tokens: int = 100, positions: int = 200) -> fl
     return (read == drawn).float().mean().item()
 
 
-KEYED = [name for name in strategies.names() if strategies.get(name)(2, 8).isometric and name != "identity"]
+EVERYWHERE = list_strategies("features")
+KEYED = [name for name in EVERYWHERE if strategies.get(name)(2, 8).isometric and name != "identity"]
 
 
 @pytest.mark.parametrize("name", KEYED)

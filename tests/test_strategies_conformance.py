@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from muxwrap.errors import MuxwrapError
 from muxwrap.registry import options_of
 from muxwrap.strategies import Strategy, strategies
+from muxwrap.strategies.base import list_strategies
 
 # Options beside the defaults that deserve all the laws; learned and fixed keys are added below.
 OPTIONS = {"hadamard": [{"norm": 3.0}], "binary": [{"overlap": 1}]}
@@ -42,7 +43,7 @@ class Variant:
 
 
 def variants():
-    for name in strategies.names():
+    for name in list_strategies("features"):
         for options in [{}, *OPTIONS.get(name, [])]:
             default = Variant(name, **options)
             yield default
@@ -66,7 +67,7 @@ def every(keep=lambda strategy: True):
 
 def each_name():
     """Parametrise over the names alone, for what is slow and does not depend on options."""
-    return pytest.mark.parametrize("variant", [Variant(name) for name in strategies.names()], ids=repr)
+    return pytest.mark.parametrize("variant", [Variant(name) for name in list_strategies("features")], ids=repr)
 
 
 # The algebra of binding

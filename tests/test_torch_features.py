@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 import muxwrap
 from muxwrap.strategies import Hadamard
 
-STRATEGIES = muxwrap.list_strategies()
+STRATEGIES = muxwrap.list_strategies("features")
 PAIRS = [(strategy, "mlp") for strategy in STRATEGIES] + [("sign", "key"), ("sign", "index"), ("sign", "unbind")]
 
 

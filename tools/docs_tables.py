@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +83,23 @@ def strategy_facts() -> str:
     """One line a strategy: what is true of it."""
     rows = []
     for name in strategies.names():
-        made: Any = strategies.get(name)(N, DIM)
+        made: Any = _made(name)
         facts = ["yes" if fact else "no" for fact in (made.invertible, made.isometric, made.disjoint)]
-        rows.append([_link(name), _summary(made), *facts, _learns(made), SCALES[made.scale], f"{_kept(made):,}"])
-    return _table("| name | φ | invertible | isometric | disjoint | learns | scale s | numbers kept |", rows)
+        seen = {"features": "a position"}.get(made.sees, made.sees)
+        rows.append([_link(name), _summary(made), seen, *facts, _learns(made), SCALES[made.scale], f"{_kept(made):,}"])
+    return _table("| name | φ | sees | invertible | isometric | disjoint | learns | scale s | numbers kept |", rows)
+
+
+def _made(name: str, **options: Any) -> Any:
+    """A strategy at n=8: on features for 256 of them, on images for 3 channels of 16 x 16 pixels."""
+    cls = strategies.get(name)
+    dim = 3 if cls.sees == "image" else DIM
+    return strategies.build(partial(cls, **options), n=N, dim=dim, size=(16, 16))
 
 
 def _learns(made: Any) -> str:
     try:
-        return "by default" if made.learnable else type(made)(N, DIM, learnable=True) and "if asked"
+        return "by default" if made.learnable else _made(made.name, learnable=True) and "if asked"
     except MuxwrapError:
         return "no"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from muxwrap.embeddings import token_embedding
@@ -23,7 +25,8 @@ def site_at(trace: Trace, path: str, side: Side) -> Site | None:
     if side == "input" and not tensor.is_floating_point():
         return _embedded_site(visit)
     axis = _feature_axis(trace, visit, side, tensor)
-    return Site(path, side, axis, feature_size(tuple(tensor.shape), axis))
+    shape = tuple(tensor.shape)
+    return Site(path, side, axis, feature_size(shape, axis), shape=shape[1:])
 
 
 def _embedded_site(visit: Visit) -> Site | None:
@@ -48,7 +51,8 @@ def site_from(trace: Trace, backbone: nn.Module, choice: object, side: Side, arg
     """
     if isinstance(choice, Site):
         backbone_path(backbone, choice.path, argument)
-        return choice
+        seen = site_at(trace, choice.path, choice.side)
+        return replace(choice, shape=seen.shape) if seen and choice.shape is None else choice
     path, side = _parse(backbone, choice, side, argument)
     runs = sum(visit.path == path for visit in trace.visits)
     if runs == 0:

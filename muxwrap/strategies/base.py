@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError, check_count, check_dim, known_names
+from muxwrap.layout import Sees
 from muxwrap.registry import Registry
 
 S = TypeVar("S", bound="Strategy")
@@ -37,6 +38,9 @@ class Strategy(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    sees: ClassVar[Sees] = "features"
+    """What a strategy needs to see of an instance: one position's ``"features"``, a sequence of ``"tokens"`` or an
+    ``"image"``."""
     # Facts of the class; an instance whose options change one sets its own (binary's overlap, learned orthogonal keys).
     invertible: bool = False
     """Whether :meth:`unbind` is the inverse of :meth:`bind` at any keys; otherwise it is the adjoint."""
@@ -57,6 +61,11 @@ class Strategy(nn.Module, ABC):
         self.scale = scale
         self.seed = seed
         self.factor = scale_factor(scale, n)
+
+    @property
+    def width(self) -> int:
+        """Features of the mixture; where they are not :attr:`dim`, the stem is widened."""
+        return self.dim
 
     @property
     def isometric(self) -> bool:
@@ -180,6 +189,11 @@ def register_strategy(name: str) -> Callable[[type[S]], type[S]]:
     return strategies.register(name)
 
 
-def list_strategies() -> list[str]:
-    """Return the names that ``strategy=`` takes, sorted."""
-    return strategies.names()
+def list_strategies(sees: Sees | None = None) -> list[str]:
+    """Return the names that ``strategy=`` takes, sorted.
+
+    Args:
+        sees: only those that need to see ``"features"`` (they fit anywhere), ``"tokens"`` or an ``"image"``.
+    """
+    names = strategies.names()
+    return [name for name in names if sees in (None, strategies.get(name).sees)]
