@@ -91,7 +91,7 @@ class Multiplex(Attached):
     def _follow_mode(self) -> None:
         """Take on the backbone's mode, without touching what the user froze inside it."""
         self.training = self.backbone.training
-        for module in (self.strategy, self.demuxers):
+        for module in (self.strategy, self.widenings, self.demuxers):
             module.train(self.training)
 
     def grouped(self) -> Grouped:
