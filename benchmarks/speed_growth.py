@@ -97,7 +97,7 @@ def _timed(model: muxwrap.Multiplex) -> Any:
 
         return timed
 
-    owners = {"mix": (model.strategy, "mix"), "separate": (model.demuxer, "forward")}
+    owners = {"mix": (model.strategy, "part"), "separate": (model.demuxer, "forward")}
     for name, (module, method) in owners.items():
         module.__dict__[method] = watch(name, getattr(module, method))
     try:

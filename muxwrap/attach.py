@@ -236,7 +236,7 @@ class Attached(nn.Module):
             # What stands at an instance's padding is no part of it: it would only disturb the others.
             grouped = grouped * mask.unsqueeze(-1).to(grouped.dtype)
         laid = for_strategy(grouped, site, self.strategy.sees)
-        mixture = self.strategy(laid) if laid.shape[1] == self.n else self.strategy.mix(laid, start)
+        mixture = self.strategy(laid) if laid.shape[1] == self.n else self.strategy.part(laid, start)
         if self.widenings:
             mixture = self._narrow(call, k, mixture)
         return from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, self.strategy.sees)

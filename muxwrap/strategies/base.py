@@ -49,7 +49,7 @@ class Strategy(nn.Module, ABC):
     disjoint: bool = False
     """Whether fixed keys send the instances to subspaces that do not meet, so that a mixture loses nothing more."""
     additive: bool = False
-    """Whether :meth:`mix` takes ``start``, so that a mixture can be accumulated while its instances are made."""
+    """Whether :meth:`part` takes some of the instances, so that a mixture is accumulated while they are made."""
 
     def __init__(
         self, n: int, dim: int, *, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0
@@ -98,15 +98,19 @@ class Strategy(nn.Module, ABC):
         """Sum the bound instances and scale: ``[g, n, ..., dim] -> [g, ..., dim]``."""
         return bound.sum(1) * self.factor
 
-    def mix(self, x: Tensor, start: int = 0) -> Tensor:
-        """Return ``combine(bind(x))``; a strategy may override this with a form that never holds n bound copies.
+    def mix(self, x: Tensor) -> Tensor:
+        """Return ``combine(bind(x))``; a strategy may override this with a form that never holds n bound copies."""
+        return self.part(x, 0)
+
+    def part(self, x: Tensor, start: int) -> Tensor:
+        """Return what some instances add to the mixture; overridden where :attr:`additive`.
 
         Args:
-            x: ``[g, n, ..., dim]``; where :attr:`additive`, also any k instances ``[g, k, ..., dim]``.
-            start: the index of the first instance of ``x``.
+            x: ``[g, k, ..., dim]``, k of the n instances; all of them unless :attr:`additive`.
+            start: the index of the first one.
 
         Returns:
-            ``[g, ..., dim]``, what these instances add to the mixture: the mixture itself, if they are all.
+            ``[g, ..., dim]``; the parts add up to the mixture.
         """
         return self.combine(self.bind(x))
 

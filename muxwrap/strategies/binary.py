@@ -65,10 +65,10 @@ class Binary(Elementwise):
         """Multiply entry i by b_i once more (the adjoint): ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
         return z * per_index(self.keys, z)
 
-    def mix(self, x: Tensor, start: int = 0) -> Tensor:
+    def part(self, x: Tensor, start: int) -> Tensor:
         """Put the chunks side by side, which reads one instance's worth of memory; else accumulate."""
         if self.learnable or not self.disjoint:
-            return super().mix(x, start)
+            return super().part(x, start)
         at = start * self.chunks[0]
         parts = []
         for i, size in enumerate(self.chunks[start : start + x.shape[1]]):

@@ -58,7 +58,7 @@ class Circular(Strategy):
         spectrum = _to_frequencies(z)
         return self._to_features(spectrum * per_index(self._keys(spectrum), spectrum).conj(), z.dtype)
 
-    def mix(self, x: Tensor, start: int = 0) -> Tensor:
+    def part(self, x: Tensor, start: int) -> Tensor:
         """Accumulate in the frequency domain, and transform back once a mixture."""
         first = _to_frequencies(x[:, 0])
         keys = self._keys(first)[start:] * self.factor

@@ -28,7 +28,7 @@ class Elementwise(Strategy):
         """
         return z / per_index(self.keys, z)
 
-    def mix(self, x: Tensor, start: int = 0) -> Tensor:
+    def part(self, x: Tensor, start: int) -> Tensor:
         """Accumulate instance by instance, which moves n times less memory than binding all of them first."""
         keys = (self.keys[start : start + x.shape[1]] * self.factor).to(x.dtype)
         mixture = x[:, 0] * keys[0]

@@ -55,7 +55,7 @@ class LowRank(Strategy):
         kept = torch.einsum("gn...d,ndr->gn...r", z, self.left.to(z.dtype))
         return torch.einsum("gn...r,ndr->gn...d", kept, self.right.to(z.dtype))
 
-    def mix(self, x: Tensor, start: int = 0) -> Tensor:
+    def part(self, x: Tensor, start: int) -> Tensor:
         """Sum over instances inside the second product: the intermediate is n·r ≤ dim wide a position."""
         return (
             torch.einsum("gn...r,ndr->g...d", self._keep(x, start), self.left[start : start + x.shape[1]].to(x.dtype))

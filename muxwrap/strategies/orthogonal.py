@@ -50,7 +50,7 @@ class Orthogonal(Strategy):
         """Multiply entry i by O_iᵀ: ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
         return torch.einsum("gn...e,nde->gn...d", z, self.keys.to(z.dtype))
 
-    def mix(self, x: Tensor, start: int = 0) -> Tensor:
+    def part(self, x: Tensor, start: int) -> Tensor:
         """Sum over instances inside one product ``[.., n·dim] x [n·dim, dim]``, so that no bound copy is held."""
         return torch.einsum("gn...d,nde->g...e", x, self.keys[start : start + x.shape[1]].to(x.dtype)) * self.factor
 

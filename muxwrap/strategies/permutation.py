@@ -51,7 +51,7 @@ class Permutation(Strategy):
         # Sorted here (n·dim numbers, whatever the batch) and not kept, so that it follows keys that are loaded.
         return _reorder(z, self._per_index(self.keys.argsort(dim=1), z))
 
-    def mix(self, x: Tensor, start: int = 0) -> Tensor:
+    def part(self, x: Tensor, start: int) -> Tensor:
         """Accumulate instance by instance, which holds no bound copies."""
         mixture = _reorder(x[:, 0], self.keys[start])
         for i in range(1, x.shape[1]):

@@ -56,7 +56,7 @@ class Slots(Strategy):
         parts = z.split(self.blocks, dim=-1)
         return torch.stack([parts[i][:, i] @ rows for i, rows in enumerate(self._maps(z))], dim=1)
 
-    def mix(self, x: Tensor, start: int = 0) -> Tensor:
+    def part(self, x: Tensor, start: int) -> Tensor:
         """Put the blocks side by side; nothing wider than one mixture is held."""
         blocks = self.blocks[start : start + x.shape[1]]
         first = sum(self.blocks[:start])

@@ -64,7 +64,7 @@ class Walsh(Strategy):
         y = self.transform(z / per_index(self.outer, z))
         return y / per_index(self.inner, y)
 
-    def mix(self, x: Tensor, start: int = 0) -> Tensor:
+    def part(self, x: Tensor, start: int) -> Tensor:
         """Accumulate instance by instance. It stays n transforms: t_i comes after H and differs between instances."""
         outer = self.outer[start:] * self.factor
         inner = self.inner[start:].to(x.dtype)
