@@ -49,7 +49,7 @@ class MLP(Demuxer):
         """
         self.check_features(h)
         h = F.dropout(h, self.dropout, self.training)
-        if h.ndim > 2 and h.shape[1:-1].numel() > 1:
+        if h.ndim > 2 and h.shape[1] != 1:
             # Index by index: what is between the linear map and the answer stays in the caches.
             return torch.stack([self._separate(h, i) for i in range(self.n)], dim=1)
         u = F.linear(h, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(-1, (self.n, self.dim))
