@@ -1,0 +1,316 @@
+"""The retrieval warm-up: what it learns, what it leaves alone, how it stops and goes on, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import transformers
+from helpers import assert_same_state
+from texts import sentences, tiny
+from torch import Tensor, nn
+
+import muxwrap
+from muxwrap.training import WarmUp, retrieval_accuracy, retrieval_head, warm_up
+from muxwrap.training.batches import as_batch
+from muxwrap.training.objective import draw_one, targets
+
+VOCABULARY = 40
+
+
+def drawn(rows: int = 16, length: int = 6) -> Iterator[Tensor]:
+    """Sentences without end, of random tokens: nothing but the mixture tells what they are."""
+    while True:
+        yield torch.randint(VOCABULARY, (rows, length))
+
+
+def fixed(count: int, rows: int = 16, length: int = 6, seed: int = 0) -> list[Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randint(VOCABULARY, (rows, length), generator=rng) for _ in range(count)]
+
+
+def wrapped(task: str = "sequence", model_type: str = "bert", n: int = 2, **options: Any) -> muxwrap.Multiplex:
+    sizes = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    return muxwrap.wrap(tiny(task, model_type, **sizes), n, **options)
+
+
+def warmed(model: Any, batches: Any, steps: int, **options: Any) -> WarmUp:
+    return warm_up(model, batches, steps, **{"lr": 3e-3, "progress": False, **options})
+
+
+# -- what is learned --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vocabulary", ["tied", "free"])
+def test_instances_are_told_apart_and_without_a_strategy_they_are_not(vocabulary: Any) -> None:
+    held_out, found = fixed(8, seed=1), {}
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    for strategy in ("slots", "identity"):
+        torch.manual_seed(0)
+        model = muxwrap.wrap(
+            transformers.BertModel(transformers.BertConfig(vocab_size=VOCABULARY, **sizes)), 2, strategy=strategy
+        )
+        head = retrieval_head(model, vocabulary=vocabulary)
+        found[strategy] = warmed(model, drawn(32), 120, head=head, held_out=held_out, every=120)
+    assert found["slots"].accuracy > 0.97
+    assert min(found["slots"].per_index) > 0.95
+    assert found["identity"].accuracy < 0.6
+
+
+SORTS = [("sequence", "distilbert"), ("sequence", "modernbert"), ("token", "roberta"), ("token", "gpt2")]
+SORTS += [("base", "bert"), ("sequence", "llama"), ("base", "electra"), ("sequence", "bart"), ("sequence", "xlnet")]
+
+
+@pytest.mark.parametrize(("task", "model_type"), SORTS)
+def test_every_kind_of_text_model_warms_up(task: str, model_type: str) -> None:
+    model = wrapped(task, model_type)
+    batches = [sentences((6, 4, 5, 6, 6)) for _ in range(2)]
+    for batch in batches:
+        batch["input_ids"] %= VOCABULARY
+    result = warmed(model, batches, 30, every=15)
+    assert result.steps == 30
+    assert result.history[1].loss < result.history[0].loss
+    assert retrieval_accuracy(model, result.head, batches).positions == 2 * (6 + 4 + 5 + 6 + 6)
+
+
+@pytest.mark.parametrize("demux", ["index", "key", "unbind"])
+@pytest.mark.parametrize("own", ["shared", "separate"])
+def test_demuxers(demux: str, own: Any) -> None:
+    model = wrapped("sequence", demux=demux, strategy="hadamard")
+    head = retrieval_head(model, demuxer=own)
+    before = {name: value.clone() for name, value in model.demuxer.named_parameters() if name != "prefix"}
+    result = warmed(model, fixed(3), 10, head=head, every=5)
+    assert result.history[1].loss < result.history[0].loss
+    after = dict(model.demuxer.named_parameters())
+    moved = [not torch.equal(value, after[name]) for name, value in before.items()]
+    assert all(moved) if own == "shared" else not any(moved)
+
+
+class Tagger(nn.Module):
+    """A text model of somebody's own: ids in, tags out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Embedding(8, 16)
+        self.embed = nn.Embedding(VOCABULARY, 16)
+        self.body = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens) + self.places(torch.arange(tokens.shape[1]).expand_as(tokens))
+        return self.head(self.body(x))
+
+
+def test_a_model_of_ones_own() -> None:
+    model = muxwrap.wrap(Tagger(), 2, mux_at="body@input", demux_at="head", example_input=fixed(1)[0])
+    result = warmed(model, fixed(3), 10, every=5)
+    assert result.head.tokens == VOCABULARY
+    assert result.history[1].loss < result.history[0].loss
+
+
+def test_every_index_may_be_asked() -> None:
+    result = warmed(wrapped(), fixed(3), 10, indices="all", every=5)
+    assert result.history[1].loss < result.history[0].loss
+
+
+def test_mixed_precision() -> None:
+    result = warmed(wrapped(), fixed(3), 10, autocast=torch.bfloat16, held_out=fixed(1), every=5)
+    assert result.history[1].loss < result.history[0].loss
+    assert result.head.bias.dtype == torch.float32
+
+
+# -- what counts ------------------------------------------------------------------------------------------------------
+
+
+def test_padding_and_filling_never_count() -> None:
+    batch = as_batch(tiny("base", "bert"), sentences((4, 6, 0)), None)
+    wanted, counts = targets(batch, 2)
+    assert counts.sum((0, 2)).tolist() == [4, 6] and counts.shape == wanted.shape == (2, 2, 6)
+    asked = draw_one(counts)
+    assert torch.equal(asked.any(1), counts.any(1)) and bool((asked.sum(1) <= 1).all()) and not (asked & ~counts).any()
+
+
+def test_what_stands_at_padding_changes_nothing() -> None:
+    found = []
+    for padding in (7, 9):
+        result = warmed(wrapped(), [{**sentences((4, 9, 7, 3), padding), "input_ids": _ids(padding)}], 3)
+        found.append(result.history[0].loss)
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
+def _ids(padding: int) -> Tensor:
+    batch = sentences((4, 9, 7, 3))
+    return torch.where(batch["attention_mask"].bool(), batch["input_ids"] % VOCABULARY, padding)
+
+
+def test_one_instance_is_drawn_as_often_as_another() -> None:
+    torch.manual_seed(0)
+    share = draw_one(torch.ones(200, 4, 10, dtype=torch.bool)).float().mean((0, 2))
+    torch.testing.assert_close(share, torch.full((4,), 0.25), atol=0.03, rtol=0)
+
+
+def test_accuracy_of_an_index_without_rows_is_not_a_number() -> None:
+    model = wrapped(n=3)
+    found = retrieval_accuracy(model, retrieval_head(model), [fixed(1, rows=1)[0]])
+    assert len(found.per_index) == 3 and found.positions == 6
+    assert [value != value for value in found.per_index] == [False, True, True]
+
+
+def test_batches_of_nothing_but_padding_teach_nothing() -> None:
+    batch = sentences((6, 4))
+    empty = {"input_ids": batch["input_ids"] % VOCABULARY, "attention_mask": torch.zeros_like(batch["attention_mask"])}
+    record = warmed(wrapped(), [empty], 2).history[-1]
+    assert (record.loss, record.accuracy) == (0.0, 0.0)
+
+
+# -- what is left alone -----------------------------------------------------------------------------------------------
+
+
+def test_the_head_of_the_model_neither_runs_nor_moves() -> None:
+    model = wrapped("sequence")
+    runs: list[int] = []
+    model.backbone.classifier.register_forward_hook(lambda _module, _args, output: runs.append(len(output)))
+    before = model.backbone.classifier.weight.clone()
+    warmed(model, fixed(2), 2, held_out=fixed(1))
+    assert runs == [3]  # the one bare run that finds where the tokens are
+    assert torch.equal(model.backbone.classifier.weight, before)
+
+
+def test_modes_hooks_and_random_state_are_as_before() -> None:
+    model = wrapped().train()
+    model.backbone.bert.embeddings.eval()
+    names, state = set(model.state_dict()), torch.get_rng_state()
+    warmed(model, drawn(), 2)
+    assert torch.equal(state, torch.get_rng_state()) and set(model.state_dict()) == names
+    assert model.training and not model.backbone.bert.embeddings.training
+    bare = muxwrap.unwrap(model)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in bare.modules())
+
+
+# -- stopping and going on --------------------------------------------------------------------------------------------
+
+
+def test_early_stop() -> None:
+    reached = warmed(wrapped(), fixed(2), 10, held_out=fixed(1), every=1, target=1e-9)
+    assert (reached.stopped, reached.steps) in {("target", step) for step in range(1, 11)}
+    idle = warmed(wrapped(), fixed(2), 10, held_out=fixed(1), every=1, patience=2, lr=0.0)
+    assert (idle.stopped, idle.steps) == ("patience", 3)
+    assert len({record.held_out for record in idle.history}) == 1
+
+
+class Interrupted:
+    """Batches of random numbers that somebody interrupts."""
+
+    def __init__(self, after: int | None = None, epoch: int = 4) -> None:
+        self.after, self.epoch, self.given = after, epoch, 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for _ in range(self.epoch):
+            if self.given == self.after:
+                raise KeyboardInterrupt
+            self.given += 1
+            yield torch.randint(VOCABULARY, (6, 5))
+
+
+def test_going_on_is_as_not_having_stopped(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"every": 3, "held_out": fixed(1), "checkpoint": tmp_path / "new" / "state.pt"}
+    config = {"hidden_dropout_prob": 0.1}
+    models = [muxwrap.wrap(tiny("sequence", "bert", **config), 2) for _ in range(2)]
+    whole = warmed(models[0], Interrupted(), 10, **{**options, "checkpoint": None})
+    with pytest.raises(KeyboardInterrupt):
+        warmed(models[1], Interrupted(after=8), 10, **options)
+    fresh = muxwrap.wrap(tiny("sequence", "bert", **config), 2)
+    resumed = warmed(fresh, Interrupted(), 10, **options)
+    assert resumed.history == whole.history and [record.step for record in whole.history] == [3, 6, 9, 10]
+    assert_same_state(fresh, models[0])
+    assert_same_state(resumed.head, whole.head)
+    again = warmed(fresh, Interrupted(after=1), 10, **options)  # all is done: no batch but the first is asked for
+    assert again.history == whole.history
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    warmed(wrapped(), fixed(2), 1, checkpoint=tmp_path / "state.pt")
+    with pytest.raises(muxwrap.MuxwrapError, match=r"state\.pt.*is of another model"):
+        warmed(wrapped(n=4), fixed(2), 1, checkpoint=tmp_path / "state.pt")
+
+
+def test_optimizer_and_scheduler_of_ones_own() -> None:
+    made: list[Any] = []
+
+    def optimizer(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        made.append(torch.optim.SGD(parameters, lr=0.5))
+        return made[0]
+
+    scheduler = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+    warmed(wrapped(), fixed(2), 3, optimizer=optimizer, scheduler=scheduler)
+    assert made[0].param_groups[0]["lr"] == 0.5**4
+
+
+def test_in_a_process_group(tmp_path: Path) -> None:
+    alone = warmed(wrapped(), fixed(2), 4, held_out=fixed(1))
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        grouped = warmed(wrapped(), fixed(2), 4, held_out=fixed(1), checkpoint=tmp_path / "state.pt")
+    finally:
+        torch.distributed.destroy_process_group()
+    assert grouped.history == alone.history
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+IDS = fixed(1)[0]
+REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "no input_ids": ([{"labels": IDS}], {}, "no input_ids"),
+    "pixels": ([torch.rand(2, 3, 8, 8)], {}, "give integer ids"),
+    "outside": ([IDS, IDS + VOCABULARY], {}, r"tokens 0\.\.39"),
+    "negative": ([IDS - 100], {}, "input_ids hold -"),
+    "mask": ([{"input_ids": IDS, "attention_mask": torch.ones(2, 2)}], {}, r"attention_mask \[2, 2\]"),
+    "nothing": ([], {}, "holds no batch"),
+    "empty": ([IDS[:0]], {}, r"empty: \[0, 6\]"),
+    "ended": (iter([IDS]), {}, "ended after 1"),
+    "held out nothing": ([IDS], {"held_out": []}, "no token to ask for"),
+    "held out padding": ([IDS], {"held_out": [{"input_ids": IDS, "attention_mask": 0 * IDS}]}, "all is padding"),
+    "held out once": ([IDS], {"held_out": iter([IDS])}, "only once"),
+    "target alone": ([IDS], {"target": 0.9}, "give held_out="),
+    "target": ([IDS], {"target": 90, "held_out": [IDS]}, "target=90"),
+    "every": ([IDS], {"every": 0}, "every=0"),
+    "indices": ([IDS], {"indices": "some"}, "indices='some'"),
+    "loss": ([IDS], {"lr": 1e30, "clip": None}, "the loss is nan"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    batches, options, message = REFUSED[case]
+    with pytest.raises(muxwrap.MuxwrapError, match=message):
+        warmed(wrapped(), batches, 3, **options)
+
+
+def test_models_without_tokens_are_refused() -> None:
+    image = muxwrap.wrap(timm.create_model("test_vit", num_classes=3), 2)
+    with pytest.raises(muxwrap.MuxwrapError, match="give integer ids"):
+        warmed(image, [torch.rand(2, 3, 160, 160)], 1)
+    with pytest.raises(muxwrap.MuxwrapError, match="not a wrapped model"):
+        warmed(tiny("base", "bert"), [IDS], 1)
+    with pytest.raises(muxwrap.MuxwrapError, match="keeps every token"):
+        retrieval_head(muxwrap.wrap(tiny("sequence", "funnel"), 2))
+    with pytest.raises(muxwrap.MuxwrapError, match="give example="):
+        retrieval_head(image)
+
+
+def test_a_head_of_another_model_is_refused() -> None:
+    head = retrieval_head(muxwrap.wrap(tiny("sequence", "bert"), 2))
+    with pytest.raises(muxwrap.MuxwrapError, match="does not fit"):
+        warmed(wrapped(), [IDS], 1, head=head)
+    with pytest.raises(muxwrap.MuxwrapError, match="holds no batch"):
+        retrieval_accuracy(wrapped(), head, [])
+    with pytest.raises(muxwrap.MuxwrapError, match="did you mean 'tied'"):
+        retrieval_head(wrapped(), vocabulary="tide")  # type: ignore[arg-type]
+    with pytest.raises(muxwrap.MuxwrapError, match="demuxer='own'"):
+        retrieval_head(wrapped(), demuxer="own")  # type: ignore[arg-type]
