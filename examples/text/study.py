@@ -192,9 +192,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--results", type=Path, default=Path("docs/results/text.json"))
     args = parser.parse_args(argv)
-    if "B2" in args.configurations and "--configurations" in (sys.argv[1:] if argv is None else argv):
-        if not any(args.warm_up):
-            parser.error("B2 is the bare model after a warm-up: give --warm-up STEPS")
+    if not any(True for _ in cells(args)):
+        parser.error("nothing to measure: B2 needs --warm-up STEPS, and all but B1 and B2 an n above 1")
     return args
 
 

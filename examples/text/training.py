@@ -89,7 +89,7 @@ def fit(
     """Train with AdamW and one cycle of the learning rate, and keep the epoch that is best on the selection split."""
     torch.manual_seed(recipe.seed)
     batches = recipe.batches(data, getattr(model, "n", 1))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, fused=True)
     steps = len(batches) * recipe.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     best: Trained | None = None
