@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "timm", "torchvision", "transformers")
+PACKAGES = ("torch", "einops", "scikit-learn", "timm", "torchvision", "transformers")
 
 
-def records_in(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a study's file, none if it is not there yet."""
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a study's file, none where there is no file yet."""
     return json.loads(path.read_text())["records"] if path.exists() else []
 
 
-def merge_records(path: Path, study: str, records: list[dict[str, Any]], *, key: str) -> None:
+def merge_records(
+    path: Path, study: str, records: list[dict[str, Any]], *, key: str, command: str | None = None
+) -> None:
     """Write records into a study's file in the place of those with the same ``key``; others are kept."""
-    held = records_in(path)
     new = {record[key] for record in records}
-    write(path, study, [*(record for record in held if record[key] not in new), *records])
+    held = [record for record in read_records(path) if record[key] not in new]
+    write(path, study, [*held, *records], command)
 
 
 def write(path: Path, study: str, records: list[dict[str, Any]], command: str | None = None) -> None:
@@ -37,7 +39,9 @@ def write(path: Path, study: str, records: list[dict[str, Any]], command: str | 
         "packages": {name: version(name) for name in PACKAGES},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**facts, "records": records}, indent=1) + "\n")
+    made = path.with_name(f".{path.name}.{os.getpid()}")  # whole or not at all, whenever this is interrupted
+    made.write_text(json.dumps({**facts, "records": records}, indent=1) + "\n")
+    made.replace(path)
 
 
 def _commit() -> str | None:

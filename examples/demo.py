@@ -11,13 +11,8 @@ Hyper-parameters were chosen with --validate, which never looks at the test imag
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +25,11 @@ from tqdm import tqdm
 import muxwrap
 from muxwrap.throughput import Configuration, Report, compare
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import results
+
 GROUPINGS = 5
 BATCH, LEARNING_RATE = 128, 4e-3
-PACKAGES = ("torch", "scikit-learn", "einops")
 
 
 class Block(nn.Module):
@@ -162,23 +159,13 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def study(rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+def command(args: argparse.Namespace) -> str:
+    """Return the command without the paths of one machine."""
     options = ["--data FOLDER"] if args.data else []
     options += ["--validate"] if args.validate else []
     options += [f"--{key} {getattr(args, key)}" for key in ("epochs", "limit") if getattr(args, key)]
     options += [" ".join(["--n", *map(str, args.n)])] if args.n != [2, 4, 8] else []
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=sys.path[0])
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "study": "demo",
-        "command": " ".join(["python examples/demo.py", *options]),  # without the paths of one machine
-        "commit": commit.stdout.strip() or None,
-        "machine": {"cpu": models[0] if models else platform.processor(), "cores": os.cpu_count()},
-        "packages": {name: version(name) for name in PACKAGES},
-        "records": rows,
-    }
+    return " ".join(["python examples/demo.py", *options])
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
@@ -209,8 +196,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
 
     folder = Path(args.results)
     pictures = folder.parent / "images" if folder.name == "results" else folder
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "demo.json").write_text(json.dumps(study(rows, args), indent=1) + "\n")
+    results.write(folder / "demo.json", "demo", rows, command(args))
     plot(rows, pictures / "demo.png")
     print(f"\n{table(rows)}\n\nwritten: {folder / 'demo.json'}, {pictures / 'demo.png'}")
     return rows

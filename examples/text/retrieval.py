@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=results.ROOT / "docs/results/retrieval_levels.json")
     args = parser.parse_args()
     train, held_out = encode(*words_of(args.data), args.vocabulary)
-    done = results.records_in(args.results)
+    done = results.read_records(args.results)
     for n, strategy in CELLS:
         if (args.n and n not in args.n) or any(r["cell"] == f"{n}-{strategy}-{args.seed}" for r in done):
             continue

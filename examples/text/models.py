@@ -1,0 +1,66 @@
+"""What is compared: one BERT of our own size, bare, multiplexed, and a smaller one with about 1/n of its compute."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from data import Task
+from pieces import LENGTH
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
+
+import muxwrap
+
+BARE = ("B1", "B2")  # trained from scratch; the same after a warm-up with n = 1
+HEADS = 4
+
+
+class Sizes(NamedTuple):
+    layers: int
+    dim: int
+    vocabulary: int
+
+    def __str__(self) -> str:
+        return f"BERT {self.layers}x{self.dim}, {self.vocabulary:,} pieces"
+
+
+def make(task: Task, configuration: str, n: int, sizes: Sizes, seed: int) -> nn.Module:
+    """Return an untrained model; any strategy's name is a configuration."""
+    torch.manual_seed(seed)
+    if configuration == "rival":
+        return bert(task, narrower(sizes, n))
+    model = bert(task, sizes)
+    return model if configuration in BARE else muxwrap.wrap(model, n=n, strategy=configuration, seed=seed)
+
+
+def bert(task: Task, sizes: Sizes) -> nn.Module:
+    kind = BertForTokenClassification if task.tagging else BertForSequenceClassification
+    config = BertConfig(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.dim,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=HEADS,
+        intermediate_size=4 * sizes.dim,
+        max_position_embeddings=LENGTH,
+        num_labels=len(task.classes),
+    )
+    return kind(config)
+
+
+def narrower(sizes: Sizes, n: int) -> Sizes:
+    """Return as many layers of 1/sqrt(n) of the width, to the nearest multiple of the heads: about 1/n of the compute."""
+    return sizes._replace(dim=max(HEADS, HEADS * round(sizes.dim / math.sqrt(n) / HEADS)))
+
+
+def operations(model: nn.Module, length: int) -> float:
+    """Return the floating-point operations of an instance of so many pieces, in evaluation."""
+    rows = 8 * getattr(model, "n", 1)
+    device = next(model.parameters()).device
+    ids = torch.ones(rows, length, dtype=torch.long, device=device)
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    return counter.get_total_flops() / rows
