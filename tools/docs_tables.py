@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import runpy
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -161,6 +162,16 @@ def retrieval() -> str:
     return "\n\n".join([_records(data["records"], HEADS), _origin(data)])
 
 
+def text() -> str:
+    """What `examples/text/study.py` found, as `examples/text/report.py` shows it, with its pictures."""
+    data = _results("text")
+    if data is None:
+        return "*Not run before these pages were built: `examples/text/study.py` writes `docs/results/text.json`.*"
+    report = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "text" / "report.py"))
+    pictures = [f"![Score against n](images/{path.name})" for path in sorted((DOCS / "images").glob("text-*.png"))]
+    return "\n\n".join([_origin(data), *pictures, report["markdown"](data["records"])])
+
+
 def _results(study: str) -> dict[str, Any] | None:
     path = DOCS / "results" / f"{study}.json"
     return json.loads(path.read_text()) if path.exists() else None
@@ -215,4 +226,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "zoo": zoo,
     "throughput": throughput,
     "retrieval": retrieval,
+    "text": text,
 }

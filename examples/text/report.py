@@ -1,0 +1,180 @@
+"""Tables and pictures of the text study, from its results file alone.
+
+python examples/text/report.py [--results docs/results/text.json] [--images docs/images]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Record = dict[str, Any]
+ORDER = ("B1", "B2", "rival")
+NAMES = {"sst2": "SST-2", "snli": "SNLI", "mnli": "MNLI", "qnli": "QNLI", "wnut17": "WNUT-17", "btc": "BTC"}
+SETTINGS = ("dataset", "split", "metric", "layers", "dim", "vocab", "epochs", "train_rows")
+
+
+class Point(NamedTuple):
+    """One cell over its seeds."""
+
+    mean: float
+    std: float | None  # over seeds, or over groupings where there is one seed
+    selected: float
+    low: float  # the worst index
+    high: float
+    operations: float
+    seeds: int
+
+
+Line = dict[int, Point]  # by n
+
+
+def experiments(records: Iterable[Record]) -> dict[tuple[Any, ...], dict[str, Line]]:
+    """Sort records into experiments of equal settings, and there into configurations and n."""
+    cells: dict[tuple[Any, ...], dict[str, dict[int, list[Record]]]] = {}
+    for r in records:
+        lines = cells.setdefault(tuple(r[key] for key in SETTINGS), {})
+        lines.setdefault(_name(r), {}).setdefault(r["n"], []).append(r)
+    return {
+        settings: {name: {n: _point(lines[name][n]) for n in sorted(lines[name])} for name in sorted(lines, key=_rank)}
+        for settings, lines in cells.items()
+    }
+
+
+def markdown(records: Iterable[Record]) -> str:
+    """Return all tables, an experiment after the other."""
+    parts = []
+    for settings, lines in experiments(records).items():
+        dataset, split, metric, layers, dim, _, epochs, rows = settings
+        parts.append(f"### {NAMES.get(dataset, dataset)}")
+        parts.append(
+            f"{metric[0].upper() + metric[1:]} on the {split} split in percent; {layers} layers of {dim}, {rows:,} training "
+            f"rows, {epochs} epochs."
+        )
+        parts.append(_by_n(lines, _mean))
+        if _multiplexed(lines):
+            parts += ["Distance of the best multiplexed model:", headline(lines)]
+            parts += ["Worst and best index:", _by_n(_multiplexed(lines), lambda p: f"{p.low:.1f} … {p.high:.1f}")]
+        parts += ["Operations of B1 over those of the model:", _by_n(lines, lambda p: f"{p.operations:.1f}")]
+    return "\n\n".join(parts)
+
+
+def headline(lines: dict[str, Line]) -> str:
+    """Return for every n the multiplexed model that is best on the selection split, and how far it is from the others."""
+    rows = []
+    for n in sorted({n for line in _multiplexed(lines).values() for n in line}):
+        name, best = max(
+            ((name, line[n]) for name, line in _multiplexed(lines).items() if n in line),
+            key=lambda each: each[1].selected,
+        )
+        others = [_best({k: v for k, v in lines.items() if k.startswith(kind)}, n) for kind in ORDER]
+        gaps = ["–" if other is None else f"{best.mean - other.mean:+.1f}" for other in others]
+        rows.append([str(n), name, f"{best.mean:.1f}", *gaps])
+    return table(["n", "chosen on the selection split", "score", "to B1", "to B2", "to the rival"], rows)
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def plot(records: Iterable[Record], folder: Path) -> list[Path]:
+    """Draw score against n, a picture an experiment; bare models are horizontal lines."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    written: dict[Path, None] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for settings, lines in experiments(records).items():
+        dataset, split, metric, layers, dim, _, epochs, rows = settings
+        figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
+        for k, (name, line) in enumerate(lines.items()):
+            counts, color = list(line), f"C{k}"
+            if counts == [1]:
+                ax.axhline(line[1].mean, color=color, linestyle="--", label=name)
+                continue
+            spread = [point.std or 0 for point in line.values()]
+            style = {"linestyle": ":", "marker": "s"} if name == "rival" else {"marker": "o"}
+            ax.errorbar(
+                counts, [p.mean for p in line.values()], yerr=spread, capsize=3, color=color, label=name, **style
+            )
+        ax.set(xscale="log", xlabel="n (instances in a mixture)", ylabel=f"{metric} in % ({split})")
+        ticks = sorted({n for line in lines.values() for n in line})
+        ax.set_xticks(ticks, [str(n) for n in ticks])
+        ax.set_xticks([], minor=True)
+        ax.set_title(
+            f"{NAMES.get(dataset, dataset)}, {layers} layers of {dim}, {rows:,} rows, {epochs} epochs", size=10
+        )
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=8)
+        path = folder / f"text-{dataset}-{layers}x{dim}-{rows}-{epochs}.png"
+        figure.savefig(path, dpi=120)
+        plt.close(figure)
+        written[path] = None
+    return list(written)
+
+
+def _name(r: Record) -> str:
+    return f"{r['configuration']}, warm-up {r['warm_up']:,}" if r["warm_up"] else r["configuration"]
+
+
+def _rank(name: str) -> tuple[int, str]:
+    kind = name.partition(",")[0]
+    return (ORDER.index(kind) if kind in ORDER else len(ORDER), name)
+
+
+def _multiplexed(lines: dict[str, Line]) -> dict[str, Line]:
+    return {name: line for name, line in lines.items() if name.partition(",")[0] not in ORDER}
+
+
+def _point(records: list[Record]) -> Point:
+    means = [r["mean"] for r in records]
+    indices = [[r["per_index"][i] for r in records] for i in range(len(records[0]["per_index"]))]
+    averages = [statistics.mean(each) for each in indices]
+    return Point(
+        mean=statistics.mean(means),
+        std=statistics.stdev(means) if len(means) > 1 else records[0]["std"],
+        selected=statistics.mean(r["selected"] for r in records),
+        low=min(averages),
+        high=max(averages),
+        operations=statistics.mean(r["operations_ratio"] for r in records),
+        seeds=len(records),
+    )
+
+
+def _best(lines: dict[str, Line], n: int) -> Point | None:
+    """Return the point at n, or at 1 for bare models; of several the one that selection prefers."""
+    points = [line.get(n, line.get(1)) for line in lines.values()]
+    return max((p for p in points if p is not None), key=lambda p: p.selected, default=None)
+
+
+def _mean(point: Point) -> str:
+    spread = "" if point.std is None else f" ± {point.std:.1f}"
+    return f"{point.mean:.1f}{spread}" + (f" ({point.seeds} seeds)" if point.seeds > 1 else "")
+
+
+def _by_n(lines: dict[str, Line], show: Callable[[Point], str]) -> str:
+    counts = sorted({n for line in lines.values() for n in line})
+    rows = ([name, *(show(line[n]) if n in line else "" for n in counts)] for name, line in lines.items())
+    return table(["", *(f"n={n}" for n in counts)], rows)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=Path("docs/results/text.json"))
+    parser.add_argument("--images", type=Path, default=Path("docs/images"))
+    args = parser.parse_args(argv)
+    records = json.loads(args.results.read_text())["records"]
+    print(markdown(records))
+    for path in plot(records, args.images):
+        print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()
