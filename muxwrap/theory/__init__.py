@@ -9,3 +9,8 @@ from muxwrap.theory.encoder import multiplexed as multiplexed
 from muxwrap.theory.layers import GroupedAttention as GroupedAttention
 from muxwrap.theory.layers import MultiplexedLayer as MultiplexedLayer
 from muxwrap.theory.layers import SlotNorm as SlotNorm
+from muxwrap.theory import capacity as capacity
+from muxwrap.theory.limits import Error as Error
+from muxwrap.theory.limits import full_rank_error as full_rank_error
+from muxwrap.theory.limits import shared_heads_error as shared_heads_error
+from muxwrap.theory.limits import shared_norm_error as shared_norm_error
