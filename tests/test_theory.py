@@ -1,0 +1,255 @@
+"""The exact construction as laws over random sizes; what breaks it, measured beside the predicted error; capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from helpers import numbers, random_state_untouched
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from muxwrap import MuxwrapError, list_strategies, theory
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
+dtypes = st.sampled_from(list(TOLERANCE))
+counts = st.integers(1, 5)
+seeds = st.integers(0, 2**16)
+STRATEGIES = list_strategies()
+
+
+def encoder(heads: int, size: int, depth: int, norm_first: bool, seed: int, dtype: torch.dtype) -> nn.Module:
+    width = heads * size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width + 1, 0.0, "gelu", batch_first=True)
+        layer.norm_first = norm_first
+        norm = nn.LayerNorm(width) if norm_first else None
+        made = nn.TransformerEncoder(layer, depth, norm, enable_nested_tensor=False)
+        for parameter in made.parameters():  # different in every layer, biases and norms included
+            nn.init.normal_(parameter, 0.3, 0.5)
+    return made.to(dtype)
+
+
+def passes(encoder: nn.Module, x: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """n separate passes; ``allowed`` is [g, n, L, L]."""
+    mask = None if allowed is None else ~allowed.flatten(0, 1).repeat_interleave(heads_of(encoder), dim=0)
+    return encoder(x.flatten(0, 1), mask).view_as(x)
+
+
+def heads_of(encoder: nn.Module) -> int:
+    return next(m.num_heads for m in encoder.modules() if isinstance(m, nn.MultiheadAttention))
+
+
+@given(
+    n=counts,
+    heads=st.integers(1, 3),
+    size=st.integers(1, 5),
+    depth=st.integers(1, 3),
+    length=st.integers(1, 6),
+    groups=st.integers(1, 3),
+    norm_first=st.booleans(),
+    masked=st.booleans(),
+    scale=st.sampled_from(["mean", "sqrt", "sum", 0.3]),
+    dtype=dtypes,
+    seed=seeds,
+)
+def test_one_pass_is_n_passes(
+    n: int,
+    heads: int,
+    size: int,
+    depth: int,
+    length: int,
+    groups: int,
+    norm_first: bool,
+    masked: bool,
+    scale: str | float,
+    dtype: torch.dtype,
+    seed: int,
+) -> None:
+    small = encoder(heads, size, depth, norm_first, seed, dtype)
+    bases = theory.SlotCode.random(n, heads * size, n * heads * size + seed % 3, seed=seed, dtype=torch.float64).keys
+    big = theory.multiplexed(small, code=theory.SlotCode(bases, scale=scale))
+    x = numbers(seed, groups, n, length, heads * size, dtype=dtype)
+    allowed = None
+    if masked:  # each instance its own, the diagonal always
+        allowed = (numbers(seed + 1, groups, n, length, length) > 0) | torch.eye(length, dtype=torch.bool)
+    torch.testing.assert_close(big(x, allowed), passes(small, x, allowed), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@given(n=counts, rank=st.integers(1, 6), spare=st.integers(0, 3), outer=st.integers(0, 4), seed=seeds, dtype=dtypes)
+def test_mixing_is_undone(n: int, rank: int, spare: int, outer: int, seed: int, dtype: torch.dtype) -> None:
+    bases = theory.SlotCode.random(n, rank, n * rank + spare, seed=seed, dtype=torch.float64).keys
+    subspace = theory.random_frame(rank + outer, rank, seed + 1)
+    code = theory.SlotCode(bases, subspace, scale="mean").to(dtype)
+    x = numbers(seed, 2, n, 3, rank, dtype=dtype) @ subspace.T.to(dtype)
+    torch.testing.assert_close(code.unmix(code.mix(x)), x, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@given(n=counts, rank=st.integers(1, 3), outer=st.integers(0, 4), depth=st.integers(1, 3), seed=seeds, dtype=dtypes)
+def test_attention_in_a_subspace_of_a_wide_layer(
+    n: int, rank: int, outer: int, depth: int, seed: int, dtype: torch.dtype
+) -> None:
+    """The general statement: P is narrower than the layer, so n · rank dimensions suffice; with residuals, in layers."""
+    width = 2 * (rank + outer)
+    subspace = theory.random_frame(width, rank, seed)
+    bases = theory.SlotCode.random(n, rank, seed=seed, dtype=torch.float64).keys
+    layer = encoder(2, width // 2, 1, False, seed, torch.float64).layers[0].self_attn
+    onto = subspace @ subspace.T
+    with torch.no_grad():  # the layer maps span(P) to itself
+        layer.out_proj.weight.copy_(onto @ layer.out_proj.weight)
+        layer.out_proj.bias.copy_(onto @ layer.out_proj.bias)
+    layer = layer.to(dtype)
+    big = theory.multiplexed(layer, code=theory.SlotCode(bases, subspace, scale="sqrt"))
+    x = (numbers(seed, 2, n, 4, rank) @ subspace.T).to(dtype)
+    mixture, expected = big.code.mix(x), x.flatten(0, 1)
+    for _ in range(depth):
+        mixture = mixture + big.trunk(mixture)
+        expected = expected + layer(expected, expected, expected, need_weights=False)[0]
+    assert big.code.dim == n * rank
+    got = big.code.unmix(mixture)
+    error = (got - expected.view_as(x)).abs().max() / expected.abs().max()
+    assert error < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_a_bert_encoder(dtype: torch.dtype) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=30, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=20
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        bert = transformers.BertModel(config).eval().to(dtype)
+    ids = torch.randint(30, (2, 4, 6), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(6) < torch.tensor([[6, 3, 1, 5], [2, 6, 4, 6]]).unsqueeze(-1)
+    x = bert.embeddings(ids.flatten(0, 1)).view(2, 4, 6, 12)
+    got = theory.multiplexed(bert, 4)(x, mask)
+    expected = bert(ids.flatten(0, 1), mask.flatten(0, 1).long()).last_hidden_state.view_as(got)
+    torch.testing.assert_close(got[mask], expected[mask], rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+def test_gradients_are_those_of_the_passes() -> None:
+    small = encoder(2, 3, 2, True, 0, torch.float64)
+    big = theory.multiplexed(small, 3)
+    x = numbers(0, 2, 3, 4, 6).requires_grad_()
+    (expected,) = torch.autograd.grad(passes(small, x).square().sum(), x)
+    (got,) = torch.autograd.grad(big(x).square().sum(), x, retain_graph=True)
+    torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
+    big(x).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in big.parameters())
+    assert all(p.grad is None for p in small.parameters())
+
+
+def test_instances_do_not_reach_each_other() -> None:
+    big = theory.multiplexed(encoder(2, 4, 2, False, 1, torch.float64), 3)
+    x = numbers(1, 1, 3, 5, 8)
+    changed = x.clone()
+    changed[:, 1] = numbers(2, 1, 5, 8)
+    moved = (big(x) - big(changed)).abs().amax((0, 2, 3))
+    assert moved[1] > 0.1 and moved[[0, 2]].max() < 1e-10
+
+
+def test_the_global_random_state_is_left_alone() -> None:
+    small = encoder(2, 3, 1, False, 0, torch.float32)
+    with random_state_untouched():
+        theory.multiplexed(small, 3, seed=5)
+        theory.capacity.recovery("sign", 2, 16, 10)
+        theory.full_rank_error(2, 3, 4)
+
+
+def test_operations_against_torch() -> None:
+    counter = torch.utils.flop_counter.FlopCounterMode(display=False)
+    big = theory.multiplexed(encoder(2, 4, 1, False, 0, torch.float32), 3)
+    mixture = big.code.mix(torch.zeros(1, 3, 16, 8))
+    with counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        big.trunk(mixture)
+    counted = theory.operations(3, 8, 17, 16)
+    assert counter.get_total_flops() == 2 * counted.multiplexed
+    assert counted.multiplexed > counted.separate and counted.multiplexed < counted.separate_wide
+
+
+def attention(width: int, heads: int) -> nn.MultiheadAttention:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.MultiheadAttention(width, heads, batch_first=True).double()
+
+
+@pytest.mark.parametrize(("n", "groups"), [(2, 1), (4, 2), (4, 1), (6, 2)])
+def test_shared_heads_as_predicted(n: int, groups: int) -> None:
+    module, x = attention(32, 4), numbers(0, 4, n, 256, 32)
+    error = theory.shared_heads_error(module, x, groups)
+    assert error.measured > 0.1
+    assert error.measured == pytest.approx(error.predicted, rel=0.2)
+    exact = theory.shared_heads_error(module, x, n)
+    assert exact.measured < 1e-12 and exact.predicted == 0
+
+
+@given(n=counts, width=st.integers(2, 9), spread=st.floats(0, 2), seed=seeds)
+def test_shared_norm_as_predicted(n: int, width: int, spread: float, seed: int) -> None:
+    scale = (spread * numbers(seed + 1, 1, n, 1, 1)).exp()
+    error = theory.shared_norm_error(numbers(seed, 2, n, 3, width) * scale + spread * numbers(seed + 2, 2, n, 1, 1))
+    assert error.measured == pytest.approx(error.predicted, rel=1e-6, abs=1e-9)
+    assert n > 1 or error.measured < 1e-9
+
+
+@given(n=st.integers(2, 8), rank=st.integers(4, 24), dim=st.integers(24, 64), overlap=st.booleans(), seed=seeds)
+def test_full_rank_as_predicted(n: int, rank: int, dim: int, overlap: bool, seed: int) -> None:
+    error = theory.full_rank_error(n, rank, dim, overlap=overlap, seed=seed, tokens=1024)
+    assert error.measured == pytest.approx(error.predicted, rel=0.2, abs=1e-10)
+    assert overlap or (error.measured < 1e-10) == (n * rank <= dim or rank <= dim // n)
+
+
+@pytest.mark.parametrize("n", [2, 8, 16, 24, 48])
+def test_recovery_of_orthogonal_codes_as_predicted(n: int) -> None:
+    found = theory.capacity.recovery("orthogonal", n, 256, 2000, positions=100)
+    assert found == pytest.approx(theory.capacity.predicted_recovery(n, 256, 2000), abs=0.08)
+
+
+def test_recovery_of_every_strategy() -> None:
+    found = {name: theory.capacity.recovery(name, 4, 256, 500, positions=50) for name in STRATEGIES}
+    assert found.pop("identity") == pytest.approx(1 / 4, abs=0.12)  # which tokens, not which is whose
+    assert min(found.values()) > 0.95, found
+
+
+def test_the_rule_is_at_the_knee() -> None:
+    n = theory.capacity.rule_of_thumb(768, 50_265)
+    assert n == pytest.approx(35.5, abs=0.1)
+    assert 0.4 < theory.capacity.predicted_recovery(round(n), 768, 50_265) < 0.75
+    assert theory.capacity.predicted_recovery(10, 768, 50_265) > 0.999
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: theory.SlotCode.random(3, 4, 11), "n <= 2"),
+        (lambda: theory.SlotCode(torch.ones(2, 2, 8)), "not orthonormal"),
+        (lambda: theory.SlotCode(torch.ones(2, 8)), r"\[n, r, dim\]"),
+        (lambda: theory.SlotCode(torch.eye(4).view(2, 2, 4), torch.eye(5, 3)), r"\[width, 2\]"),
+        (lambda: theory.SlotCode.random(2, 3).mix(torch.zeros(1, 3, 4, 3)), r"\[groups, 2, ..., 3\]"),
+        (lambda: theory.multiplexed(nn.Linear(3, 3), 2), "no encoder"),
+        (lambda: theory.multiplexed(attention(8, 2)), "neither n nor a code"),
+        (lambda: theory.multiplexed(attention(8, 2), 3, code=theory.SlotCode.random(2, 8)), "mixes 2"),
+        (lambda: theory.multiplexed(attention(8, 2), 4, groups=3), "groups=3 does not divide"),
+        (lambda: theory.multiplexed(attention(8, 2), code=theory.SlotCode.random(2, 6)), "8 wide"),
+        (lambda: theory.multiplexed(nn.MultiheadAttention(8, 2, kdim=4), 2), "kdim"),
+        (lambda: theory.multiplexed(attention(8, 2), 0), "n=0"),
+        (lambda: theory.shared_norm_error(torch.zeros(2, 3)), "groups, n, L, width"),
+        (lambda: theory.full_rank_error(9, 4, 8), "n <= dim"),
+        (lambda: theory.full_rank_error(2, 9, 8, overlap=True), "rank <= dim"),
+        (lambda: theory.capacity.recovery("sign", 2, 8, 1), "vocabulary"),
+        (lambda: theory.capacity.recovery("sing", 2, 8, 9), "did you mean 'sign'"),
+    ],
+)
+def test_refusals(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(MuxwrapError, match=said):
+        call()
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4, 5), (6, 4)])
+def test_masks_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    big = theory.multiplexed(encoder(1, 2, 1, False, 0, torch.float32), 3)
+    with pytest.raises(MuxwrapError, match="every instance has its own"):
+        big(torch.zeros(2, 3, 4, 2), torch.ones(shape))
