@@ -24,7 +24,9 @@ def answers(model: Multiplex, inputs: Any) -> Tensor:
     output = call(model, inputs)
     found = next((t for t in tensors_in(output) if t.ndim and t.shape[0] == rows_of(inputs)), None)
     if found is None:
-        raise MuxwrapError(f"{type(model.backbone).__name__} returned no tensor with a row for each of {rows_of(inputs)}")
+        raise MuxwrapError(
+            f"{type(model.backbone).__name__} returned no tensor with a row for each of {rows_of(inputs)}"
+        )
     return found
 
 
