@@ -66,7 +66,11 @@ def test_accuracy_of_every_index(tokens: bool) -> None:
     labels[7] = -100
     found = analysis.index_accuracy(model, [(x, labels), (x, labels)])
     assert found.accuracy.tolist() == [1, 0, 1]
-    assert found.count.tolist() == [2 * 3 * (7 if tokens else 1), 2 * 2 * (7 if tokens else 1), 2 * 2 * (7 if tokens else 1)]
+    assert found.count.tolist() == [
+        2 * 3 * (7 if tokens else 1),
+        2 * 2 * (7 if tokens else 1),
+        2 * 2 * (7 if tokens else 1),
+    ]
     assert found.mean == pytest.approx(5 / 7) and found.spread == 1
 
 

@@ -53,7 +53,9 @@ def index_accuracy(model: Multiplex, batches: Iterable[tuple[Any, Tensor]]) -> I
         MuxwrapError: the model is not wrapped, no labels, or labels of another shape than the answers.
     """
     if not isinstance(model, Multiplex):
-        raise MuxwrapError(f"index_accuracy({type(model).__name__}): not a wrapped model; give what muxwrap.wrap returned")
+        raise MuxwrapError(
+            f"index_accuracy({type(model).__name__}): not a wrapped model; give what muxwrap.wrap returned"
+        )
     right, count = torch.zeros(model.n), torch.zeros(model.n)
     with evaluating(model):
         for inputs, labels in batches:

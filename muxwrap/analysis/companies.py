@@ -56,8 +56,12 @@ def company_similarity(
     """
     rows = rows_of(anchors)
     if rows < 2 or draws < 2:
-        raise MuxwrapError(f"company_similarity: {rows} anchors in draws={draws} companies; two or more of each compare")
-    whole_groups(model, map_tensors(anchors, lambda t: t.repeat_interleave(getattr(model, "n", 1), 0)), "company_similarity")
+        raise MuxwrapError(
+            f"company_similarity: {rows} anchors in draws={draws} companies; two or more of each compare"
+        )
+    whole_groups(
+        model, map_tensors(anchors, lambda t: t.repeat_interleave(getattr(model, "n", 1), 0)), "company_similarity"
+    )
     if not 0 <= index < model.n:
         raise MuxwrapError(f"company_similarity: index={index} in mixtures of n={model.n}; give 0 ... {model.n - 1}")
     generator = torch.Generator().manual_seed(seed)

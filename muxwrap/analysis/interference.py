@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ def interference(model: Multiplex, inputs: Any) -> Interference:
     with evaluating(model):
         before = answers(model, inputs).unflatten(0, (groups, n)).float()
         for j in range(n):
-            after = answers(model, map_tensors(inputs, lambda rows, j=j: _exchanged(rows, n, j)))
+            after = answers(model, map_tensors(inputs, partial(_exchanged, n=n, j=j)))
             moved = (after.unflatten(0, (groups, n)).float() - before).square()
             columns.append(moved.transpose(0, 1).flatten(1).mean(1).sqrt().cpu())
     return Interference(torch.stack(columns, dim=1))

@@ -1,5 +1,6 @@
 """Why mixing can be undone, as code: the exact construction, what breaks it, and the capacity of untrained codes."""
 
+from muxwrap.theory import capacity as capacity
 from muxwrap.theory.code import SlotCode as SlotCode
 from muxwrap.theory.code import random_frame as random_frame
 from muxwrap.theory.cost import Operations as Operations
@@ -9,7 +10,6 @@ from muxwrap.theory.encoder import multiplexed as multiplexed
 from muxwrap.theory.layers import GroupedAttention as GroupedAttention
 from muxwrap.theory.layers import MultiplexedLayer as MultiplexedLayer
 from muxwrap.theory.layers import SlotNorm as SlotNorm
-from muxwrap.theory import capacity as capacity
 from muxwrap.theory.limits import Error as Error
 from muxwrap.theory.limits import full_rank_error as full_rank_error
 from muxwrap.theory.limits import shared_heads_error as shared_heads_error

@@ -82,7 +82,9 @@ class GroupedAttention(nn.Module):
         """
         q, k, v = (self._heads(part(mixture)) for part in (self.query, self.key, self.value))
         if mask is not None:
-            mask = rearrange(mask, "g (k m) q l -> g k m q l", k=self.groups).all(2).repeat_interleave(self.heads, dim=1)
+            mask = (
+                rearrange(mask, "g (k m) q l -> g k m q l", k=self.groups).all(2).repeat_interleave(self.heads, dim=1)
+            )
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scaling)
         return self.out(rearrange(attended, "g (k h) l (m c) -> g l (k m h c)", k=self.groups, m=self.n // self.groups))
 

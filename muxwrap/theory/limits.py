@@ -115,7 +115,9 @@ def full_rank_error(n: int, rank: int, dim: int, *, overlap: bool = False, token
     check_count(n), check_dim(rank), check_dim(dim)
     kept = rank if overlap else min(rank, dim // n)
     if kept < 1 or kept > dim:
-        raise MuxwrapError(f"{call}: {'a frame needs rank <= dim' if overlap else 'every slot needs a dimension, n <= dim'}")
+        raise MuxwrapError(
+            f"{call}: {'a frame needs rank <= dim' if overlap else 'every slot needs a dimension, n <= dim'}"
+        )
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, tokens, rank, generator=generator, dtype=torch.float64)
     if overlap:
