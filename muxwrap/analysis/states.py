@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -90,22 +92,15 @@ def whole_groups(model: Multiplex, inputs: Any, function: str, least: int = 1) -
     return rows // model.n
 
 
-class evaluating(torch.no_grad):  # noqa: N801 - used like torch.no_grad
-    """A ``with`` block without gradients, the model in evaluation mode, which is put back afterwards."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.modules = list(model.modules())
-
-    def __enter__(self) -> None:
-        """Note every module's mode and set evaluation."""
-        super().__enter__()
-        self.modes = [module.training for module in self.modules]
-        for module in self.modules:
-            module.training = False
-
-    def __exit__(self, *error: Any) -> None:
-        """Put every module's mode back."""
-        for module, mode in zip(self.modules, self.modes, strict=True):
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Open a ``with`` block without gradients, every module in evaluation mode; the modes are put back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
             module.training = mode
-        super().__exit__(*error)
