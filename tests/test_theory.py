@@ -18,7 +18,7 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 dtypes = st.sampled_from(list(TOLERANCE))
 counts = st.integers(1, 5)
 seeds = st.integers(0, 2**16)
-STRATEGIES = list_strategies()
+STRATEGIES = list_strategies("features")
 
 
 def encoder(heads: int, size: int, depth: int, norm_first: bool, seed: int, dtype: torch.dtype) -> nn.Module:
