@@ -78,7 +78,8 @@ def read(name: str, args: argparse.Namespace) -> Data:
 
 def settings(args: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     """Return what a cell's result depends on beside the cell itself."""
-    names = ["layers", "dim", "vocab", "epochs", "limit", "mixtures"] + ["warm_up_text"] * bool(cell.warm_up)
+    names = ["layers", "dim", "vocab", "epochs", "limit"] + ["warm_up_text"] * bool(cell.warm_up)
+    names += ["mixtures"] * (cell.configuration not in (*BARE, "rival"))
     return {name: getattr(args, name) for name in names}
 
 
