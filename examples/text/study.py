@@ -188,7 +188,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--vocab", type=int, default=8000, help="most frequent pieces that are kept; 0 keeps all")
-    parser.add_argument("--mixtures", type=int, default=8, help="of a step, but at least 32 rows")
+    parser.add_argument("--mixtures", type=int, default=32, help="of a step, but at least 32 rows")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--results", type=Path, default=Path("docs/results/text.json"))
