@@ -257,5 +257,6 @@ def test_report_compares_what_was_selected() -> None:
         return {**common, "configuration": name, "n": n, "mean": mean, "selected": selected, "per_index": [mean] * n}
 
     cells = [record("B1", 1, 80, 80), record("rival", 2, 79, 79), record("slots", 2, 78, 77), record("sign", 2, 70, 78)]
+    cells.append(record("sign", 2, 90, 60))  # the same cell trained in another way, which selection does not prefer
     (lines,) = report.experiments(cells).values()
     assert report.headline(lines).splitlines()[-1] == "| 2 | sign | 70.0 | -10.0 | – | -9.0 |"

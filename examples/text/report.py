@@ -34,14 +34,18 @@ Line = dict[int, Point]  # by n
 
 
 def experiments(records: Iterable[Record]) -> dict[tuple[Any, ...], dict[str, Line]]:
-    """Sort records into experiments of equal settings, and there into configurations and n."""
-    cells: dict[tuple[Any, ...], dict[str, dict[int, list[Record]]]] = {}
-    for r in records:
+    """Sort records into experiments of equal settings, and there into configurations and n.
+
+    Where a cell was trained in several ways (mixtures of a step, learning rates), the one counts that is best on the
+    selection split.
+    """
+    cells: dict[tuple[Any, ...], dict[str, dict[int, dict[int, Record]]]] = {}
+    for r in sorted(records, key=lambda r: r["selected"]):
         lines = cells.setdefault(tuple(r[key] for key in SETTINGS), {})
-        lines.setdefault(_name(r), {}).setdefault(r["n"], []).append(r)
+        lines.setdefault(_name(r), {}).setdefault(r["n"], {})[r["seed"]] = r
     return {
-        settings: {name: {n: _point(lines[name][n]) for n in sorted(lines[name])} for name in sorted(lines, key=_rank)}
-        for settings, lines in cells.items()
+        settings: {name: _line(lines[name]) for name in sorted(lines, key=_rank)}
+        for settings, lines in sorted(cells.items())
     }
 
 
@@ -92,7 +96,7 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
     written: dict[Path, None] = {}
     folder.mkdir(parents=True, exist_ok=True)
     for settings, lines in experiments(records).items():
-        dataset, split, metric, layers, dim, _, epochs, rows = settings
+        dataset, split, metric, layers, dim, vocab, epochs, rows = settings
         figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
         for k, (name, line) in enumerate(lines.items()):
             counts, color = list(line), f"C{k}"
@@ -113,7 +117,7 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
         )
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8)
-        path = folder / f"text-{dataset}-{layers}x{dim}-{rows}-{epochs}.png"
+        path = folder / f"text-{dataset}-{layers}x{dim}-{vocab}-{rows}-{epochs}.png"
         figure.savefig(path, dpi=120)
         plt.close(figure)
         written[path] = None
@@ -131,6 +135,10 @@ def _rank(name: str) -> tuple[int, str]:
 
 def _multiplexed(lines: dict[str, Line]) -> dict[str, Line]:
     return {name: line for name, line in lines.items() if name.partition(",")[0] not in ORDER}
+
+
+def _line(cells: dict[int, dict[int, Record]]) -> Line:
+    return {n: _point(list(cells[n].values())) for n in sorted(cells)}
 
 
 def _point(records: list[Record]) -> Point:

@@ -78,7 +78,8 @@ def read(name: str, args: argparse.Namespace) -> Data:
 
 def settings(args: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     """Return what a cell's result depends on beside the cell itself."""
-    names = ["layers", "dim", "vocab", "epochs", "limit", "mixtures"] + ["warm_up_text"] * bool(cell.warm_up)
+    names = ["layers", "dim", "vocab", "epochs", "limit"] + ["warm_up_text"] * bool(cell.warm_up)
+    names += ["mixtures"] * (cell.configuration not in (*BARE, "rival"))
     return {name: getattr(args, name) for name in names}
 
 
@@ -187,7 +188,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--vocab", type=int, default=8000, help="most frequent pieces that are kept; 0 keeps all")
-    parser.add_argument("--mixtures", type=int, default=8, help="of a step, but at least 32 rows")
+    parser.add_argument("--mixtures", type=int, default=32, help="of a step, but at least 32 rows")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--results", type=Path, default=Path("docs/results/text.json"))
