@@ -148,6 +148,12 @@ def test_gradients_are_those_of_the_passes() -> None:
     assert all(p.grad is None for p in small.parameters())
 
 
+def test_the_code_that_was_given_stays_as_it_was() -> None:
+    code = theory.SlotCode.random(2, 4, dtype=torch.float64)
+    big = theory.multiplexed(encoder(2, 2, 1, False, 0, torch.float32), code=code)
+    assert big.code.keys.dtype == torch.float32 and code.keys.dtype == torch.float64
+
+
 def test_instances_do_not_reach_each_other() -> None:
     big = theory.multiplexed(encoder(2, 4, 2, False, 1, torch.float64), 3)
     x = numbers(1, 1, 3, 5, 8)
