@@ -145,6 +145,7 @@ def test_every_plot_draws_on_the_axes_it_is_given() -> None:
         (lambda m: analysis.company_similarity(m, rows(1), rows(4)), "1 anchors"),
         (lambda m: analysis.company_similarity(m, rows(3), rows(4), draws=1), "draws=1"),
         (lambda m: analysis.company_similarity(m, rows(3), rows(4), index=2), "index=2 in mixtures of n=2"),
+        (lambda m: analysis.company_similarity(m, rows(3), rows(4, 8)), "not of the anchors' shapes"),
         (lambda m: analysis.company_similarity(m.backbone, rows(3), rows(4)), "not a wrapped model"),
     ],
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from muxwrap import MuxwrapError, list_strategies, theory
 
+ROOT = Path(__file__).parent.parent
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 dtypes = st.sampled_from(list(TOLERANCE))
 counts = st.integers(1, 5)
@@ -144,6 +148,12 @@ def test_gradients_are_those_of_the_passes() -> None:
     assert all(p.grad is None for p in small.parameters())
 
 
+def test_the_code_that_was_given_stays_as_it_was() -> None:
+    code = theory.SlotCode.random(2, 4, dtype=torch.float64)
+    big = theory.multiplexed(encoder(2, 2, 1, False, 0, torch.float32), code=code)
+    assert big.code.keys.dtype == torch.float32 and code.keys.dtype == torch.float64
+
+
 def test_instances_do_not_reach_each_other() -> None:
     big = theory.multiplexed(encoder(2, 4, 2, False, 1, torch.float64), 3)
     x = numbers(1, 1, 3, 5, 8)
@@ -255,3 +265,15 @@ def test_masks_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     big = theory.multiplexed(encoder(1, 2, 1, False, 0, torch.float32), 3)
     with pytest.raises(MuxwrapError, match="every instance has its own"):
         big(torch.zeros(2, 3, 4, 2), torch.ones(shape))
+
+
+def test_the_figures_are_drawn_from_the_kept_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "results").mkdir()
+    shutil.copy(ROOT / "docs" / "results" / "theory.json", tmp_path / "results")
+    script = ROOT / "examples" / "theory" / "figures.py"
+    monkeypatch.setattr("sys.argv", [str(script), "--redraw", "--docs", str(tmp_path)])
+    runpy.run_path(str(script), run_name="__main__")
+    drawn = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert drawn == [f"theory_{name}.png" for name in ("capacity", "exact", "limits")]
+    assert all(name in (ROOT / "docs" / "why.md").read_text() for name in drawn)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from muxwrap.analysis.plots import bars_by_index
-from muxwrap.analysis.states import answers, evaluating, rows_of
+from muxwrap.analysis.states import answers, check_wrapped, evaluating, rows_of
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 
@@ -52,10 +52,7 @@ def index_accuracy(model: Multiplex, batches: Iterable[tuple[Any, Tensor]]) -> I
     Raises:
         MuxwrapError: the model is not wrapped, no labels, or labels of another shape than the answers.
     """
-    if not isinstance(model, Multiplex):
-        raise MuxwrapError(
-            f"index_accuracy({type(model).__name__}): not a wrapped model; give what muxwrap.wrap returned"
-        )
+    check_wrapped(model, "index_accuracy")
     right, count = torch.zeros(model.n), torch.zeros(model.n)
     with evaluating(model):
         for inputs, labels in batches:

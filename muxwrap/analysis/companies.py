@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from muxwrap.analysis.plots import axes
-from muxwrap.analysis.states import evaluating, rows_of, state, whole_groups
+from muxwrap.analysis.states import check_wrapped, evaluating, rows_of, state
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
-from muxwrap.tensors import map_tensors, replace_object, tensors_in
+from muxwrap.tensors import replace_object, tensors_in
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,19 @@ def company_similarity(
         seed: of the companies.
 
     Raises:
-        MuxwrapError: the model is not wrapped, fewer than two anchors or draws, or no such index.
+        MuxwrapError: the model is not wrapped, fewer than two anchors or draws, no such index, or a pool of another
+            form.
     """
+    check_wrapped(model, "company_similarity")
     rows = rows_of(anchors)
     if rows < 2 or draws < 2:
         raise MuxwrapError(
             f"company_similarity: {rows} anchors in draws={draws} companies; two or more of each compare"
         )
-    whole_groups(
-        model, map_tensors(anchors, lambda t: t.repeat_interleave(getattr(model, "n", 1), 0)), "company_similarity"
-    )
     if not 0 <= index < model.n:
         raise MuxwrapError(f"company_similarity: index={index} in mixtures of n={model.n}; give 0 ... {model.n - 1}")
+    if [a.shape[1:] for a in tensors_in(anchors)] != [c.shape[1:] for c in tensors_in(pool)]:
+        raise MuxwrapError("company_similarity: the pool's tensors are not of the anchors' shapes; pad both alike")
     generator = torch.Generator().manual_seed(seed)
     states = []
     with evaluating(model):

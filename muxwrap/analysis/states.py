@@ -75,14 +75,23 @@ def rows_of(inputs: Any) -> int:
     return found.shape[0]
 
 
+def check_wrapped(model: object, function: str) -> None:
+    """Refuse what :func:`muxwrap.wrap` did not return.
+
+    Raises:
+        MuxwrapError: the model is not wrapped.
+    """
+    if not isinstance(model, Multiplex):
+        raise MuxwrapError(f"{function}({type(model).__name__}): not a wrapped model; give what muxwrap.wrap returned")
+
+
 def whole_groups(model: Multiplex, inputs: Any, function: str, least: int = 1) -> int:
     """Return the number of groups of a batch, or refuse one whose last group would be filled up.
 
     Raises:
         MuxwrapError: the rows are no multiple of n, or fewer than ``least`` groups; or the model is not wrapped.
     """
-    if not isinstance(model, Multiplex):
-        raise MuxwrapError(f"{function}({type(model).__name__}): not a wrapped model; give what muxwrap.wrap returned")
+    check_wrapped(model, function)
     rows = rows_of(inputs)
     if rows % model.n or rows < least * model.n:
         raise MuxwrapError(

@@ -93,7 +93,7 @@ def predicted_recovery(n: int, dim: int, vocabulary: int) -> float:
 def rule_of_thumb(dim: int, vocabulary: int) -> float:
     """Return N_max ≈ d / (2 ln V): there the right token's score √(d/N) meets √(2 ln V), the greatest of V chance ones.
 
-    About half of the tokens are recovered there; it is the knee, not the safe side.
+    One half to two thirds of the tokens are recovered there; it is the knee, not the safe side.
 
     Raises:
         MuxwrapError: a bad dim, or a vocabulary below 2.

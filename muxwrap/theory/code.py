@@ -12,9 +12,9 @@ from muxwrap.strategies.base import scale_factor
 class SlotCode(nn.Module):
     """φ_i = P Q_iᵀ with orthonormal slot bases Q_i: ``mix(x) = s Σ_i x_i φ_i``, and ``unmix`` gives the x_i back exactly.
 
-    This is the code of the theory of multiplexing in self-attention (DataMUX, section 3.4 and its appendix, as
-    reconstructed from the published low-rank code). Rows are tokens. Exactness needs ``n · r <= dim`` and instances inside
-    span(P); what an instance has outside of it is lost.
+    This is the code of the theory of multiplexing in self-attention (DataMUX, Murahari et al., NeurIPS 2022; reconstructed
+    from the published low-rank code, not taken from its text). Rows are tokens. Exactness needs ``n · r <= dim`` and
+    instances inside span(P); what an instance has outside of it is lost.
 
     Args:
         bases: ``[n, r, dim]``, the Q_iᵀ: all n·r rows together orthonormal.

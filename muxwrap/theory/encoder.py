@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -105,7 +107,7 @@ def _code(code: SlotCode | None, n: int | None, weight: Tensor, seed: int) -> Sl
         code = SlotCode.random(check_count(n), weight.shape[1], seed=seed, dtype=torch.float64)
     elif n not in (None, code.n):
         raise MuxwrapError(f"the code mixes {code.n} instances; leave n out, or make the code for n={n}")
-    return code.to(weight)
+    return copy.deepcopy(code).to(weight)
 
 
 def _full_mask(mask: Tensor | None, x: Tensor) -> Tensor | None:
