@@ -21,6 +21,7 @@ from muxwrap.demuxers import demuxers
 from muxwrap.strategies import strategies
 
 DOCS = Path(__file__).parent.parent / "docs"
+ABLATIONS = Path(__file__).parent.parent / "examples" / "ablations"
 MARKER = re.compile(r"<!-- table: ([\w ]+) -->")
 ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):(<code>|`)~?(?:\w+\.)*(\w+)(</code>|`)")
 COST = re.compile(r"Cost: (.+?\.)(?:\s|$)", re.DOTALL)
@@ -172,6 +173,23 @@ def text() -> str:
     return "\n\n".join([_origin(data), *pictures, report["markdown"](data["records"])])
 
 
+def ablations() -> str:
+    """Where the tables of the ablations come from."""
+    data = _results("ablations")
+    if data is None:
+        return "*Not run before these pages were built: `examples/ablations/ablate.py` writes `docs/results/ablations.json`.*"
+    return _origin(data)
+
+
+def ablation(name: str) -> str:
+    """One study's picture and table, as `examples/ablations/draw.py` shows them."""
+    data = _results("ablations")
+    made = runpy.run_path(str(ABLATIONS / "draw.py"))["markdown"](name, data["records"]) if data else ""
+    picture = DOCS / "images" / f"ablation_{name}.png"
+    shown = [f"![{name.replace('_', ' ')}: the table below as a picture](images/{picture.name})"] * picture.exists()
+    return "\n\n".join([*shown, made]) if made else "*Not measured before these pages were built.*"
+
+
 def _results(study: str) -> dict[str, Any] | None:
     path = DOCS / "results" / f"{study}.json"
     return json.loads(path.read_text()) if path.exists() else None
@@ -227,4 +245,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "throughput": throughput,
     "retrieval": retrieval,
     "text": text,
+    "ablations": ablations,
 }
+STUDIED = runpy.run_path(str(ABLATIONS / "studies.py"))["STUDIES"]
+TABLES |= {f"ablation {name}": partial(ablation, name) for name in STUDIED}
