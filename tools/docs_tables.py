@@ -173,6 +173,24 @@ def text() -> str:
     return "\n\n".join([_origin(data), *pictures, report["markdown"](data["records"])])
 
 
+def capacity() -> str:
+    """The largest n that `examples/theory/figures.py` read back, by width and vocabulary, beside rule and prediction."""
+    data = _results("theory")
+    records = [r for r in data["records"] if r["figure"] == "capacity limit"] if data else []
+    if not records:
+        return "*Not measured before these pages were built.*"
+    codes = list(dict.fromkeys(r["strategy"] for r in records))
+    cells = {(r["share"], r["dim"], r["vocabulary"], r["strategy"]): r for r in records}
+    rows = []
+    for share, dim, words in dict.fromkeys(key[:3] for key in sorted(cells, key=lambda key: (-key[0], *key[1:3]))):
+        found = [cells[share, dim, words, code] for code in codes]
+        facts = [f"{share:.0%}", f"{dim:,}", f"{words:,}", f"{found[0]['rule']:.1f}", f"{found[0]['predicted']:.0f}"]
+        rows.append([*facts, *(f"{r['mean']:.0f}" for r in found)])
+    return (
+        _table(f"| read back | d | V | d / (2 ln V) | predicted | {' | '.join(codes)} |", rows) + "\n\n" + _origin(data)
+    )
+
+
 def ablations() -> str:
     """Where the tables of the ablations come from."""
     data = _results("ablations")
@@ -245,6 +263,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "throughput": throughput,
     "retrieval": retrieval,
     "text": text,
+    "capacity": capacity,
     "ablations": ablations,
 }
 STUDIED = runpy.run_path(str(ABLATIONS / "studies.py"))["STUDIES"]

@@ -46,14 +46,14 @@ class Settings(NamedTuple):
 
     steps: int = 200  # of retrieval
     limit: int = 1500  # steps at most, where 90 % are to be reached
-    mixtures: int = 16  # of a retrieval step
-    lr: float = 2e-3  # of retrieval
+    mixtures: int = 16  # of a retrieval step without a task
+    lr: float = 2e-3  # of retrieval, also before the task
     words: int = 2000
     task_mixtures: int = 32
     task_lr: float = 1e-3
     task_rows: int | None = None  # of SST-2's training rows; None: all
     task_pieces: int = 8000
-    epochs: int = 1
+    epochs: int = 2
 
 
 class Data:
@@ -151,7 +151,7 @@ def task(cell: Cell, seed: int, data: Data) -> dict[str, Any]:
             model,
             batches,
             cell.warm_up,
-            lr=settings.task_lr,
+            lr=settings.lr,
             head=head,
             held_out=held_out,
             every=cell.warm_up,
