@@ -123,13 +123,13 @@ STUDIES: dict[str, Study] = {
             for scale in (None if each == own else each,)
         },
     ),
-    "heads": Study("Attention heads", "heads", ("retrieval",), numbers("heads", (1, 2, 4, 6, 12), BASE, CODE)),
+    "heads": Study("Attention heads", "heads", ("retrieval",), numbers("heads", (1, 2, 4, 6, 12), BASE)),
     "depth": Study("Depth", "layers", ("retrieval",), numbers("layers", (2, 4, 8, 12), BASE)),
     "width": Study("Width", "features", ("retrieval",), numbers("width", (24, 36, 72, 156, 384), BASE)),
     "mixing_depth": Study(
         "Layers before mixing, of four",
         "layers before mixing",
-        ("retrieval", "task"),
+        ("task",),
         numbers("mixed_after", (0, 1, 2, 3), replace(BASE, layers=4)),
     ),
     "retrieval_demuxer": Study(
