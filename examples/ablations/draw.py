@@ -110,7 +110,8 @@ def lines(ax: Any, found: Points, label: str, title: str) -> None:
         for at, p in chosen.items():
             ax.plot([at] * len(p.values), p.values, ".", color=f"C{k}", alpha=0.4)
     ticks = sorted({int(each.split()[0]) for each in found})
-    ax.set(xlabel=label, ylabel=title)
+    ax.set(xlabel=label, ylabel=title, xscale="log" if 0 < 8 * ticks[0] < ticks[-1] else "linear")
+    ax.set_xticks([], minor=True)
     ax.set_xticks(ticks, [str(at) for at in ticks])
     ax.grid(alpha=0.3)
 
