@@ -135,9 +135,6 @@ def lines(ax: Any, records: list[Record], x: str, label: str = "measured", colou
     at = [r[x] for r in records]
     ax.errorbar(at, [r["mean"] for r in records], [r["std"] or 0 for r in records], fmt="o", color=colour, label=label)
     ax.plot(at, [r["predicted"] for r in records], color=colour, linestyle=":", label="predicted")
-    ax.set_ylim(bottom=0)
-    ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
 
 
 def draw_exact(records: list[Record]) -> Figure:
@@ -164,7 +161,12 @@ def draw_limits(records: list[Record]) -> Figure:
         lines(rank, [r for r in records if r.get("overlap") is bool(overlap)], "n", label, f"C{overlap}")
     rank.axvline(4, color="grey", linewidth=0.8, label="n r = d")
     rank.set(xlabel="n instances of 16 dimensions in 64", title="More than fits")
-    rank.legend(fontsize=8)
+    rank.set_xticks(range(0, 17, 4))
+    for ax in (heads, norm, rank):
+        ax.set_ylim(bottom=0)
+        ax.grid(alpha=0.3)
+        found = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # one entry for all predictions
+        ax.legend(found.values(), found, fontsize=8)
     return figure
 
 
