@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,14 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def merge_records(
     path: Path, study: str, records: list[dict[str, Any]], *, key: str, command: str | None = None
 ) -> None:
-    """Write records into a study's file in the place of those with the same ``key``; others are kept."""
+    """Write records into a study's file in the place of those with the same ``key``; others are kept.
+
+    Processes that do so at once wait for each other.
+    """
     new = {record[key] for record in records}
-    held = [record for record in read_records(path) if record[key] not in new]
-    write(path, study, [*held, *records], command)
+    with _alone_in(path.parent):
+        held = [record for record in read_records(path) if record[key] not in new]
+        write(path, study, [*held, *records], command)
 
 
 def write(path: Path, study: str, records: list[dict[str, Any]], command: str | None = None) -> None:
@@ -42,6 +49,18 @@ def write(path: Path, study: str, records: list[dict[str, Any]], command: str | 
     made = path.with_name(f".{path.name}.{os.getpid()}")  # whole or not at all, whenever this is interrupted
     made.write_text(json.dumps({**facts, "records": records}, indent=1) + "\n")
     made.replace(path)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Lock the folder, since the file itself is replaced; the lock ends with the process that holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _commit() -> str | None:

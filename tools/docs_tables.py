@@ -21,6 +21,7 @@ from muxwrap.demuxers import demuxers
 from muxwrap.strategies import strategies
 
 DOCS = Path(__file__).parent.parent / "docs"
+ABLATIONS = Path(__file__).parent.parent / "examples" / "ablations"
 MARKER = re.compile(r"<!-- table: ([\w ]+) -->")
 ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):(<code>|`)~?(?:\w+\.)*(\w+)(</code>|`)")
 COST = re.compile(r"Cost: (.+?\.)(?:\s|$)", re.DOTALL)
@@ -172,6 +173,41 @@ def text() -> str:
     return "\n\n".join([_origin(data), *pictures, report["markdown"](data["records"])])
 
 
+def capacity() -> str:
+    """The largest n that `examples/theory/figures.py` read back, by width and vocabulary, beside rule and prediction."""
+    data = _results("theory")
+    records = [r for r in data["records"] if r["figure"] == "capacity limit"] if data else []
+    if not records:
+        return "*Not measured before these pages were built.*"
+    codes = list(dict.fromkeys(r["strategy"] for r in records))
+    cells = {(r["share"], r["dim"], r["vocabulary"], r["strategy"]): r for r in records}
+    rows = []
+    for share, dim, words in dict.fromkeys(key[:3] for key in sorted(cells, key=lambda key: (-key[0], *key[1:3]))):
+        found = [cells[share, dim, words, code] for code in codes]
+        facts = [f"{share:.0%}", f"{dim:,}", f"{words:,}", f"{found[0]['rule']:.1f}", f"{found[0]['predicted']:.0f}"]
+        rows.append([*facts, *(f"{r['mean']:.0f}" for r in found)])
+    return (
+        _table(f"| read back | d | V | d / (2 ln V) | predicted | {' | '.join(codes)} |", rows) + "\n\n" + _origin(data)
+    )
+
+
+def ablations() -> str:
+    """Where the tables of the ablations come from."""
+    data = _results("ablations")
+    if data is None:
+        return "*Not run before these pages were built: `examples/ablations/ablate.py` writes `docs/results/ablations.json`.*"
+    return _origin(data)
+
+
+def ablation(name: str) -> str:
+    """One study's picture and table, as `examples/ablations/draw.py` shows them."""
+    data = _results("ablations")
+    made = runpy.run_path(str(ABLATIONS / "draw.py"))["markdown"](name, data["records"]) if data else ""
+    picture = DOCS / "images" / f"ablation_{name}.png"
+    shown = [f"![{name.replace('_', ' ')}: the table below as a picture](images/{picture.name})"] * picture.exists()
+    return "\n\n".join([*shown, made]) if made else "*Not measured before these pages were built.*"
+
+
 def _results(study: str) -> dict[str, Any] | None:
     path = DOCS / "results" / f"{study}.json"
     return json.loads(path.read_text()) if path.exists() else None
@@ -227,4 +263,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "throughput": throughput,
     "retrieval": retrieval,
     "text": text,
+    "capacity": capacity,
+    "ablations": ablations,
 }
+STUDIED = runpy.run_path(str(ABLATIONS / "studies.py"))["STUDIES"]
+TABLES |= {f"ablation {name}": partial(ablation, name) for name in STUDIED}

@@ -1,4 +1,4 @@
-"""The figures of docs/why.md: measured errors and capacities beside the predicted ones. Under two minutes on one core.
+"""The figures of docs/why.md: measured errors and capacities beside the predicted ones. A few minutes on one core.
 
 python examples/theory/figures.py
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import results  # noqa: E402 - of this repository
 
 DIM, VOCABULARY = 256, 2_000
 COUNTS = (1, 2, 4, 8, 12, 16, 20, 24, 32, 48, 64)
+WIDTHS, VOCABULARIES, SHARES = (64, 256, 768), (1_000, 10_000, 50_265), (0.99, 0.5)
 CODES = ("identity", "hadamard", "orthogonal", "sign", "slots")
 Record = dict[str, Any]
 
@@ -105,11 +107,34 @@ def capacity() -> list[Record]:
     return records
 
 
+def capacity_limits() -> list[Record]:
+    """The largest n of which 99 % and half of the tokens are read back, by width, vocabulary and code."""
+    records = []
+    for dim, words, code in [(d, v, c) for d in WIDTHS for v in VOCABULARIES for c in CODES if c != "identity"]:
+        read = cache(partial(theory.capacity.recovery, code, dim=dim, vocabulary=words, positions=100))
+        predicted = partial(theory.capacity.predicted_recovery, dim=dim, vocabulary=words)
+        facts = {"strategy": code, "dim": dim, "vocabulary": words, "rule": theory.capacity.rule_of_thumb(dim, words)}
+        for share in SHARES:
+            found, expected = (largest(each, share, dim) for each in (read, predicted))
+            records.append(record("capacity limit", found, "largest n", [found], expected, share=share, **facts))
+    return records
+
+
+def largest(read: Callable[[int], float], share: float, dim: int) -> int:
+    """Return the largest n <= dim at which a share that falls with n is still reached, by halving."""
+    low, high = 1, dim + 1
+    while high - low > 1:
+        # Far below dim, as it mostly is, doubling comes first: large n are the expensive ones.
+        middle = min(2 * low, (low + high) // 2)
+        low, high = (middle, high) if read(middle) >= share else (low, middle)
+    return low
+
+
 def lines(ax: Any, records: list[Record], x: str, label: str = "measured", colour: str = "C0") -> None:
     """Measured points with deviations, the prediction as a line."""
     at = [r[x] for r in records]
     ax.errorbar(at, [r["mean"] for r in records], [r["std"] or 0 for r in records], fmt="o", color=colour, label=label)
-    ax.plot(at, [r["predicted"] for r in records], color=colour, linestyle=":")
+    ax.plot(at, [r["predicted"] for r in records], color=colour, linestyle=":", label="predicted")
 
 
 def draw_exact(records: list[Record]) -> Figure:
@@ -119,6 +144,7 @@ def draw_exact(records: list[Record]) -> Figure:
         chosen = [r for r in records if r["figure"] == "exactness" and r["dtype"] == dtype]
         ax.plot([r["depth"] for r in chosen], [r["mean"] for r in chosen], marker="o", label=dtype)
     ax.set(xlabel="layers", ylabel="largest absolute error", yscale="log", title="One pass against 8 passes")
+    ax.grid(alpha=0.3)
     ax.legend()
     return figure
 
@@ -127,26 +153,37 @@ def draw_limits(records: list[Record]) -> Figure:
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     heads, norm, rank = figure.subplots(1, 3)
     lines(heads, [r for r in records if r["figure"] == "shared heads"], "groups")
-    heads.set(xlabel="head groups of 8 instances", ylabel="relative error", title="Fewer head groups than instances")
+    heads.set(xlabel="head groups for 8 instances", ylabel="relative error", title="Fewer head groups than instances")
+    heads.set_xticks([1, 2, 4, 8])
     lines(norm, [r for r in records if r["figure"] == "shared norm"], "spread")
-    norm.set(xlabel="spread of the instances' scales (log)", title="One layer norm for all")
+    norm.set(xlabel="deviation of the instances' log scales", title="One layer norm for all")
     for overlap, label in enumerate(("slots", "overlapping frames")):
         lines(rank, [r for r in records if r.get("overlap") is bool(overlap)], "n", label, f"C{overlap}")
-    rank.axvline(4, color="grey", linewidth=0.8)
-    rank.set(xlabel="instances of 16 dimensions in 64", title="More than fits")
-    rank.legend()
+    rank.axvline(4, color="grey", linewidth=0.8, label="n r = d")
+    rank.set(xlabel="n instances of 16 dimensions in 64", title="More than fits")
+    rank.set_xticks(range(0, 17, 4))
+    for ax in (heads, norm, rank):
+        ax.set_ylim(bottom=0)
+        ax.grid(alpha=0.3)
+        found = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # one entry for all predictions
+        ax.legend(found.values(), found, fontsize=8)
     return figure
 
 
 def draw_capacity(records: list[Record]) -> Figure:
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     ax = figure.add_subplot()
-    for code in CODES:
-        chosen = [r for r in records if r["strategy"] == code]
-        ax.plot([r["n"] for r in chosen], [r["mean"] for r in chosen], marker="o", label=code)
+    for code, style in zip(CODES, ("o-", "o-", "s-", "x--", "o-"), strict=True):  # sign lies on orthogonal
+        chosen = [r for r in records if r["figure"] == "capacity" and r["strategy"] == code]
+        ax.plot([r["n"] for r in chosen], [r["mean"] for r in chosen], style, label=code)
     ax.plot([r["n"] for r in chosen], [r["predicted"] for r in chosen], "k:", label="predicted")
-    ax.axvline(theory.capacity.rule_of_thumb(DIM, VOCABULARY), color="grey", linewidth=0.8)
-    ax.set(xlabel="n (instances in a mixture)", ylabel="tokens read back", title=f"d = {DIM}, V = {VOCABULARY:,}")
+    ax.axvline(theory.capacity.rule_of_thumb(DIM, VOCABULARY), color="grey", linewidth=0.8, label="d / (2 ln V)")
+    ax.grid(alpha=0.3)
+    ax.set(
+        xlabel="n (instances in a mixture)",
+        ylabel="share of the tokens read back",
+        title=f"d = {DIM}, V = {VOCABULARY:,}",
+    )
     ax.legend()
     return figure
 
@@ -158,7 +195,7 @@ def main() -> None:
     given = parser.parse_args()
     kept = given.docs / "results" / "theory.json"
     if not given.redraw:
-        records = [*exactness(), *shared_heads(), *shared_norm(), *full_rank(), *capacity()]
+        records = [*exactness(), *shared_heads(), *shared_norm(), *full_rank(), *capacity(), *capacity_limits()]
         results.write(kept, "theory", records, "python examples/theory/figures.py")
     records = json.loads(kept.read_text())["records"]
     (given.docs / "images").mkdir(exist_ok=True)

@@ -44,8 +44,13 @@ def layers_of(encoder: nn.Module) -> tuple[list[Layer], nn.Module | None]:
             built like BERT's (``attention.self``, ``attention.output``, ``intermediate``, ``output``).
 
     Raises:
-        MuxwrapError: another kind of module.
+        MuxwrapError: another kind of module, or a decoder, which makes its mask by itself.
     """
+    if getattr(getattr(encoder, "config", None), "is_decoder", False):
+        raise MuxwrapError(
+            f"{type(encoder).__name__} has is_decoder=True and masks the future by itself; make it with is_decoder=False, "
+            "and give the multiplexed encoder a mask [g, n, L, L]"
+        )
     if isinstance(encoder, nn.TransformerEncoder):
         return [_torch_layer(layer) for layer in encoder.layers], encoder.norm
     if isinstance(encoder, nn.TransformerEncoderLayer):
