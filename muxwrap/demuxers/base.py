@@ -34,6 +34,8 @@ class Demuxer(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    marks: bool = False
+    """Whether :meth:`mark` puts token ids of its own into every instance (the published text models)."""
 
     def __init__(self, n: int, dim: int, *, seed: int = 0) -> None:
         super().__init__()
@@ -61,6 +63,10 @@ class Demuxer(nn.Module, ABC):
     def extend(self, mixture: Tensor) -> Tensor:
         """Put the prefix before a mixture of tokens ``[g, L, mux_dim]``; without one the mixture stays as it is."""
         return mixture
+
+    def mark(self, ids: Tensor) -> Tensor:
+        """Change token ids before they are embedded, where :attr:`marks`: ``[g, n, L] -> [g, n, L']``."""
+        return ids
 
     def extra_repr(self) -> str:
         """Say the facts that ``print`` shows."""
