@@ -91,9 +91,13 @@ class Attached(nn.Module):
         for site in self.sites.mux:
             module = self.backbone.get_submodule(site.path)
             if site.twice and (site.side == "input" or EMBEDS not in inspect.signature(module.forward).parameters):
-                raise MuxwrapError(f"the {site} is the output of no module that takes {EMBEDS}, and cannot be run twice")
+                raise MuxwrapError(
+                    f"the {site} is the output of no module that takes {EMBEDS}, and cannot be run twice"
+                )
             if self.demuxer.marks and site.side == "input":
-                raise MuxwrapError(f"{self.demuxer.name} marks token ids, and nothing is embedded between them and the {site}")
+                raise MuxwrapError(
+                    f"{self.demuxer.name} marks token ids, and nothing is embedded between them and the {site}"
+                )
         if self.demuxer.marks and self.demuxer.prefix_length and self.sites.masked and self.sites.mask != "ignored":
             raise MuxwrapError(
                 f"{self.demuxer.name}(prefix_ids=...) makes instances longer than their masks; it goes with sites whose mask "

@@ -59,7 +59,9 @@ class Index(Demuxer):
         self.marks = self.prefix_ids is not None
         self.skip = n + self.marks if skip is None else skip
         if not 0 <= self.skip <= n + self.marks:
-            raise MuxwrapError(f"index(skip={skip!r}): the prefix has {n + self.marks} tokens, and only they can be skipped")
+            raise MuxwrapError(
+                f"index(skip={skip!r}): the prefix has {n + self.marks} tokens, and only they can be skipped"
+            )
         self.project, self.eps = project, eps
         with self.seeded():
             if not self.marks:

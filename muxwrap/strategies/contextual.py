@@ -141,7 +141,9 @@ def _attend(layer: nn.TransformerEncoderLayer, x: Tensor, mask: Tensor | None) -
     left_out = None
     if mask is not None:
         kept = mask.bool()
-        left_out = ~(kept | ~kept.any(1, keepdim=True))  # of nothing but padding all is seen: a softmax of nothing is NaN
+        left_out = ~(
+            kept | ~kept.any(1, keepdim=True)
+        )  # of nothing but padding all is seen: a softmax of nothing is NaN
     if layer.norm1.weight.dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
         return layer(x, src_key_padding_mask=left_out)
     weights = {name: value.to(x.dtype) for name, value in layer.named_parameters()}
