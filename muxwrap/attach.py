@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer
+from muxwrap.diagnosis import FAILURES, explained
 from muxwrap.embeddings import EMBEDS, embedded
 from muxwrap.errors import MuxwrapError
 from muxwrap.grouping import group, ungroup
@@ -165,6 +166,11 @@ class Attached(nn.Module):
         _local.calls = (*outer, call)
         try:
             output = self.backbone(*args, **kwargs)
+        except FAILURES as error:
+            problem = explained(self.backbone, self.demuxer, args, kwargs)
+            if problem is None:
+                raise
+            raise MuxwrapError(problem) from error
         finally:
             _local.calls = outer
         for site, count in zip(self.sites.mux, call.mixed, strict=True):

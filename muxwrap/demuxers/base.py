@@ -53,6 +53,11 @@ class Demuxer(nn.Module, ABC):
         """Tokens before every mixture."""
         return self.prefix_for(self.n)
 
+    @property
+    def inserted(self) -> int:
+        """Tokens by which the trunk's sequences are longer than the rows'."""
+        return self.prefix_length
+
     @abstractmethod
     def forward(self, h: Tensor) -> Tensor:
         """Separate ``[g, ..., dim]`` into ``[g, n, ..., dim]``.

@@ -75,6 +75,11 @@ class Index(Demuxer):
         """Return n: a token for every index."""
         return n
 
+    @property
+    def inserted(self) -> int:
+        """The prefix, and the token behind it where it is one of ids."""
+        return self.n + self.marks
+
     def extend(self, mixture: Tensor) -> Tensor:
         """Put the prefix before a mixture of tokens: ``[g, L, mux_dim] -> [g, n + L, mux_dim]``.
 

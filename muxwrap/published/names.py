@@ -50,6 +50,12 @@ def translated(tensors: dict[str, Tensor], facts: Facts) -> dict[str, Tensor]:
             f"the weights hold {_shown(unknown)}, which no {facts.task} model with muxing {facts.muxing!r} and demuxing "
             f"{facts.demuxing!r} has; the config belongs to another checkpoint"
         )
+    keys, matrices = tensors["instance_embedding"], facts.muxing.startswith("random_ortho")
+    if keys.ndim != 2 + matrices:
+        kind = "matrix" if matrices else "vector"
+        raise MuxwrapError(
+            f"instance_embedding is {list(keys.shape)}, and {facts.muxing!r} has a {kind} for every instance"
+        )
     made = {row.target: row.make(*(tensors[name] for name in row.sources)).contiguous() for row in wanted}
     return made | {f"backbone.{name}": value for name, value in tensors.items() if name.startswith(base)}
 

@@ -19,6 +19,12 @@ from muxwrap.published.facts import Facts, read_facts
 from muxwrap.published.names import translated
 from muxwrap.published.parts import make_backbone, make_demuxer, make_sites, make_strategy
 
+_SHARED = {
+    "bert": ("demultiplexer.demux_module.", "demux_module."),
+    "roberta": ("demultiplexer.bias", "demultiplexer.decoder.bias"),
+}
+"""Modules with two names, of which a file may hold either."""
+
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 
 
@@ -85,7 +91,7 @@ def backbone(folder: str | Path, *, architecture: str | None = None) -> Any:
 
 
 def _tensors(folder: Path, facts: Facts) -> dict[str, Tensor]:
-    """Return every tensor of the checkpoint; of a shared one, the name outside of the demuxer's own."""
+    """Return every tensor of the checkpoint; one that two modules share is found under the name that is read."""
     safe, pickled = folder / SAFETENSORS, folder / PICKLE
     if not safe.exists() and not pickled.exists():
         raise MuxwrapError(f"neither {SAFETENSORS} nor {PICKLE} is there")
