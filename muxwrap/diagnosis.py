@@ -52,7 +52,7 @@ def _labels(name: str, batch: Tensor, labels: Tensor, demuxer: Demuxer) -> str |
         return (
             f"labels are {list(labels.shape)} for {name} {list(batch.shape)}; every token needs a label (-100 for none)"
         )
-    kept = demuxer.inserted - getattr(demuxer, "skip", demuxer.inserted)
+    kept = demuxer.inserted - getattr(demuxer, "skipped", demuxer.inserted)
     if kept:
         return (
             f"labels are {list(labels.shape)}, and the model answers for {kept} tokens of the prefix as well, as published; "

@@ -14,23 +14,18 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from published_parity import RECORDS, Record
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 import muxwrap
 from muxwrap import MuxwrapError, published
 
-FILE = Path(__file__).parent / "published_records.safetensors"
-with safe_open(FILE, "pt") as file:
-    RECORDS: dict[str, Any] = json.loads(file.metadata()["records"])
-TENSORS = load_file(FILE)
 NAMES = list(RECORDS)
 TOKEN_INDEX = [name for name in NAMES if name.endswith("-index-token")]
 POSITIONS = "muxplm-bert-gaussian_hadamard-index_pos-sequence"
 ATTENTION = "muxplm-bert-gaussian_attention_v2-index_pos-sequence"
-TABLES = {"roberta": "roberta.embeddings.word_embeddings.weight", "bert": "bert.embeddings.word_embeddings.weight"}
 
 
 @pytest.fixture(autouse=True)
@@ -39,29 +34,6 @@ def quiet() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
-
-
-class Record:
-    """One record: the config, the weights under their published names, the input and the answers."""
-
-    def __init__(self, name: str) -> None:
-        record = RECORDS[name]
-        own = {key: TENSORS[number] for key, number in record["tensors"].items()}
-        self.config = {**json.loads(record["config"]), "architectures": [record["class"]]}
-        self.state = {key.removeprefix("state."): value for key, value in own.items() if key.startswith("state.")}
-        family = "roberta" if "Roberta" in record["class"] else "bert"
-        table = torch.full((self.config["vocab_size"], self.config["hidden_size"]), torch.nan)  # no other row is read
-        table[own["word_embeddings.used_ids"]] = own["word_embeddings.used_rows"]
-        self.state[TABLES[family]] = table
-        self.batch = {"input_ids": own["input_ids"], "attention_mask": own["attention_mask"]}
-        self.logits, self.demuxed = own["expected.logits"], own["expected.demuxed"]
-
-    def write(self, folder: Path, **weights: Tensor) -> Path:
-        """Write a folder in the hub's layout."""
-        (folder / "config.json").write_text(json.dumps(self.config))
-        state = {name: value.clone() for name, value in {**self.state, **weights}.items()}  # some share memory
-        save_file(state, folder / "model.safetensors")
-        return folder
 
 
 def loaded(name: str, folder: Path, **settings: Any) -> tuple[muxwrap.Multiplex, Record]:

@@ -67,6 +67,8 @@ STUDIES = {
 }
 HEADS = {"strategy": "strategy", "n": "n", "vocabulary": "vocabulary", "demuxer": "retrieval's demuxer", "seed": "seed"}
 HEADS |= {"retrieval": "held-out retrieval", "mean": "accuracy of the task", "std": "std over groupings"}
+PARITY = {"published": "published", "backbone": "backbone", "task": "task", "strategy": "strategy", "demux": "demuxer"}
+PARITY |= {"largest_logit": "largest logit", "max": "largest difference"}
 FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
 
 
@@ -162,6 +164,14 @@ def retrieval() -> str:
     return "\n\n".join([_records(data["records"], HEADS), _origin(data)])
 
 
+def published() -> str:
+    """How far `benchmarks/published_parity.py` found muxwrap from the authors' answers."""
+    data = _results("published")
+    if data is None:
+        return "*Not compared before these pages were built.*"
+    return "\n\n".join([_records(data["records"], PARITY), _origin(data)])
+
+
 def text() -> str:
     """What `examples/text/study.py` found, as `examples/text/report.py` shows it, with its pictures."""
     data = _results("text")
@@ -227,4 +237,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "throughput": throughput,
     "retrieval": retrieval,
     "text": text,
+    "published": published,
 }

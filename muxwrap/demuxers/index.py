@@ -57,10 +57,10 @@ class Index(Demuxer):
         self.mux_dim = dim if mux_dim is None else check_dim(mux_dim)
         self.prefix_ids = check_prefix_ids(n, prefix_ids)
         self.marks = self.prefix_ids is not None
-        self.skip = n + self.marks if skip is None else skip
-        if not 0 <= self.skip <= n + self.marks:
+        self.skip = skip
+        if not 0 <= self.skipped <= self.inserted:
             raise MuxwrapError(
-                f"index(skip={skip!r}): the prefix has {n + self.marks} tokens, and only they can be skipped"
+                f"index(skip={skip!r}): the prefix has {self.inserted} tokens, and only they can be skipped"
             )
         self.project, self.eps = project, eps
         with self.seeded():
@@ -79,6 +79,11 @@ class Index(Demuxer):
     def inserted(self) -> int:
         """The prefix, and the token behind it where it is one of ids."""
         return self.n + self.marks
+
+    @property
+    def skipped(self) -> int:
+        """Outputs that are left off at the start."""
+        return self.inserted if self.skip is None else self.skip
 
     def extend(self, mixture: Tensor) -> Tensor:
         """Put the prefix before a mixture of tokens: ``[g, L, mux_dim] -> [g, n + L, mux_dim]``.
@@ -111,7 +116,7 @@ class Index(Demuxer):
         self._check_tokens(h)
         of_prefix, of_token = self.join.weight.split(self.dim, dim=1)
         asked = F.linear(h[:, : self.n], of_prefix, self.join.bias).unsqueeze(2)
-        u = asked + F.linear(h[:, self.skip :], of_token).unsqueeze(1)
+        u = asked + F.linear(h[:, self.skipped :], of_token).unsqueeze(1)
         return self.out(self.norm(F.gelu(u)))
 
     def _check_tokens(self, h: Tensor) -> None:
