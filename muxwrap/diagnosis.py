@@ -52,11 +52,10 @@ def _labels(name: str, batch: Tensor, labels: Tensor, demuxer: Demuxer) -> str |
         return (
             f"labels are {list(labels.shape)} for {name} {list(batch.shape)}; every token needs a label (-100 for none)"
         )
-    kept = demuxer.inserted - getattr(demuxer, "skipped", demuxer.inserted)
-    if kept:
+    if demuxer.kept:
         return (
-            f"labels are {list(labels.shape)}, and the model answers for {kept} tokens of the prefix as well, as published; "
-            "load it with keep_prefix=False"
+            f"labels are {list(labels.shape)}, and the model answers for {demuxer.kept} tokens of the prefix as well, as "
+            "published; load it with keep_prefix=False"
         )
     return None
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 import muxwrap
 from muxwrap import MuxwrapError, published
+from muxwrap.training import RetrievalLoss
 
 NAMES = list(RECORDS)
 TOKEN_INDEX = [name for name in NAMES if name.endswith("-index-token")]
@@ -211,6 +212,27 @@ def test_labels_of_a_model_that_answers_for_its_prefix(tmp_path: Path) -> None:
     model, record = loaded(TOKEN_INDEX[0], tmp_path)
     with pytest.raises(MuxwrapError, match=r"answers for 5 tokens of the prefix as well.*keep_prefix=False"):
         model(**record.batch, labels=torch.zeros(8, 9, dtype=torch.long))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "gaussian" in name])
+def test_retrieval_beside_the_task(name: str, tmp_path: Path) -> None:
+    model, record = loaded(name, tmp_path, keep_prefix=False)
+    model.get_input_embeddings().weight.data.nan_to_num_()
+    both = RetrievalLoss(model).train()
+    shape = (8, 9) if name.endswith("token") else (8,)
+    loss = both(**record.batch, labels=torch.zeros(shape, dtype=torch.long)).loss
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in both.head.parameters() if p.ndim > 1)
+
+
+def test_compiles_in_one_graph_for_changing_batches(tmp_path: Path) -> None:
+    model, record = loaded("datamux-roberta-binary_hadamard-mlp-sequence", tmp_path)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    for rows in (8, 5):
+        batch = {key: value[:rows] for key, value in record.batch.items()}
+        torch.testing.assert_close(answers(compiled, batch), answers(model, batch))
 
 
 def test_unwrapping_leaves_nothing(tmp_path: Path) -> None:

@@ -58,6 +58,11 @@ class Demuxer(nn.Module, ABC):
         """Tokens by which the trunk's sequences are longer than the rows'."""
         return self.prefix_length
 
+    @property
+    def kept(self) -> int:
+        """How many of the inserted tokens :meth:`forward` gives outputs for, before those of the row."""
+        return 0
+
     @abstractmethod
     def forward(self, h: Tensor) -> Tensor:
         """Separate ``[g, ..., dim]`` into ``[g, n, ..., dim]``.

@@ -58,7 +58,7 @@ class Index(Demuxer):
         self.prefix_ids = check_prefix_ids(n, prefix_ids)
         self.marks = self.prefix_ids is not None
         self.skip = skip
-        if not 0 <= self.skipped <= self.inserted:
+        if not 0 <= self.kept <= self.inserted:
             raise MuxwrapError(
                 f"index(skip={skip!r}): the prefix has {self.inserted} tokens, and only they can be skipped"
             )
@@ -81,9 +81,9 @@ class Index(Demuxer):
         return self.n + self.marks
 
     @property
-    def skipped(self) -> int:
-        """Outputs that are left off at the start."""
-        return self.inserted if self.skip is None else self.skip
+    def kept(self) -> int:
+        """Tokens of the prefix whose outputs are not left off."""
+        return 0 if self.skip is None else self.inserted - self.skip
 
     def extend(self, mixture: Tensor) -> Tensor:
         """Put the prefix before a mixture of tokens: ``[g, L, mux_dim] -> [g, n + L, mux_dim]``.
@@ -116,7 +116,7 @@ class Index(Demuxer):
         self._check_tokens(h)
         of_prefix, of_token = self.join.weight.split(self.dim, dim=1)
         asked = F.linear(h[:, : self.n], of_prefix, self.join.bias).unsqueeze(2)
-        u = asked + F.linear(h[:, self.skipped :], of_token).unsqueeze(1)
+        u = asked + F.linear(h[:, self.inserted - self.kept :], of_token).unsqueeze(1)
         return self.out(self.norm(F.gelu(u)))
 
     def _check_tokens(self, h: Tensor) -> None:
