@@ -7,6 +7,7 @@ The hooks are bound methods of the module that owns them, so that a deepcopy's o
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer
+from muxwrap.diagnosis import FAILURES, explained
 from muxwrap.embeddings import EMBEDS, embedded
 from muxwrap.errors import MuxwrapError
 from muxwrap.grouping import group, ungroup
@@ -23,7 +25,7 @@ from muxwrap.layout import Site, Sites, features_back, features_last, for_strate
 from muxwrap.pieces import Pieces, cut
 from muxwrap.row_facts import MASK, RowFacts, layers_after
 from muxwrap.strategies.base import Strategy
-from muxwrap.tensors import map_first_tensor
+from muxwrap.tensors import first_tensor, map_first_tensor, replace_object
 from muxwrap.widening import Widening, check_used, stem_at, widenings
 
 _local = threading.local()
@@ -35,6 +37,7 @@ class _Call:
     def __init__(self, owner: Attached) -> None:
         self.owner = owner
         self.rows: int | None = None  # of the batch, known once something was mixed
+        self.unmarked: int | None = None  # rows of the batch where its ids were marked, which fills the last group
         self.facts = RowFacts(owner.n, owner.demuxer.prefix_length)
         self.pieces: dict[int, Pieces] = {}  # of stems that run piece by piece
         self.mixed = [0] * len(owner.sites.mux)
@@ -75,6 +78,7 @@ class Attached(nn.Module):
         self.demuxers = nn.ModuleList(demuxers)
         self.check_finite = check_finite
         self.widenings = widenings(backbone, sites, strategy)
+        self._check_settings()
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.attach()
 
@@ -82,6 +86,24 @@ class Attached(nn.Module):
     def demuxer(self) -> Demuxer:
         """The demuxer (of the first head, where a model has several)."""
         return self.demuxers[0]  # type: ignore[return-value]
+
+    def _check_settings(self) -> None:
+        """Refuse what the published text models do, where it cannot be done."""
+        for site in self.sites.mux:
+            module = self.backbone.get_submodule(site.path)
+            if site.twice and (site.side == "input" or EMBEDS not in inspect.signature(module.forward).parameters):
+                raise MuxwrapError(
+                    f"the {site} is the output of no module that takes {EMBEDS}, and cannot be run twice"
+                )
+            if self.demuxer.marks and site.side == "input":
+                raise MuxwrapError(
+                    f"{self.demuxer.name} marks token ids, and nothing is embedded between them and the {site}"
+                )
+        if self.demuxer.marks and self.demuxer.prefix_length and self.sites.masked and self.sites.mask != "ignored":
+            raise MuxwrapError(
+                f"{self.demuxer.name}(prefix_ids=...) makes instances longer than their masks; it goes with sites whose mask "
+                "is 'ignored'"
+            )
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
 
@@ -96,6 +118,8 @@ class Attached(nn.Module):
             return
         if self.sites.mask == "inside":
             self._before(self.backbone, self._note)
+        elif self.sites.mask == "ignored":
+            self._before(self.backbone, self._drop)
         elif self.sites.mask == "size":
             self._before(self.backbone, self._hold_back)
         elif self.sites.masked:
@@ -109,6 +133,8 @@ class Attached(nn.Module):
                     self._handles.append(stem.register_forward_hook(partial(self._widen, k)))
             else:
                 self._before(module, self._restore)
+                if self.demuxer.marks:
+                    self._before(module, self._mark)
                 self._before(module, partial(self._cut, k))
                 self._handles.append(module.register_forward_hook(partial(self._mix_output, k)))
             if self.sites.mask in ("inside", "both"):
@@ -140,6 +166,11 @@ class Attached(nn.Module):
         _local.calls = (*outer, call)
         try:
             output = self.backbone(*args, **kwargs)
+        except FAILURES as error:
+            problem = explained(self.backbone, self.demuxer, args, kwargs)
+            if problem is None:
+                raise
+            raise MuxwrapError(problem) from error
         finally:
             _local.calls = outer
         for site, count in zip(self.sites.mux, call.mixed, strict=True):
@@ -168,10 +199,24 @@ class Attached(nn.Module):
         call.pieces[k] = pieces
         return pieces.call(next(iter(pieces)))
 
+    def _mark(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+        call = self._call()
+        if call is None:
+            return None
+        ids = first_tensor((args, kwargs))
+        if ids is None or ids.is_floating_point():
+            raise MuxwrapError(f"{self.demuxer.name} marks the instances by token ids: call the model with input_ids")
+        call.unmarked = ids.shape[0]
+        return replace_object((args, kwargs), ids, self.demuxer.mark(group(ids, self.n)).flatten(0, 1))
+
     def _mix_output(self, k: int, module: nn.Module, _args: Any, output: Any) -> Any:
         call = self._call()
         if call is None:
             return None
+        mixed = self._mixed_output(call, k, module, output)
+        return module.forward(**{EMBEDS: mixed}) if self.sites.mux[k].twice else mixed
+
+    def _mixed_output(self, call: _Call, k: int, module: nn.Module, output: Any) -> Any:
         pieces = call.pieces.pop(k, None)
         if pieces is None:
             return map_first_tensor(output, partial(self._mix, call, k))
@@ -194,7 +239,7 @@ class Attached(nn.Module):
                 mixtures[-1] = mixtures[-1] + part
             else:
                 mixtures.append(part)
-        call.rows = pieces.rows
+        call.rows = call.unmarked or pieces.rows
         call.mixed[k] += 1
         return self.demuxer.extend(torch.cat(mixtures))
 
@@ -219,7 +264,7 @@ class Attached(nn.Module):
             raise MuxwrapError(
                 f"NaN or infinity in rows {bad} at the {site}; they would spoil every row of their groups: drop them first"
             )
-        call.rows = x.shape[0]
+        call.rows = call.unmarked or x.shape[0]
         call.mixed[k] += 1
         mask = self._own_mask(call, k)
         mask = mask if mask is None else group(mask, self.n)
@@ -227,16 +272,23 @@ class Attached(nn.Module):
 
     def _own_mask(self, call: _Call, k: int) -> Tensor | None:
         """Return the rows' own mask where they are embedded by site ``k``."""
-        return call.facts.own.get(MASK if k == 0 else "decoder_" + MASK)
+        if self.sites.mask == "ignored" and not self.strategy.reads_mask:
+            return None
+        mask = call.facts.own.get(MASK if k == 0 else "decoder_" + MASK)
+        return mask if mask is None or call.unmarked is None else group(mask, self.n).flatten(0, 1)
 
     def _mixture(self, call: _Call, k: int, grouped: Tensor, mask: Tensor | None, start: int = 0) -> Tensor:
         """Mix ``[g, n, ...]`` into ``[g, ...]``, or ``[g, k, ...]`` into what instances ``start``, ... add to it."""
         site = self.sites.mux[k]
+        said: dict[str, Tensor] = {}
         if mask is not None and grouped.ndim == 4 and mask.shape == grouped.shape[:3]:
             # What stands at an instance's padding is no part of it: it would only disturb the others.
-            grouped = grouped * mask.unsqueeze(-1).to(grouped.dtype)
+            if self.strategy.reads_mask:
+                said["mask"] = mask
+            else:
+                grouped = grouped * mask.unsqueeze(-1).to(grouped.dtype)
         laid = for_strategy(grouped, site, self.strategy.sees)
-        mixture = self.strategy(laid) if laid.shape[1] == self.n else self.strategy.part(laid, start)
+        mixture = self.strategy(laid, **said) if laid.shape[1] == self.n else self.strategy.part(laid, start)
         if self.widenings:
             mixture = self._narrow(call, k, mixture)
         return from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, self.strategy.sees)
@@ -286,6 +338,10 @@ class Attached(nn.Module):
     def _merge(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         call = self._call()
         return None if call is None else call.facts.merge(module, args, kwargs, self.sites.mask == "always")
+
+    def _drop(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        call = self._call()
+        return None if call is None else call.facts.drop(module, args, kwargs)
 
     def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         call = self._call()

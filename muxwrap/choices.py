@@ -80,9 +80,10 @@ def _facts(cls: type[Strategy], site: Site, masked: bool) -> dict[str, Any]:
             )
         channels, *size = site.image
         return {"dim": channels, "size": tuple(size)}
-    if masked or site.axis not in (-1, 1) or len(site.shape or ()) == 1:
-        why = "with a mask" if masked else "which are no tokens"
-        raise MuxwrapError(f"{cls.__name__} mixes tokens [L, d] without a mask, and {holds}, {why}; {fitting}")
+    unread = masked and not cls.reads_mask
+    if unread or site.axis not in (-1, 1) or len(site.shape or ()) == 1:
+        why, without = ("with a mask", " without a mask") if unread else ("which are no tokens", "")
+        raise MuxwrapError(f"{cls.__name__} mixes tokens [L, d]{without}, and {holds}, {why}; {fitting}")
     return {"dim": site.dim}
 
 

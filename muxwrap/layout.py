@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 Side = Literal["input", "output"]
-Mask = Literal["none", "size", "optional", "always", "inside", "both"]
+Mask = Literal["none", "size", "optional", "always", "inside", "both", "ignored"]
 Sees = Literal["features", "tokens", "image"]
 
 
@@ -26,6 +26,8 @@ class Site:
         first_token: the head reads token 0 only, so that only this token is separated.
         shape: what a row of the example had here, ``(C, H, W)`` for an image; read by strategies that see space. Sites
             that differ in nothing else are equal.
+        twice: the module is applied a second time, to the mixture as its ``inputs_embeds``, so that positions, types and
+            norm come in again (DataMUX's code); for the output of a module that takes ids or embeddings.
     """
 
     path: str
@@ -34,6 +36,7 @@ class Site:
     dim: int
     first_token: bool = False
     shape: tuple[int, ...] | None = field(default=None, compare=False)
+    twice: bool = False
 
     @property
     def image(self) -> tuple[int, int, int] | None:
@@ -46,7 +49,8 @@ class Site:
     def __str__(self) -> str:
         axis = "all axes" if self.axis is None else f"axis {self.axis}"
         token = ", first token" if self.first_token else ""
-        return f"{self.side} of {self.path or 'the backbone'} ({axis}, dim {self.dim}{token})"
+        twice = ", twice" if self.twice else ""
+        return f"{self.side} of {self.path or 'the backbone'} ({axis}, dim {self.dim}{token}{twice})"
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,10 @@ class Sites:
             asks for the size of the batch before mixing: it gets a stand-in of as many rows as mixtures, and the modules
             at ``mux`` get the batch), ``"optional"``,
             ``"always"`` (without one it makes its own, of the wrong number of rows), ``"inside"`` (mixing is among the
-            layers: those before it get what belongs to the rows, those after it what belongs to the mixtures), or
-            ``"both"`` (optional, and what else of the rows the modules after the mixing are handed is merged, too).
+            layers: those before it get what belongs to the rows, those after it what belongs to the mixtures),
+            ``"both"`` (optional, and what else of the rows the modules after the mixing are handed is merged, too), or
+            ``"ignored"`` (the backbone is told neither masks nor types nor positions, and padding is mixed like tokens;
+            the published text models).
         mask_at: the module whose call gets the merged mask; what runs outside of it keeps the batch's own. ``""`` is the
             whole backbone.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,8 @@ def _follow(backbone: nn.Module, *modules: nn.Module) -> None:
 
 
 def _describe(module: nn.Module) -> str:
+    """Return a strategy's or demuxer's name, and the options that are not the constructor's defaults."""
     options = options_of(module, ("n", "dim", "seed", "strategy", "mux_dim"))
-    said = ", ".join(f"{key}={value!r}" for key, value in options.items())
-    return f"{getattr(module, 'name', type(module).__name__)}({said})"
+    defaults = inspect.signature(type(module)).parameters
+    said = ", ".join(f"{key}={value!r}" for key, value in options.items() if value != defaults[key].default)
+    return getattr(module, "name", type(module).__name__) + (f"({said})" if said else "")

@@ -63,6 +63,15 @@ class RowFacts:
                 kwargs = {**kwargs, name: said[name]}
         return args, kwargs
 
+    def drop(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Return the call of a module with nothing said beside the tokens; the strategy may still ask for the mask."""
+        self.note(module, args, kwargs)
+        for name, at in _arguments(module):
+            if at < len(args):
+                args = (*args[:at], None, *args[at + 1 :])
+            kwargs = {key: value for key, value in kwargs.items() if key != name}
+        return args, kwargs
+
     def hold_back(self, args: Any, kwargs: Any) -> Any:
         """Return the call with a stand-in of as many rows as there are mixtures in the place of the batch.
 

@@ -68,6 +68,8 @@ STUDIES = {
 }
 HEADS = {"strategy": "strategy", "n": "n", "vocabulary": "vocabulary", "demuxer": "retrieval's demuxer", "seed": "seed"}
 HEADS |= {"retrieval": "held-out retrieval", "mean": "accuracy of the task", "std": "std over groupings"}
+PARITY = {"published": "published", "backbone": "backbone", "task": "task", "strategy": "strategy", "demux": "demuxer"}
+PARITY |= {"largest_logit": "largest logit", "max": "largest difference"}
 FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
 
 
@@ -161,6 +163,14 @@ def retrieval() -> str:
     if data is None:
         return "*Not measured before these pages were built.*"
     return "\n\n".join([_records(data["records"], HEADS), _origin(data)])
+
+
+def published() -> str:
+    """How far `benchmarks/published_parity.py` found muxwrap from the authors' answers."""
+    data = _results("published")
+    if data is None:
+        return "*Not compared before these pages were built.*"
+    return "\n\n".join([_records(data["records"], PARITY), _origin(data)])
 
 
 def text() -> str:
@@ -265,6 +275,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "text": text,
     "capacity": capacity,
     "ablations": ablations,
+    "published": published,
 }
 STUDIED = runpy.run_path(str(ABLATIONS / "studies.py"))["STUDIES"]
 TABLES |= {f"ablation {name}": partial(ablation, name) for name in STUDIED}

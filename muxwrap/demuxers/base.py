@@ -34,6 +34,8 @@ class Demuxer(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    marks: bool = False
+    """Whether :meth:`mark` puts token ids of its own into every instance (the published text models)."""
 
     def __init__(self, n: int, dim: int, *, seed: int = 0) -> None:
         super().__init__()
@@ -51,6 +53,16 @@ class Demuxer(nn.Module, ABC):
         """Tokens before every mixture."""
         return self.prefix_for(self.n)
 
+    @property
+    def inserted(self) -> int:
+        """Tokens by which the trunk's sequences are longer than the rows'."""
+        return self.prefix_length
+
+    @property
+    def kept(self) -> int:
+        """How many of the inserted tokens :meth:`forward` gives outputs for, before those of the row."""
+        return 0
+
     @abstractmethod
     def forward(self, h: Tensor) -> Tensor:
         """Separate ``[g, ..., dim]`` into ``[g, n, ..., dim]``.
@@ -61,6 +73,10 @@ class Demuxer(nn.Module, ABC):
     def extend(self, mixture: Tensor) -> Tensor:
         """Put the prefix before a mixture of tokens ``[g, L, mux_dim]``; without one the mixture stays as it is."""
         return mixture
+
+    def mark(self, ids: Tensor) -> Tensor:
+        """Change token ids before they are embedded, where :attr:`marks`: ``[g, n, L] -> [g, n, L']``."""
+        return ids
 
     def extra_repr(self) -> str:
         """Say the facts that ``print`` shows."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer, demuxers
+from muxwrap.demuxers.marks import check_prefix_ids, prepend
 from muxwrap.errors import MuxwrapError, check_dim
 
 
@@ -25,28 +28,67 @@ class Index(Demuxer):
         n: instances in a mixture.
         dim: size of the feature axis where the demuxer sits.
         mux_dim: size of the feature axis where the mixture is made; by default ``dim``.
+        prefix_ids: the published prefix instead of the learned one: the ids ``(a, filler, c)`` put n fillers before the
+            tokens of instance i, the i-th of them replaced by ``a - i``, and behind them c. They are embedded and mixed
+            like the rest.
+        skip: how many of the first outputs are left off; by default the prefix (with ``prefix_ids``, c as well). The
+            published sequence models keep c (skip = n) and read it, the token models keep everything (skip = 0).
+        project: end with a linear layer; the published demuxers have none.
+        eps: of the norm.
         seed: fixes the initial values; the prefix is normal with standard deviation 0.02.
 
     Raises:
-        MuxwrapError: a bad ``n``, ``dim`` or ``mux_dim``.
+        MuxwrapError: a bad ``n``, ``dim``, ``mux_dim``, ``prefix_ids`` or ``skip``.
     """
 
-    def __init__(self, n: int, dim: int, *, mux_dim: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        n: int,
+        dim: int,
+        *,
+        mux_dim: int | None = None,
+        prefix_ids: Sequence[int] | None = None,
+        skip: int | None = None,
+        project: bool = True,
+        eps: float = 1e-5,
+        seed: int = 0,
+    ) -> None:
         super().__init__(n, dim, seed=seed)
         self.mux_dim = dim if mux_dim is None else check_dim(mux_dim)
+        self.prefix_ids = check_prefix_ids(n, prefix_ids)
+        self.marks = self.prefix_ids is not None
+        self.skip = skip
+        if not 0 <= self.kept <= self.inserted:
+            raise MuxwrapError(
+                f"index(skip={skip!r}): the prefix has {self.inserted} tokens, and only they can be skipped"
+            )
+        self.project, self.eps = project, eps
         with self.seeded():
-            self.prefix = nn.Parameter(0.02 * torch.randn(n, self.mux_dim))
+            if not self.marks:
+                self.prefix = nn.Parameter(0.02 * torch.randn(n, self.mux_dim))
             self.join = nn.Linear(2 * dim, dim)  # W_p | W_h
-            self.norm = nn.LayerNorm(dim)
-            self.out = nn.Linear(dim, dim)
+            self.norm = nn.LayerNorm(dim, eps=eps)
+            self.out = nn.Linear(dim, dim) if project else nn.Identity()
 
     @classmethod
     def prefix_for(cls, n: int) -> int:
         """Return n: a token for every index."""
         return n
 
+    @property
+    def inserted(self) -> int:
+        """The prefix, and the token behind it where it is one of ids."""
+        return self.n + self.marks
+
+    @property
+    def kept(self) -> int:
+        """Tokens of the prefix whose outputs are not left off."""
+        return 0 if self.skip is None else self.inserted - self.skip
+
     def extend(self, mixture: Tensor) -> Tensor:
         """Put the prefix before a mixture of tokens: ``[g, L, mux_dim] -> [g, n + L, mux_dim]``.
+
+        A prefix of ids is there already.
 
         Raises:
             MuxwrapError: the mixture is no sequence of tokens of size ``mux_dim``.
@@ -56,11 +98,17 @@ class Index(Demuxer):
                 f"Index puts {self.n} tokens before a mixture of tokens [groups, tokens, {self.mux_dim}] and got "
                 f"{list(mixture.shape)}; {_WITHOUT_TOKENS}"
             )
+        if self.marks:
+            return mixture
         prefix = self.prefix.to(mixture.dtype).expand(mixture.shape[0], -1, -1)
         return torch.cat([prefix, mixture], dim=1)
 
+    def mark(self, ids: Tensor) -> Tensor:
+        """Put the prefix of ids before every instance: ``[g, n, L] -> [g, n, n + 1 + L]``."""
+        return ids if self.prefix_ids is None else prepend(ids, self.prefix_ids)
+
     def forward(self, h: Tensor) -> Tensor:
-        """Separate ``[g, n + L, dim]`` into ``[g, n, L, dim]``; the prefix comes off.
+        """Separate ``[g, n + L, dim]`` into ``[g, n, n + L - skip, dim]``; the prefix comes off.
 
         Raises:
             MuxwrapError: ``h`` is no sequence of tokens, or nothing follows the prefix.
@@ -68,7 +116,7 @@ class Index(Demuxer):
         self._check_tokens(h)
         of_prefix, of_token = self.join.weight.split(self.dim, dim=1)
         asked = F.linear(h[:, : self.n], of_prefix, self.join.bias).unsqueeze(2)
-        u = asked + F.linear(h[:, self.n :], of_token).unsqueeze(1)
+        u = asked + F.linear(h[:, self.inserted - self.kept :], of_token).unsqueeze(1)
         return self.out(self.norm(F.gelu(u)))
 
     def _check_tokens(self, h: Tensor) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer, demuxers
+from muxwrap.demuxers.marks import check_id, overwrite_first
 from muxwrap.errors import MuxwrapError
 
 
@@ -22,22 +23,40 @@ class Key(Demuxer):
         n: instances in a mixture.
         dim: size of the feature axis.
         layers: residual blocks after the first layer (the published fine-tuning uses 3 layers in all).
+        inner_norm: put the norm inside the last block, u + LayerNorm(GELU(Linear(u))), as published, instead of behind it.
+        eps: of the norm.
+        first_id: an id that overwrites token 0 of every instance before it is embedded, as published.
         seed: fixes the initial values; keys are standard normal.
 
     Raises:
-        MuxwrapError: a bad ``n``, ``dim`` or ``layers``.
+        MuxwrapError: a bad ``n``, ``dim``, ``layers`` or ``first_id``.
     """
 
-    def __init__(self, n: int, dim: int, *, layers: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self,
+        n: int,
+        dim: int,
+        *,
+        layers: int = 1,
+        inner_norm: bool = False,
+        eps: float = 1e-5,
+        first_id: int | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__(n, dim, seed=seed)
         if isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
             raise MuxwrapError(f"key(layers={layers!r}): it is the number of residual blocks, an int >= 0")
+        if inner_norm and not layers:
+            raise MuxwrapError("key(layers=0, inner_norm=True): there is no block for the norm to be inside of")
         self.layers = layers
+        self.inner_norm, self.eps = inner_norm, eps
+        self.first_id = check_id("key", first_id)
+        self.marks = first_id is not None
         with self.seeded():
             self.keys = nn.Parameter(torch.randn(n, dim))
             self.join = nn.Linear(2 * dim, dim)  # W_h | W_k
             self.blocks = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers))
-            self.norm = nn.LayerNorm(dim)
+            self.norm = nn.LayerNorm(dim, eps=eps)
 
     def forward(self, h: Tensor) -> Tensor:
         """Separate ``[g, ..., dim]`` into ``[g, n, ..., dim]``.
@@ -49,6 +68,10 @@ class Key(Demuxer):
         of_mixture, of_key = self.join.weight.split(self.dim, dim=1)
         keyed = F.linear(self.keys, of_key, self.join.bias).view(self.n, *[1] * (h.ndim - 2), self.dim)
         u = F.gelu(F.linear(h, of_mixture).unsqueeze(1) + keyed)
-        for block in self.blocks:
+        for block in self.blocks[: self.layers - self.inner_norm]:
             u = u + F.gelu(block(u))
-        return self.norm(u)
+        return u + self.norm(F.gelu(self.blocks[-1](u))) if self.inner_norm else self.norm(u)
+
+    def mark(self, ids: Tensor) -> Tensor:
+        """Overwrite token 0 of every instance: ``[g, n, L]``, likewise back."""
+        return overwrite_first(ids, self.first_id)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer, demuxers
+from muxwrap.demuxers.marks import check_id, overwrite_first
 from muxwrap.errors import MuxwrapError
 
 
@@ -23,17 +24,30 @@ class MLP(Demuxer):
         n: instances in a mixture.
         dim: size of the feature axis.
         dropout: probability of dropping a feature before the linear maps; the indices share the mask.
+        eps: of the norms.
+        first_id: an id that overwrites token 0 of every instance before it is embedded, as published.
         seed: fixes the initial values, which are those of ``nn.Linear`` and ``nn.LayerNorm``.
 
     Raises:
-        MuxwrapError: a bad ``n``, ``dim`` or ``dropout``.
+        MuxwrapError: a bad ``n``, ``dim``, ``dropout`` or ``first_id``.
     """
 
-    def __init__(self, n: int, dim: int, *, dropout: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        n: int,
+        dim: int,
+        *,
+        dropout: float = 0.0,
+        eps: float = 1e-5,
+        first_id: int | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__(n, dim, seed=seed)
         if not 0 <= dropout < 1:
             raise MuxwrapError(f"mlp(dropout={dropout!r}): it is a probability, 0 <= dropout < 1")
-        self.dropout = dropout
+        self.dropout, self.eps = dropout, eps
+        self.first_id = check_id("mlp", first_id)
+        self.marks = first_id is not None
         bound = 1 / math.sqrt(dim)
         with self.seeded():
             self.weight = nn.Parameter(torch.empty(n, dim, dim).uniform_(-bound, bound))
@@ -53,9 +67,13 @@ class MLP(Demuxer):
             # Index by index: what is between the linear map and the answer stays in the caches.
             return torch.stack([self._separate(h, i) for i in range(self.n)], dim=1)
         u = F.linear(h, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(-1, (self.n, self.dim))
-        u = F.layer_norm(F.gelu(u), (self.dim,)) * self.norm_weight + self.norm_bias
+        u = F.layer_norm(F.gelu(u), (self.dim,), eps=self.eps) * self.norm_weight + self.norm_bias
         return u.movedim(-2, 1)
+
+    def mark(self, ids: Tensor) -> Tensor:
+        """Overwrite token 0 of every instance: ``[g, n, L]``, likewise back."""
+        return overwrite_first(ids, self.first_id)
 
     def _separate(self, h: Tensor, i: int) -> Tensor:
         u = F.gelu(F.linear(h, self.weight[i], self.bias[i]))
-        return F.layer_norm(u, (self.dim,), self.norm_weight[i], self.norm_bias[i])
+        return F.layer_norm(u, (self.dim,), self.norm_weight[i], self.norm_bias[i], self.eps)

@@ -6,6 +6,7 @@ from muxwrap.strategies.binary import Binary as Binary
 from muxwrap.strategies.channels import Channels as Channels
 from muxwrap.strategies.circular import Circular as Circular
 from muxwrap.strategies.concat import Concat as Concat
+from muxwrap.strategies.contextual import Contextual as Contextual
 from muxwrap.strategies.hadamard import Hadamard as Hadamard
 from muxwrap.strategies.identity import Identity as Identity
 from muxwrap.strategies.kernels import Kernels as Kernels

@@ -48,6 +48,9 @@ class Strategy(nn.Module, ABC):
     """Whether fixed keys keep the norm of every instance; :attr:`isometric` is the answer for this instance."""
     disjoint: bool = False
     """Whether fixed keys send the instances to subspaces that do not meet, so that a mixture loses nothing more."""
+    reads_mask: ClassVar[bool] = False
+    """Whether :meth:`forward` takes a mask ``[g, n, L]`` of 0 and 1 beside the instances and leaves the padding out by
+    itself. For any other strategy padding is set to zero where instances are mixed."""
     additive: bool = False
     """Whether :meth:`part` takes some of the instances, so that a mixture is accumulated while they are made."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,7 +25,8 @@ class Binary(Elementwise):
     Args:
         n: instances in a mixture.
         dim: size of the feature axis.
-        overlap: coordinates by which a chunk reaches into the next one (0 to dim // n).
+        overlap: coordinates by which a chunk reaches into the next one, or into the one before and the next one (0 to
+            dim // n each; the published code reaches into both).
         learnable: train the keys, from 0 and 1 and without constraint, so that the chunks may grow into each other.
         scale: ``"sum"`` by default, since chunks lie side by side and do not add up; the published code uses
             ``"mean"``, which makes a mixture n times weaker than its instances.
@@ -40,25 +43,26 @@ class Binary(Elementwise):
         n: int,
         dim: int,
         *,
-        overlap: int = 0,
+        overlap: int | Sequence[int] = 0,
         learnable: bool = False,
         scale: str | float = "sum",
         seed: int = 0,
     ) -> None:
         super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
         check_room("binary", n, dim)
-        if not 0 <= overlap <= dim // n:
+        before, after = (0, overlap) if isinstance(overlap, int) else overlap
+        if not (0 <= before <= dim // n and 0 <= after <= dim // n):
             raise MuxwrapError(
-                f"binary(n={n}, dim={dim}, overlap={overlap}): a chunk has {dim // n} coordinates and reaches into the "
-                f"next one only; take 0 <= overlap <= {dim // n}"
+                f"binary(n={n}, dim={dim}, overlap={overlap}): a chunk has {dim // n} coordinates and reaches into its "
+                f"neighbours only; take 0 <= overlap <= {dim // n}"
             )
-        self.overlap = overlap
-        self.disjoint = overlap == 0 or n == 1
+        self.overlap = overlap if isinstance(overlap, int) else (before, after)
+        self.disjoint = (before, after) == (0, 0) or n == 1
         self.chunks = [dim // n] * (n - 1) + [dim - (n - 1) * (dim // n)]
         keys = torch.zeros(n, dim, device="cpu", dtype=torch.float32)
         for i, size in enumerate(self.chunks):
             start = i * (dim // n)
-            keys[i, start : start + size + overlap] = 1.0
+            keys[i, max(0, start - before) : start + size + after] = 1.0
         self.set_keys("keys", keys)
 
     def unbind(self, z: Tensor) -> Tensor:

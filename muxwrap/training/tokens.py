@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Site
 from muxwrap.multiplex import Multiplex
@@ -112,7 +113,7 @@ class _ReachedError(Exception):
     """Ends a call at the trunk's end: the head of a language model would cost more than the trunk."""
 
 
-def separate(model: Multiplex, demuxer: nn.Module | None, tokens: Tensor, batch: Batch) -> Tensor:
+def separate(model: Multiplex, demuxer: Demuxer | None, tokens: Tensor, batch: Batch) -> Tensor:
     """Separate every token: ``[mixtures, prefix + length, dim] -> [mixtures, n, length, dim]``.
 
     Args:
@@ -124,7 +125,8 @@ def separate(model: Multiplex, demuxer: nn.Module | None, tokens: Tensor, batch:
     Raises:
         MuxwrapError: the trunk changed the number of tokens.
     """
-    separated: Tensor = (model.demuxer if demuxer is None else demuxer)(tokens)
+    used = model.demuxer if demuxer is None else demuxer
+    separated: Tensor = used(tokens)[:, :, used.kept :]
     if separated.ndim != 4 or separated.shape[2] != batch.ids.shape[1]:
         raise MuxwrapError(
             f"{batch.ids.shape[1]} tokens went in and {list(separated.shape)} came out, [mixtures, n, length, dim]; retrieval "

@@ -1,0 +1,113 @@
+"""What a published checkpoint's ``config.json`` says, checked before anything is built."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from muxwrap.errors import MuxwrapError, check_count, known_names
+
+CONFIG = "config.json"
+
+ARCHITECTURES: dict[str, tuple[Literal["roberta", "bert"], Literal["sequence", "token"]]] = {
+    "RobertaSequenceClassificationMuxed": ("roberta", "sequence"),
+    "RobertaTokenClassificationMuxed": ("roberta", "token"),
+    "MuxedBertForSequenceClassification": ("bert", "sequence"),
+    "MuxedBertForTokenClassification": ("bert", "token"),
+}
+"""The published classes that answer a task: DataMUX's two, then MUX-PLM's."""
+
+VARIANTS = {
+    "roberta": {"gaussian_hadamard", "random_ortho", "binary_hadamard"},
+    "bert": {
+        "gaussian_hadamard",
+        "random_ortho",
+        "binary_hadamard",
+        "random_ortho_low_rank",
+        "gaussian_attention_v2",
+    },
+}
+DEMUXERS = {"roberta": {"index", "mlp"}, "bert": {"index", "index_pos"}}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A published model, as its config describes it.
+
+    Args:
+        family: ``"roberta"`` (DataMUX) or ``"bert"`` (MUX-PLM), also the name of the backbone's base model.
+        task: ``"sequence"`` or ``"token"`` classification.
+        n: instances in a mixture.
+        muxing: the published name of the strategy.
+        demuxing: the published name of the demuxer.
+        learn: whether the keys are trained.
+        layers: of the ``index_pos`` demuxer, the retrieval head's last one included.
+        config: the whole file.
+    """
+
+    family: Literal["roberta", "bert"]
+    task: Literal["sequence", "token"]
+    n: int
+    muxing: str
+    demuxing: str
+    learn: bool
+    layers: int
+    config: dict[str, Any] = field(repr=False)
+
+
+def read_facts(folder: Path, architecture: str | None) -> Facts:
+    """Return what the config in a folder says.
+
+    Args:
+        folder: a checkpoint in the hub's layout.
+        architecture: the published class, where the config does not name it.
+
+    Raises:
+        MuxwrapError: there is no config, a key is missing, or a value is unknown.
+    """
+    config = _read(folder)
+    for key in ("num_instances", "muxing_variant", "demuxing_variant"):
+        if key not in config:
+            raise MuxwrapError(f"{folder / CONFIG} has no {key!r}; it is no config of a DataMUX or MUX-PLM model")
+    named = architecture if architecture is not None else next(iter(config.get("architectures") or ()), None)
+    if named is None:
+        raise MuxwrapError(
+            f"{folder / CONFIG} names no architecture; give architecture=. {known_names('', ARCHITECTURES)}"
+        )
+    if named not in ARCHITECTURES:
+        raise MuxwrapError(
+            f"the architecture {named!r} is none that can be read (pre-training and ELECTRA models cannot); "
+            f"{known_names(named, ARCHITECTURES)}"
+        )
+    family, task = ARCHITECTURES[named]
+    muxing, demuxing = config["muxing_variant"], config["demuxing_variant"]
+    for key, value, known in (
+        ("muxing_variant", muxing, VARIANTS[family]),
+        ("demuxing_variant", demuxing, DEMUXERS[family]),
+    ):
+        if value not in known:
+            raise MuxwrapError(f"{key}={value!r} of a {named} is unknown; {known_names(value, known)}")
+    if muxing == "gaussian_attention_v2" and demuxing == "index":
+        raise MuxwrapError(
+            "muxing_variant='gaussian_attention_v2' with demuxing_variant='index': the published code cannot run it (its "
+            "masks lack the prefix)"
+        )
+    layers = config.get("num_hidden_demux_layers", 2)
+    if isinstance(layers, bool) or not isinstance(layers, int) or layers < 2:
+        raise MuxwrapError(f"num_hidden_demux_layers={layers!r} in {folder / CONFIG}: it is an int >= 2")
+    n = check_count(config["num_instances"])
+    return Facts(family, task, n, muxing, demuxing, bool(config.get("learn_muxing", 0)), layers, config)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except FileNotFoundError:
+        raise MuxwrapError(f"no {CONFIG} there; give the folder of a downloaded checkpoint") from None
+    except (ValueError, OSError) as error:
+        raise MuxwrapError(f"{folder / CONFIG} cannot be read as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise MuxwrapError(f"{folder / CONFIG} holds a {type(config).__name__} instead of an object")
+    return config

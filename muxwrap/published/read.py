@@ -1,0 +1,130 @@
+"""A folder with a published checkpoint in, a wrapped model out."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+import muxwrap
+from muxwrap import checkpoint
+from muxwrap.errors import MuxwrapError
+from muxwrap.multiplex import Multiplex
+from muxwrap.published.facts import Facts, read_facts
+from muxwrap.published.names import translated
+from muxwrap.published.parts import make_backbone, make_demuxer, make_sites, make_strategy
+
+_SHARED = {
+    "bert": ("demultiplexer.demux_module.", "demux_module."),
+    "roberta": ("demultiplexer.bias", "demultiplexer.decoder.bias"),
+}
+"""Modules with two names, of which a file may hold either."""
+
+SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+
+
+def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bool = True) -> Multiplex:
+    """Read a DataMUX or MUX-PLM checkpoint of a classifier and return it as a wrapped model, in evaluation mode.
+
+    Args:
+        folder: a checkpoint in the hub's layout: ``config.json`` with ``num_instances``, ``muxing_variant`` and
+            ``demuxing_variant``, and ``model.safetensors`` or ``pytorch_model.bin`` (read with ``weights_only=True``). A
+            folder that the loaded model's ``save_pretrained`` wrote is read, too, with the settings it was saved with.
+        architecture: the published class, where the config does not name it: ``RobertaSequenceClassificationMuxed``,
+            ``RobertaTokenClassificationMuxed``, ``MuxedBertForSequenceClassification`` or
+            ``MuxedBertForTokenClassification``.
+        keep_prefix: what a token classifier with ``index`` demuxing answers: logits of the prefix's n + 1 tokens and then
+            of the row's own, as published (True), or of the row's own only, as training with labels needs (False).
+
+    Returns:
+        A model that takes ``input_ids`` ``[B, L]``, any B, and returns the output of ``BertForSequenceClassification`` or
+        the like. (The published code drops an incomplete last group, or fills it at random; here it is filled with the
+        batch's first rows.)
+
+    Raises:
+        MuxwrapError: the folder, its config or its weights are not those of a published classifier.
+    """
+    folder = Path(folder)
+    if (folder / checkpoint.CONFIG).exists():
+        return muxwrap.load(folder, backbone(folder, architecture=architecture))
+    try:
+        facts = read_facts(folder, architecture)
+        tensors = translated(_tensors(folder, facts), facts)
+        bare = make_backbone(facts)
+        model = muxwrap.wrap(
+            bare,
+            facts.n,
+            make_strategy(facts, bare.config, tensors.get("strategy.keys", torch.empty(0))),
+            make_demuxer(facts, bare.config, keep_prefix),
+            sites=make_sites(facts, bare.config),
+        )
+        _fill(model, tensors)
+    except MuxwrapError as error:
+        raise MuxwrapError(f"published.load({str(folder)!r}): {error}") from error
+    return model.eval()
+
+
+def backbone(folder: str | Path, *, architecture: str | None = None) -> Any:
+    """Make the backbone that a published model is wrapped around, with random weights.
+
+    :func:`muxwrap.load` takes it for what the loaded model's ``save_pretrained`` wrote.
+
+    Args:
+        folder: where the ``config.json`` is.
+        architecture: see :func:`load`.
+
+    Returns:
+        A Transformers model; its head is the published one.
+
+    Raises:
+        MuxwrapError: the config is not one of a published classifier.
+    """
+    try:
+        return make_backbone(read_facts(Path(folder), architecture))
+    except MuxwrapError as error:
+        raise MuxwrapError(f"published.backbone({str(folder)!r}): {error}") from error
+
+
+def _tensors(folder: Path, facts: Facts) -> dict[str, Tensor]:
+    """Return every tensor of the checkpoint; one that two modules share is found under the name that is read."""
+    safe, pickled = folder / SAFETENSORS, folder / PICKLE
+    if not safe.exists() and not pickled.exists():
+        raise MuxwrapError(f"neither {SAFETENSORS} nor {PICKLE} is there")
+    try:
+        found = load_file(safe) if safe.exists() else torch.load(pickled, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        name = SAFETENSORS if safe.exists() else PICKLE
+        raise MuxwrapError(
+            f"{name} cannot be read as tensors and nothing else, and what could run code is not loaded: {error}"
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise MuxwrapError(f"{PICKLE} holds no dictionary of tensors")
+    if facts.family == "bert":
+        shared = {
+            name.removeprefix("demultiplexer."): name for name in found if name.startswith("demultiplexer.demux_")
+        }
+        found = {**{short: found[name] for short, name in shared.items()}, **found}
+    return found
+
+
+def _fill(model: Multiplex, tensors: dict[str, Tensor]) -> None:
+    """Copy the tensors into the model.
+
+    Raises:
+        MuxwrapError: one is missing, or has another shape.
+    """
+    own = model.state_dict()
+    missing = [name for name in own if name not in tensors]
+    if missing:
+        raise MuxwrapError(f"the weights lack {missing[0].removeprefix('backbone.')!r} ({len(missing)} tensors in all)")
+    for name, value in own.items():
+        given = tensors[name]
+        if given.shape != value.shape:
+            shown = name.removeprefix("backbone.")
+            raise MuxwrapError(f"{shown!r} is {list(given.shape)} in the weights and {list(value.shape)} by the config")
+    model.load_state_dict({name: tensors[name] for name in own})
