@@ -57,8 +57,8 @@ def search(
 
     Where the demuxer puts a prefix before every mixture, only sites that stand it are taken.
     """
-    family = next(family for family in FAMILIES if family.matches(backbone))
-    example = with_rows(example_input if example_input is not None else family.example(backbone))
+    family = _family(backbone)
+    example = example_of(backbone, example_input)
     seen = trace(backbone, example)
     mux = _chosen(seen, backbone, mux_at, "output", "mux_at") or list(family.mux_candidates(backbone, seen))
     demux = _chosen(seen, backbone, demux_at, "input", "demux_at") or list(family.demux_candidates(backbone, seen))
@@ -75,6 +75,19 @@ def search(
         return trial.narrowed(sites), example
     tried = "\n".join(f"  {line}" for line in failures) or "  (no candidate)"
     raise MuxwrapError(f"no way found to multiplex {_what(backbone, prefix)} yourself. Tried:\n{tried}")
+
+
+def example_of(backbone: nn.Module, example_input: Any = None) -> Any:
+    """Return a call of three rows: the given one, or one that is made from the model's own metadata.
+
+    Raises:
+        MuxwrapError: none is given and the model does not say what it takes.
+    """
+    return with_rows(example_input if example_input is not None else _family(backbone).example(backbone))
+
+
+def _family(backbone: nn.Module) -> Any:
+    return next(family for family in FAMILIES if family.matches(backbone))
 
 
 def _what(backbone: nn.Module, prefix: int) -> str:

@@ -53,6 +53,8 @@ class Strategy(nn.Module, ABC):
     itself. For any other strategy padding is set to zero where instances are mixed."""
     additive: bool = False
     """Whether :meth:`part` takes some of the instances, so that a mixture is accumulated while they are made."""
+    blocks: list[int] | None = None
+    """Sizes of the blocks of features in which the instances lie one behind the other, where they do."""
 
     def __init__(
         self, n: int, dim: int, *, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0

@@ -59,6 +59,7 @@ class Binary(Elementwise):
         self.overlap = overlap if isinstance(overlap, int) else (before, after)
         self.disjoint = (before, after) == (0, 0) or n == 1
         self.chunks = [dim // n] * (n - 1) + [dim - (n - 1) * (dim // n)]
+        self.blocks = self.chunks if self.disjoint else None
         keys = torch.zeros(n, dim, device="cpu", dtype=torch.float32)
         for i, size in enumerate(self.chunks):
             start = i * (dim // n)

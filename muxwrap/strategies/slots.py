@@ -35,6 +35,7 @@ class Slots(Strategy):
     disjoint = True
     additive = True
     keys: Tensor
+    blocks: list[int]
 
     def __init__(self, n: int, dim: int, *, learnable: bool = True, scale: str | float = "sum", seed: int = 0) -> None:
         super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)

@@ -1,6 +1,7 @@
-"""Training what multiplexing needs: the retrieval warm-up, and the same objective beside a task's loss."""
+"""Training what multiplexing needs: a start with instances apart, the retrieval warm-up, and its objective beside a task's."""
 
 from muxwrap.training.accuracy import Retrieved, retrieval_accuracy
+from muxwrap.training.apart import start_apart
 from muxwrap.training.auxiliary import RetrievalLoss
 from muxwrap.training.head import RetrievalHead, retrieval_head
 from muxwrap.training.records import Record
@@ -14,5 +15,6 @@ __all__ = [
     "WarmUp",
     "retrieval_accuracy",
     "retrieval_head",
+    "start_apart",
     "warm_up",
 ]

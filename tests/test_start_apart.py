@@ -1,0 +1,154 @@
+"""A trunk that begins as n networks side by side."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from helpers import assert_same_state
+from torch import Tensor, nn
+from transformers import BertConfig, BertForSequenceClassification
+
+import muxwrap
+from muxwrap.demuxers import Unbind
+from muxwrap.training import start_apart
+
+SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+CONFIG = BertConfig(vocab_size=50, max_position_embeddings=16, num_labels=3, **SIZES)
+IDS = torch.arange(5, 5 + 4 * 9).view(4, 9)
+
+
+def bert(n: int = 4, **options: object) -> muxwrap.Multiplex:
+    torch.manual_seed(0)
+    return muxwrap.wrap(BertForSequenceClassification(CONFIG), n, demux="unbind", **options).eval()
+
+
+class Conv(nn.Module):
+    """Stem, trunk of a residual block without a norm, head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 12, 3, padding=1)
+        self.block = nn.Conv2d(12, 24, 3, padding=1)
+        self.back = nn.Conv2d(24, 12, 1)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x)
+        return self.head((h + self.back(self.block(h).relu())).mean((2, 3)))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 6])
+def test_an_instance_is_not_heard_by_the_others(n: int) -> None:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Conv(), n, "slots", "unbind", example_input=torch.zeros(1, 1, 8, 8))
+    x = torch.randn(n, 1, 8, 8)
+    other = torch.cat([torch.randn(1, 1, 8, 8), x[1:]])  # only instance 0 differs
+    with torch.no_grad():
+        assert not torch.allclose(model(other)[1:], model(x)[1:])
+        assert start_apart(model, torch.zeros(1, 1, 8, 8)) == ["block.weight", "back.weight"]
+        torch.testing.assert_close(model(other)[1:], model(x)[1:])
+        assert not torch.allclose(model(other)[0], model(x)[0])
+
+
+def test_transformers_make_their_own_example_and_heads_stay() -> None:
+    model = bert()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    changed = start_apart(model)
+    assert len(changed) == 2 * 6 and all(name.startswith("bert.encoder.layer.") for name in changed)
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, before[name]) == (name not in changed), name
+
+
+def test_a_layer_keeps_the_size_of_its_output() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 240), nn.Linear(240, 720), nn.Linear(720, 240), nn.Linear(240, 2))
+    model = muxwrap.wrap(net, 5, demux="unbind", example_input=torch.zeros(1, 8))
+    x = torch.randn(400, 240)
+    before = [net[1](x).std(), net[2](net[1](x)).std()]
+    assert start_apart(model, torch.zeros(1, 8)) == ["1.weight", "2.weight"]
+    after = [net[1](x).std(), net[2](net[1](x)).std()]
+    torch.testing.assert_close(torch.stack(after), torch.stack(before), rtol=0.1, atol=0)
+    assert (net[1].weight == 0).float().mean() == pytest.approx(0.8)
+
+
+def test_weights_of_torchs_attention_are_found() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Linear(6, 16), nn.Linear(16, 3)
+            self.attend = nn.MultiheadAttention(16, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.embed(x)
+            return self.head(h + self.attend(h, h, h, need_weights=False)[0])
+
+    example = torch.randn(1, 5, 6)
+    model = muxwrap.wrap(Net(), 2, demux="unbind", example_input=example, demux_at="head")
+    assert start_apart(model, example) == ["attend.in_proj_weight", "attend.out_proj.weight"]
+
+
+def test_zeros_are_no_constraint() -> None:
+    model = bert().train()
+    name = start_apart(model)[0]
+    weight = model.backbone.get_parameter(name)
+    zeros = weight == 0
+    model(input_ids=IDS, labels=torch.tensor([0, 1, 2, 0])).loss.backward()
+    assert weight.grad is not None and (weight.grad[zeros] != 0).float().mean() > 0.9
+
+
+def test_what_it_cannot_do_is_refused_and_changes_nothing() -> None:
+    model = bert(strategy="hadamard")
+    before = copy.deepcopy(model)
+    with pytest.raises(muxwrap.MuxwrapError, match="strategy='slots'"):
+        start_apart(model)
+    assert_same_state(model, before)
+    with pytest.raises(muxwrap.MuxwrapError, match=r"start_apart\(Linear\): not a wrapped model"):
+        start_apart(nn.Linear(2, 2))  # type: ignore[arg-type]
+    net = muxwrap.wrap(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)), 2, example_input=torch.zeros(1, 3))
+    with pytest.raises(muxwrap.MuxwrapError, match="no linear or convolutional weight"):
+        start_apart(net, torch.zeros(1, 3))
+
+
+# -- unbind with a batch norm ---------------------------------------------------------------------------------------
+
+
+def test_every_index_is_standardised_over_mixtures_and_positions() -> None:
+    strategy = muxwrap.wrap(
+        nn.Linear(8, 8), 2, mux_at="@input", demux_at="@output", example_input=torch.zeros(1, 8)
+    ).strategy
+    demuxer = Unbind(2, 8, strategy=strategy, batch_norm=True)
+    h = 5 + 3 * torch.randn(30, 7, 8)
+    separated = demuxer(h)
+    assert separated.shape == (30, 2, 7, 8)
+    torch.testing.assert_close(separated.mean((0, 2)), torch.zeros(2, 8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(separated.var((0, 2), unbiased=False), torch.ones(2, 8), atol=1e-3, rtol=0)
+    plain = Unbind(2, 8, strategy=strategy)(h)
+    torch.testing.assert_close(
+        separated[:, 1], nn.BatchNorm1d(8, affine=False)(plain[:, 1].flatten(0, 1)).view(30, 7, 8)
+    )
+
+
+def test_one_mixture_is_standardised_by_the_running_statistics() -> None:
+    model = bert()
+    model = muxwrap.wrap(muxwrap.unwrap(model), 4, demux=partial(Unbind, batch_norm=True)).train()
+    assert model.demuxer.norm is not None
+    kept = model.demuxer.norm.running_mean.clone()
+    model(input_ids=IDS[:3], labels=torch.tensor([0, 1, 2])).loss.backward()
+    assert torch.equal(model.demuxer.norm.running_mean, kept)
+    model(input_ids=IDS.repeat(3, 1), labels=torch.zeros(12, dtype=torch.long)).loss.backward()
+    assert not torch.equal(model.demuxer.norm.running_mean, kept)
+    model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(IDS).logits, model(torch.cat([IDS, IDS])).logits[:4])
+
+
+def test_the_option_is_saved_and_loaded(tmp_path: object) -> None:
+    model = muxwrap.wrap(BertForSequenceClassification(CONFIG), 4, demux=partial(Unbind, batch_norm=True)).train()
+    model(input_ids=IDS.repeat(2, 1))
+    model.eval().save_pretrained(str(tmp_path))
+    loaded = muxwrap.load(str(tmp_path), BertForSequenceClassification(CONFIG)).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(IDS).logits, model(IDS).logits)
