@@ -1,4 +1,4 @@
-"""A trunk that begins as n networks side by side."""
+"""A trunk that begins as n copies of one network."""
 
 from __future__ import annotations
 
@@ -53,13 +53,51 @@ def test_an_instance_is_not_heard_by_the_others(n: int) -> None:
         assert not torch.allclose(model(other)[0], model(x)[0])
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 6])
+def test_every_index_begins_alike(n: int) -> None:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Conv(), n, "slots", "unbind", example_input=torch.zeros(1, 1, 8, 8))
+    nn.init.zeros_(model.backbone.stem.bias)
+    x, order = torch.randn(n, 1, 8, 8), torch.arange(n).roll(1)
+    with torch.no_grad():
+        assert not torch.allclose(model(x[order]), model(x)[order])
+        start_apart(model, torch.zeros(1, 1, 8, 8))
+        torch.testing.assert_close(model(x[order]), model(x)[order])
+
+
+@pytest.mark.parametrize("strategy", ["slots", "binary"])
+def test_blocks_of_unequal_size(strategy: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 11), nn.Linear(11, 22), nn.Linear(22, 13), nn.Linear(13, 11), nn.Linear(11, 2))
+    model = muxwrap.wrap(net, 4, strategy, "unbind", example_input=torch.zeros(1, 3))
+    x = torch.randn(4, 3)
+    other = torch.cat([x[:3], torch.randn(1, 3)])
+    start_apart(model, torch.zeros(1, 3))
+    small, large = (3, 2) if strategy == "slots" else (2, 5)  # sizes of the first and of the last block
+    corner = net[1].weight[:small, :small]
+    assert torch.equal(
+        net[1].weight[-large:, -large:][: min(small, large), : min(small, large)] != 0, corner[:2, :2] != 0
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(model(other)[:3], model(x)[:3])
+        assert not torch.allclose(model(other)[3], model(x)[3])
+
+
 def test_transformers_make_their_own_example_and_heads_stay() -> None:
     model = bert()
+    for name, value in model.backbone.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(value)
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     changed = start_apart(model)
     assert len(changed) == 2 * 6 and all(name.startswith("bert.encoder.layer.") for name in changed)
+    changed += [name.replace("weight", "bias") for name in changed]
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(value, before[name]) == (name not in changed), name
+    bias = model.backbone.bert.encoder.layer[1].intermediate.dense.bias
+    assert torch.equal(
+        bias, before["bert.encoder.layer.1.intermediate.dense.bias"][[*range(6)] * 4 + [*range(24, 30)] * 4]
+    )
 
 
 def test_a_layer_keeps_the_size_of_its_output() -> None:

@@ -182,7 +182,7 @@ def test_every_example_is_scored_at_every_index(folder: Path) -> None:
     task = load("sst2", folder)
     pieces = Pieces(folder / "vocab" / "bert-base-uncased-vocab.txt.gz", task.train.texts, None, False)
     data = pieces.split(task.report, task.classes)
-    model = make(task, "slots", 4, Sizes(1, 16, pieces.size), 0)
+    model = make(task, "slots", 4, Sizes(1, 16, 4, pieces.size), 0)
     recipe = Recipe(1, 8, 0, torch.device("cpu"))
     seen = []
     for grouping in range(2):
@@ -196,14 +196,15 @@ def test_cells_resume_and_are_complete(folder: Path, capsys: pytest.CaptureFixtu
     import report
 
     arguments = ["--only", "sst2", "--n", "2", "--warm-up", "0", "3", "--epochs", "2", "--lr", "1e-2", "1e-9"]
-    arguments += ["--configurations", "B1", "B2", "rival", "slots"]
+    arguments += ["--heads", "4", "--configurations", "B1", "B2", "rival", "slots", "apart"]
     records = study(folder, *arguments)
     printed = capsys.readouterr().out
     done = {(r["configuration"], r["n"], r["warm_up"]) for r in records}
-    assert done == {("B1", 1, 0), ("B2", 1, 3), ("rival", 2, 0), ("slots", 2, 0), ("slots", 2, 3)}
+    multiplexed = {(name, 2, steps) for name in ("slots", "apart") for steps in (0, 3)}
+    assert done == {("B1", 1, 0), ("B2", 1, 3), ("rival", 2, 0)} | multiplexed
     assert printed.count("sst2 ") == len(records)
     for r in records:
-        multiplexed = r["configuration"] == "slots"
+        multiplexed = r["configuration"] in ("slots", "apart")
         assert r["scored"] == 35 and len(r["per_index"]) == (2 if multiplexed else 1)
         assert r["groupings"] == (5 if multiplexed else 1) and (r["std"] is not None) == multiplexed
         assert set(r["tried"]) == {"0.01", "1e-09"} and r["tried"][f"{r['lr']:g}"] == max(r["tried"].values())
@@ -248,6 +249,7 @@ def test_report_compares_what_was_selected() -> None:
         "metric": "accuracy",
         "layers": 1,
         "dim": 2,
+        "heads": 1,
         "vocab": 3,
         "epochs": 4,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,14 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
 
 import muxwrap
+from muxwrap.demuxers import Unbind
+from muxwrap.training import start_apart
 
 BARE = ("B1", "B2")  # trained from scratch; the same after a warm-up with n = 1
-HEADS = 4
+APART = "apart"  # slots from a trunk that keeps them apart at the start, separated by the way back and a batch norm
 
 
 class Sizes(NamedTuple):
     layers: int
     dim: int
+    heads: int
     vocabulary: int
 
     def __str__(self) -> str:
@@ -33,7 +37,13 @@ def make(task: Task, configuration: str, n: int, sizes: Sizes, seed: int) -> nn.
     if configuration == "rival":
         return bert(task, narrower(sizes, n))
     model = bert(task, sizes)
-    return model if configuration in BARE else muxwrap.wrap(model, n=n, strategy=configuration, seed=seed)
+    if configuration in BARE:
+        return model
+    if configuration != APART:
+        return muxwrap.wrap(model, n=n, strategy=configuration, seed=seed)
+    model = muxwrap.wrap(model, n=n, strategy="slots", demux=partial(Unbind, batch_norm=True), seed=seed)
+    start_apart(model)
+    return model
 
 
 def bert(task: Task, sizes: Sizes) -> nn.Module:
@@ -42,7 +52,7 @@ def bert(task: Task, sizes: Sizes) -> nn.Module:
         vocab_size=sizes.vocabulary,
         hidden_size=sizes.dim,
         num_hidden_layers=sizes.layers,
-        num_attention_heads=HEADS,
+        num_attention_heads=sizes.heads,
         intermediate_size=4 * sizes.dim,
         max_position_embeddings=LENGTH,
         num_labels=len(task.classes),
@@ -55,8 +65,10 @@ def bert(task: Task, sizes: Sizes) -> nn.Module:
 
 
 def narrower(sizes: Sizes, n: int) -> Sizes:
-    """Return as many layers of 1/sqrt(n) of the width, to the nearest multiple of the heads: about 1/n of the compute."""
-    return sizes._replace(dim=max(HEADS, HEADS * round(sizes.dim / math.sqrt(n) / HEADS)))
+    """Return as many layers of 1/sqrt(n) of the width, about 1/n of the compute, with heads of four features or more."""
+    dim = max(4, 4 * round(sizes.dim / math.sqrt(n) / 4))
+    heads = max(heads for heads in range(1, sizes.heads + 1) if dim % heads == 0 and dim // heads >= 4)
+    return sizes._replace(dim=dim, heads=heads)
 
 
 def operations(model: nn.Module, length: int) -> float:

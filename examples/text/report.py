@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 Record = dict[str, Any]
 ORDER = ("B1", "B2", "rival")
 NAMES = {"sst2": "SST-2", "snli": "SNLI", "mnli": "MNLI", "qnli": "QNLI", "wnut17": "WNUT-17", "btc": "BTC"}
-SETTINGS = ("dataset", "split", "metric", "layers", "dim", "vocab", "epochs", "train_rows")
+SETTINGS = ("dataset", "split", "metric", "layers", "dim", "heads", "vocab", "epochs", "train_rows")
 
 
 class Point(NamedTuple):
@@ -53,11 +53,11 @@ def markdown(records: Iterable[Record]) -> str:
     """Return all tables, an experiment after the other."""
     parts = []
     for settings, lines in experiments(records).items():
-        dataset, split, metric, layers, dim, _, epochs, rows = settings
+        dataset, split, metric, layers, dim, heads, _, epochs, rows = settings
         parts.append(f"### {NAMES.get(dataset, dataset)}")
         parts.append(
-            f"{metric[0].upper() + metric[1:]} on the {split} split in percent; {layers} layers of {dim}, {rows:,} training "
-            f"rows, {epochs} epochs."
+            f"{metric[0].upper() + metric[1:]} on the {split} split in percent; {layers} layers of {dim} with {heads} heads, "
+            f"{rows:,} training rows, {epochs} epochs."
         )
         parts.append(_by_n(lines, _mean))
         if _multiplexed(lines):
@@ -96,7 +96,7 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
     written: dict[Path, None] = {}
     folder.mkdir(parents=True, exist_ok=True)
     for settings, lines in experiments(records).items():
-        dataset, split, metric, layers, dim, vocab, epochs, rows = settings
+        dataset, split, metric, layers, dim, _, vocab, epochs, rows = settings
         figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
         for k, (name, line) in enumerate(lines.items()):
             counts, color = list(line), f"C{k}"

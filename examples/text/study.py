@@ -6,7 +6,8 @@ FOLDER holds a folder a task (see data.py) and vocab/bert-base-uncased-vocab.txt
 results is not measured again, so the command can be interrupted and repeated. report.py draws what was found.
 
 Configurations: B1, the bare model from scratch; B2, the bare model after a warm-up with n = 1; rival, a plain model with
-about 1/n of B1's compute; and any strategy's name. Everything is trained for as many epochs.
+about 1/n of B1's compute; apart, slots with a trunk that starts apart; and any strategy's name. Everything is trained
+for as many epochs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 from data import TASKS, Task, load, wikitext
-from models import BARE, Sizes, make, operations
+from models import APART, BARE, Sizes, make, operations
 from pieces import Encoded, Pieces
 from scores import scorer
 from tqdm import tqdm
@@ -29,7 +30,7 @@ from training import Recipe, Trained, evaluate, fit, retrieve
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from results import merge_records, read_records
 
-MULTIPLEXED = ("slots", "hadamard", "orthogonal")
+MULTIPLEXED = (APART, "slots", "hadamard", "orthogonal")
 VOCABULARY = Path("vocab") / "bert-base-uncased-vocab.txt.gz"
 
 
@@ -78,7 +79,7 @@ def read(name: str, args: argparse.Namespace) -> Data:
 
 def settings(args: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     """Return what a cell's result depends on beside the cell itself."""
-    names = ["layers", "dim", "vocab", "epochs", "limit"] + ["warm_up_text"] * bool(cell.warm_up)
+    names = ["layers", "dim", "heads", "vocab", "epochs", "limit"] + ["warm_up_text"] * bool(cell.warm_up)
     names += ["mixtures"] * (cell.configuration not in (*BARE, "rival"))
     return {name: getattr(args, name) for name in names}
 
@@ -88,7 +89,7 @@ def measure(
 ) -> dict[str, Any]:
     """Train and score one cell; of several learning rates the one is kept that is best on the selection split."""
     start = time.perf_counter()
-    sizes = Sizes(args.layers, args.dim, data.pieces)
+    sizes = Sizes(args.layers, args.dim, args.heads, data.pieces)
     recipe = Recipe(args.epochs, args.mixtures, seed, args.device)
     model = make(data.task, cell.configuration, cell.n, sizes, seed).to(args.device)
     warmed: dict[str, Any] = {}
@@ -166,8 +167,8 @@ def command(args: argparse.Namespace) -> str:
     said = [f"--only {' '.join(args.only)}", f"--configurations {' '.join(args.configurations)}"]
     many = {"n": args.n, "seeds": args.seeds, "warm-up": args.warm_up, "lr": args.lr}
     said += [f"--{key} {' '.join(map(str, values))}" for key, values in many.items()]
-    one = {"epochs": args.epochs, "layers": args.layers, "dim": args.dim, "vocab": args.vocab, "limit": args.limit}
-    one |= {"mixtures": args.mixtures, "warm-up-text": args.warm_up_text}
+    one = {"epochs": args.epochs, "layers": args.layers, "dim": args.dim, "heads": args.heads, "vocab": args.vocab}
+    one |= {"limit": args.limit, "mixtures": args.mixtures, "warm-up-text": args.warm_up_text}
     said += [f"--{key} {value}" for key, value in one.items() if value is not None]
     return " ".join(["python examples/text/study.py --data FOLDER", *said])
 
@@ -177,7 +178,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with a folder a task, and vocab")
     parser.add_argument("--only", nargs="+", choices=TASKS, default=["sst2", "snli", "wnut17"], metavar="TASK")
     names = [*BARE, "rival", *MULTIPLEXED]
-    parser.add_argument("--configurations", nargs="+", default=names, help="B1, B2, rival, or a strategy's name")
+    parser.add_argument("--configurations", nargs="+", default=names, help="B1, B2, rival, apart, or a strategy's name")
     parser.add_argument("--n", type=int, nargs="+", default=[2, 5, 10, 20, 40])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--warm-up", type=int, nargs="+", default=[0], help="steps; several are separate cells")
@@ -187,6 +188,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="training rows at most; the other splits stay whole")
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--heads", type=int, default=16, help="more than instances, or the instances share patterns")
     parser.add_argument("--vocab", type=int, default=8000, help="most frequent pieces that are kept; 0 keeps all")
     parser.add_argument("--mixtures", type=int, default=32, help="of a step, but at least 32 rows")
     parser.add_argument("--threads", type=int, help="of torch")

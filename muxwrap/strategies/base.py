@@ -132,6 +132,9 @@ class Strategy(nn.Module, ABC):
         """Whether :meth:`separate` works on ``dim`` features: on those that the keys were drawn for."""
         return dim == self.dim
 
+    def start_alike(self) -> None:
+        """Let learned φ_i begin equal but for their place, in place; overridden where there is something to learn apart."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``[g, n, ..., dim]`` into ``[g, ..., dim]``.
 

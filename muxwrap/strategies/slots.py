@@ -70,6 +70,13 @@ class Slots(Strategy):
             mixture = torch.cat([mixture, shorter], dim=-1)
         return at_coordinate(mixture if self.factor == 1 else mixture * self.factor, first, self.dim)
 
+    @torch.no_grad()
+    def start_alike(self) -> None:
+        """Let every W_i begin as W_0, so that all instances are read alike."""
+        first = self.keys[: self.blocks[0]].clone()
+        for block in self.keys.split(self.blocks):
+            block.copy_(first[: len(block)])
+
     def _maps(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return W_0, W_1, ... (block size x dim each) in the dtype of ``x``."""
         return self.keys.to(x.dtype).split(self.blocks)
