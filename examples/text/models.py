@@ -37,13 +37,16 @@ def make(task: Task, configuration: str, n: int, sizes: Sizes, seed: int) -> nn.
     if configuration == "rival":
         return bert(task, narrower(sizes, n))
     model = bert(task, sizes)
-    if configuration in BARE:
-        return model
+    return model if configuration in BARE else multiplexed(model, configuration, n, seed)
+
+
+def multiplexed(model: nn.Module, configuration: str, n: int, seed: int) -> muxwrap.Multiplex:
+    """Wrap an untrained model with a strategy of this name and the demuxer of the library's choice, or apart."""
     if configuration != APART:
         return muxwrap.wrap(model, n=n, strategy=configuration, seed=seed)
-    model = muxwrap.wrap(model, n=n, strategy="slots", demux=partial(Unbind, batch_norm=True), seed=seed)
-    start_apart(model)
-    return model
+    wrapped = muxwrap.wrap(model, n=n, strategy="slots", demux=partial(Unbind, batch_norm=True), seed=seed)
+    start_apart(wrapped)
+    return wrapped
 
 
 def bert(task: Task, sizes: Sizes) -> nn.Module:

@@ -19,23 +19,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from models import multiplexed
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertModel
 
-import muxwrap
 from muxwrap.training import warm_up
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import results
 
-# n: (strategy, width, steps, learning rate)
+# (n, configuration): (width, steps, learning rate); the configurations are those of models.py
 CELLS: dict[tuple[int, str], tuple[int, int, float]] = {
     (2, "slots"): (128, 1500, 2e-3),
     (4, "slots"): (128, 2000, 2e-3),
     (8, "slots"): (256, 2500, 1e-3),
     (20, "slots"): (384, 3000, 1e-3),
     (40, "slots"): (384, 3000, 1e-3),
+    (8, "apart"): (256, 300, 1e-3),
+    (20, "apart"): (384, 400, 1e-3),
+    (40, "apart"): (384, 600, 1e-3),
     (2, "hadamard"): (128, 1500, 2e-3),
     (4, "hadamard"): (128, 2000, 2e-3),
     (8, "hadamard"): (256, 2500, 1e-3),
@@ -64,27 +67,28 @@ def encode(train: list[str], held_out: list[str], vocabulary: int) -> tuple[Tens
     return first, second
 
 
-def cell(n: int, strategy: str, args: argparse.Namespace, train: Tensor, held_out: Tensor) -> dict[str, Any]:
+def cell(n: int, configuration: str, args: argparse.Namespace, train: Tensor, held_out: Tensor) -> dict[str, Any]:
     """Warm up one model and measure retrieval on every held-out sequence."""
-    width, steps, lr = CELLS[n, strategy]
+    width, steps, lr = CELLS[n, configuration]
     torch.manual_seed(args.seed)
     sizes = {"hidden_size": width, "num_hidden_layers": LAYERS, "intermediate_size": 4 * width}
     config = BertConfig(
         vocab_size=args.vocabulary, max_position_embeddings=LENGTH, num_attention_heads=width // 32, **sizes
     )
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
-    model = muxwrap.wrap(BertModel(config, add_pooling_layer=False), n, strategy, seed=args.seed)
+    model = multiplexed(BertModel(config, add_pooling_layer=False), configuration, n, args.seed)
     batches = DataLoader(train, MIXTURES * n, shuffle=True, drop_last=True)
     start = time.perf_counter()
     found = warm_up(model, batches, steps, lr=lr, held_out=held_out.split(MIXTURES * n), every=steps, seed=args.seed)
     return {
-        "cell": f"{n}-{strategy}-{args.seed}",
+        "cell": f"{n}-{configuration}-{args.seed}",
         "backbone": f"BERT {LAYERS}x{width}",
         "dataset": f"WikiText-2, {args.vocabulary} words",
         "split": "validation",
         "n": n,
-        "strategy": strategy,
-        "demux": "mlp",
+        "configuration": configuration,
+        "strategy": model.strategy.name,
+        "demux": model.demuxer.name,
         "metric": "retrieval accuracy",
         "mean": found.accuracy,
         "per_index": found.per_index,
@@ -101,19 +105,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--n", type=int, nargs="+", help="only these")
+    parser.add_argument("--configurations", nargs="+", help="only these")
     parser.add_argument("--vocabulary", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=results.ROOT / "docs/results/retrieval_levels.json")
     args = parser.parse_args()
     train, held_out = encode(*words_of(args.data), args.vocabulary)
     done = results.read_records(args.results)
-    for n, strategy in CELLS:
-        if (args.n and n not in args.n) or any(r["cell"] == f"{n}-{strategy}-{args.seed}" for r in done):
+    for n, configuration in CELLS:
+        wanted = (not args.n or n in args.n) and (not args.configurations or configuration in args.configurations)
+        if not wanted or any(r["cell"] == f"{n}-{configuration}-{args.seed}" for r in done):
             continue
-        record = cell(n, strategy, args, train, held_out)
+        record = cell(n, configuration, args, train, held_out)
         results.merge_records(args.results, "retrieval_levels", [record], key="cell")
         print(
-            f"n={n:2} {strategy:10} {record['mean']:.4f} least {min(record['per_index']):.4f}, {record['seconds']} s",
+            f"n={n:2} {configuration:10} {record['mean']:.4f} least {min(record['per_index']):.4f}, {record['seconds']} s",
             flush=True,
         )
 
