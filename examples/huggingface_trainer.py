@@ -1,14 +1,18 @@
 """A sentence classifier of Transformers and its Trainer, with one line more.
 
-    python examples/huggingface_trainer.py --n 2
+    python examples/huggingface_trainer.py --n 2                   # sentences that come with Python
+    python examples/huggingface_trainer.py --n 2 --data FOLDER     # SST-2: train.tsv.gz and dev.tsv.gz
 
-The task: does a sentence come from the docstrings of the module decimal or from those of typing?
+The task without a folder: does a sentence come from the docstrings of the module decimal or from those of typing?
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import gzip
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,21 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 import muxwrap
 
 MODULES = ("_pydecimal", "typing")
+Rows = list[tuple[str, int]]
+
+
+def splits(data: Path | None, quick: bool) -> tuple[Rows, Rows]:
+    """Return texts with labels to train on and to evaluate on."""
+    if data is not None:
+        return read(data / "train.tsv.gz")[: 400 if quick else None], read(data / "dev.tsv.gz")
+    rows = [(text, label) for label, module in enumerate(MODULES) for text in sentences(module)]
+    return shuffled_split(rows, held_out=51, limit=243) if quick else shuffled_split(rows, held_out=151)
+
+
+def read(path: Path) -> Rows:
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [(row["sentence"], int(row["label"])) for row in rows]
 
 
 def compute_metrics(found: Any) -> dict[str, float]:
@@ -27,6 +46,7 @@ def compute_metrics(found: Any) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=2, help="instances that share one pass")
+    parser.add_argument("--data", type=Path, help="folder with SST-2's files, gzipped")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -36,11 +56,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     args = parser.parse_args(argv)
 
     set_seed(0)
-    rows = [(text, label) for label, module in enumerate(MODULES) for text in sentences(module)]
-    train, test = shuffled_split(rows, held_out=51, limit=243) if args.quick else shuffled_split(rows, held_out=151)
-    tokenizer = make_tokenizer(text for text, _ in train)
+    train, test = splits(args.data, args.quick)
+    tokenizer = make_tokenizer((text for text, _ in train), size=2000 if args.data is None else 8000)
 
-    def encode(rows: list[tuple[str, int]]) -> list[dict[str, Any]]:
+    def encode(rows: Rows) -> list[dict[str, Any]]:
         # The text goes along; the Trainer drops what is no argument of the model's forward.
         return [{"text": text, **tokenizer(text, truncation=True, max_length=64), "label": y} for text, y in rows]
 

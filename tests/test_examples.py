@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 from pathlib import Path
@@ -101,6 +102,20 @@ def test_image_scripts_are_the_bare_ones_without_the_line(name: str) -> None:
     found = run(name, "--epochs", "1", wrapped=False)
     assert not isinstance(found["model"], muxwrap.Multiplex)
     assert found["predictions"].shape == (39,)
+
+
+def test_trainer_reads_the_files_of_sst2(tmp_path: Path) -> None:
+    for name, count in (("train", 40), ("dev", 9)):
+        lines = [
+            "sentence\tlabel",
+            *(f'a "{word}" film {i}\t{i % 2}' for i, word in enumerate(["dull", "fine"] * count)),
+        ]
+        with gzip.open(tmp_path / f"{name}.tsv.gz", "wt") as file:
+            file.write("\n".join(lines) + "\n")
+    found = run("huggingface_trainer", "--data", str(tmp_path), "--epochs", "1")
+    assert len(found["trainer"].train_dataset) == 80 and found["predicted"].predictions.shape == (18, 2)
+    assert found["trainer"].eval_dataset[1]["text"] == 'a "fine" film 1'
+    assert "eval_loss" in found["metrics"]
 
 
 def test_trainer_classifies_saves_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ CELLS: dict[tuple[int, str], tuple[int, int, float]] = {
     (4, "identity"): (128, 1000, 2e-3),
 }
 LENGTH, MIXTURES, LAYERS = 32, 16, 2
+COMMAND = "python examples/text/retrieval.py --data FOLDER"  # which makes every cell, without the paths of one machine
 
 
 def words_of(data: Path) -> tuple[list[str], list[str]]:
@@ -117,7 +118,7 @@ def main() -> None:
         if not wanted or any(r["cell"] == f"{n}-{configuration}-{args.seed}" for r in done):
             continue
         record = cell(n, configuration, args, train, held_out)
-        results.merge_records(args.results, "retrieval_levels", [record], key="cell")
+        results.merge_records(args.results, "retrieval_levels", [record], key="cell", command=COMMAND)
         print(
             f"n={n:2} {configuration:10} {record['mean']:.4f} least {min(record['per_index']):.4f}, {record['seconds']} s",
             flush=True,
