@@ -20,6 +20,8 @@ class Cell:
         scale: of the combination; None is the strategy's own.
         learnable: train φ; None is the strategy's own.
         demux: the demuxer's name.
+        batch_norm: of the demuxer ``unbind``.
+        apart: whether the trunk starts apart.
         layers: of the backbone.
         width: of the backbone; the feed-forward has four times as many features.
         heads: of the backbone.
@@ -33,6 +35,8 @@ class Cell:
     scale: str | None = None
     learnable: bool | None = None
     demux: str = "mlp"
+    batch_norm: bool = False
+    apart: bool = False
     layers: int = 2
     width: int = 72
     heads: int = 4
@@ -60,6 +64,7 @@ class Study(NamedTuple):
 
 BASE = Cell()
 CODE = replace(BASE, strategy="hadamard")  # the papers' first strategy, beside ours
+BACK = replace(BASE, n=8, demux="unbind")
 HARDER = (replace(BASE, n=8), replace(CODE, n=8))  # what a warm-up is for: the task alone has little to show
 STRATEGIES = ("slots", "hadamard", "orthogonal", "sign", "low_rank", "binary", "identity")
 
@@ -97,6 +102,18 @@ STUDIES: dict[str, Study] = {
         "steps of warm-up",
         ("task",),
         numbers("warm_up", (0, 100, 300), *HARDER),
+    ),
+    "start": Study(
+        "Start of the trunk, n = 8",
+        "start, demuxer",
+        ("retrieval", "task"),
+        {
+            "random, mlp": replace(BASE, n=8),
+            "random, unbind": BACK,
+            "random, unbind with a batch norm": replace(BACK, batch_norm=True),
+            "apart, unbind": replace(BACK, apart=True),
+            "apart, unbind with a batch norm": replace(BACK, apart=True, batch_norm=True),
+        },
     ),
     "learned": Study(
         "Learned or frozen φ",
