@@ -7,6 +7,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,14 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def merge_records(
     path: Path, study: str, records: list[dict[str, Any]], *, key: str, command: str | None = None
 ) -> None:
-    """Write records into a study's file in the place of those with the same ``key``; others are kept."""
+    """Write records into a study's file in the place of those with the same ``key``; others are kept.
+
+    Several processes may do so at once.
+    """
     new = {record[key] for record in records}
-    held = [record for record in read_records(path) if record[key] not in new]
-    write(path, study, [*held, *records], command)
+    with _alone(path):
+        held = [record for record in read_records(path) if record[key] not in new]
+        write(path, study, [*held, *records], command)
 
 
 def write(path: Path, study: str, records: list[dict[str, Any]], command: str | None = None) -> None:
@@ -42,6 +48,20 @@ def write(path: Path, study: str, records: list[dict[str, Any]], command: str | 
     made = path.with_name(f".{path.name}.{os.getpid()}")  # whole or not at all, whenever this is interrupted
     made.write_text(json.dumps({**facts, "records": records}, indent=1) + "\n")
     made.replace(path)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes out of a file between reading and writing it."""
+    try:
+        import fcntl
+    except ImportError:  # on Windows: one process at a time
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:  # not the file itself, which is replaced
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _commit() -> str | None:

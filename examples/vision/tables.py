@@ -1,0 +1,102 @@
+"""The cells of the study, table by table. A cell holds all that its result depends on but the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from models import Backbone
+
+import muxwrap
+
+
+class Cell(NamedTuple):
+    """One network, trained in one way; what is left out has LeNet's settings."""
+
+    dataset: str
+    backbone: str
+    configuration: str
+    n: int
+    epochs: int
+    width: float = 1
+    first: int = 10
+    demux: str = "mlp"
+    mixtures: int = 64
+    lr: float = 4e-3
+    decay: float = 0.05
+    shift: int = 2
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self._asdict().items())
+
+    @property
+    def label(self) -> str:
+        size = f" x{self.width:g}" if self.width != 1 else ""
+        return f"{self.dataset} {self.backbone}{size} {self.configuration} n={self.n}"
+
+    @property
+    def network(self) -> str:
+        """What its speed depends on."""
+        images = "3x32x32" if self.dataset == "cifar10-subset" else "1x20x20"
+        size = f"{images} width={self.width:g} first={self.first}"
+        return f"{self.backbone} {size} {self.configuration} {self.demux} n={self.n}"
+
+    def backbone_at(self, channels: int, side: int) -> Backbone:
+        return Backbone(self.backbone, channels, side, self.first, self.width)
+
+
+def lenet() -> Iterator[Cell]:
+    """The published size on MNIST."""
+    yield from (Cell("mnist", "lenet", "bare", 1, 60, first=first) for first in (6, 10))
+    for n in (2, 4, 8, 16):
+        yield Cell("mnist", "lenet", CHOSEN[n], n, 60)
+
+
+def fashion() -> Iterator[Cell]:
+    """The same on Fashion-MNIST."""
+    yield from (cell._replace(dataset="fashion-mnist") for cell in lenet() if cell.first == 10)
+
+
+def widths() -> Iterator[Cell]:
+    """LeNet at twice and four times its sizes."""
+    for width in (2, 4):
+        yield from (cell._replace(width=width) for cell in lenet() if cell.first == 10)
+
+
+def strategies() -> Iterator[Cell]:
+    """Every strategy at n=4, with its default options, at the pixels and after the stem."""
+    yield Cell("mnist", "lenet", "bare", 1, 20)
+    for sees, places in (("image", ("conv1@input", "pool1")), ("features", ("pixels", "pool1"))):
+        for name in muxwrap.list_strategies(sees):  # type: ignore[arg-type]
+            yield from (Cell("mnist", "lenet", f"{name}@{at}", 4, 20) for at in places)
+
+
+def mlp() -> Iterator[Cell]:
+    """A perceptron on the pixels of MNIST and of Fashion-MNIST."""
+    for dataset in ("mnist", "fashion-mnist"):
+        yield Cell(dataset, "mlp", "bare", 1, 60)
+        yield from (Cell(dataset, "mlp", "slots@pixels", n, 60) for n in (2, 4, 8, 16))
+
+
+def resnet() -> Iterator[Cell]:
+    """A small residual network of timm on a subset of CIFAR-10, beside narrower plain ones."""
+    yield from _beside_narrower("resnet", ("slots", "layout@conv1@input"))
+
+
+def vit() -> Iterator[Cell]:
+    """A small vision transformer of timm on a subset of CIFAR-10, beside narrower plain ones."""
+    yield from _beside_narrower("vit", ("slots", "layout", "concat@patch_embed"))
+
+
+def _beside_narrower(backbone: str, configurations: tuple[str, ...]) -> Iterator[Cell]:
+    options = {"epochs": 40, "mixtures": 32, "shift": 4, "lr": 2e-3}
+    for width in (1, 0.7, 0.5, 0.35):
+        yield Cell("cifar10-subset", backbone, "bare", 1, width=width, **options)
+    for n in (2, 4):
+        yield from (Cell("cifar10-subset", backbone, each, n, **options) for each in configurations)
+
+
+CHOSEN = dict.fromkeys((2, 4, 8, 16), "layout:channels=8@conv1@input")
+TABLES: dict[str, Callable[[], Iterator[Cell]]] = {
+    table.__name__: table for table in (lenet, strategies, mlp, widths, fashion, resnet, vit)
+}
