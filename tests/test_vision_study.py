@@ -135,9 +135,9 @@ def test_configurations_say_strategy_options_and_place() -> None:
 
 @pytest.mark.parametrize("name", ["lenet", "fashion", "widths", "strategies", "mlp", "resnet", "vit"])
 def test_every_cell_of_the_tables_can_be_made(name: str) -> None:
+    from models import make
     from speed import SHAPES
     from tables import TABLES
-    from models import make
 
     for cell in TABLES[name]():
         channels, side, _ = SHAPES[cell.dataset]
@@ -145,33 +145,55 @@ def test_every_cell_of_the_tables_can_be_made(name: str) -> None:
         assert model(torch.zeros(2 * cell.n, channels, side, side)).shape == (2 * cell.n, 10)
 
 
-def test_cells_resume_and_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cells_resume_and_are_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import report
-
-    arguments = ["--tables", "mlp", "--only", "mnist mlp", "--epochs", "2"]
     import tables
 
-    mnist = [cell._replace(epochs=2) for cell in tables.TABLES["mlp"]() if "mnist mlp" in cell.label]
-    records = run(folder, *arguments)
-    assert len(records) == len(mnist) > 5
+    cells = [cell._replace(epochs=2) for cell in tables.TABLES["mlp"]()]
+    monkeypatch.setitem(tables.TABLES, "mlp", lambda: iter(cells))
+    records = run(folder, "--tables", "mlp")
+    assert len(records) == len(cells) > 5
     for record in records:
         assert len(record["per_index"]) == record["n"] and record["scored"] == 45
         assert (record["std"] is not None) == (record["n"] > 1)
         assert (record["operations_ratio"] > 1.4) == (record["n"] > 1)
     first = (folder / "vision.json").read_text()
     capsys.readouterr()
-    run(folder, *arguments)
+    run(folder, "--tables", "mlp")
     assert (folder / "vision.json").read_text() == first and capsys.readouterr().out == ""
-    records = run(folder, *arguments, "--only", "mnist mlp bare", "--seeds", "0", "1")
-    assert len(records) == len(mnist) + 2  # one for each data set
+    records = run(folder, "--tables", "mlp", "--only", "bare", "--seeds", "0", "1")
+    assert len(records) == len(cells) + 2  # one for each data set
 
-    for record in records:
-        record["epochs"] = 60  # as the tables say
     page = report.markdown(records)
-    assert "### Perceptron" in page and "(2) |" in page and page.count("`slots@pixels`") == 8
-    (folder / "vision.json").write_text(json.dumps({"records": records}))
+    assert "### Perceptron" in page and page.count("(2) |") == 2 and page.count("`slots@pixels`") == 8
+    trial = run(folder, "--tables", "mlp", "--only", "bare", "--epochs", "1", "--limit", "50")
+    assert len(trial) == len(records) + 2 and trial[-1]["train_rows"] == 45
+    assert report.markdown(trial) == page  # a trial is no cell of the tables
     report.main(["--results", str(folder / "vision.json"), "--images", str(folder / "images")])
     assert [path.name for path in (folder / "images").iterdir()] == ["vision-mlp.png"]
+
+
+def test_speed_is_measured_and_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import report
+    import speed
+    import tables
+
+    chosen = [cell for cell in tables.TABLES["resnet"]() if cell.configuration in ("bare", "slots") and cell.n < 4]
+    monkeypatch.setitem(tables.TABLES, "resnet", lambda: iter(chosen[1:] + chosen[:1]))
+    results = folder / "vision_speed.json"
+    options = ["--rounds", "1", "--seconds", "0.001", "--threads", "1"]
+    speed.main(["--tables", "resnet", *options, "--results", str(results)])
+    records = json.loads(results.read_text())["records"]
+    assert [record["cell"] for record in records] == [chosen[0].network, *(cell.network for cell in chosen[1:])]
+    assert records[0]["ratio_to_bare"] == 1
+    cell = {"per_index": [50.0], "mean": 50.0, "std": None, "selected": 50.0, "operations_ratio": 1.0}
+    found = [{"group": str(each), "added_parameters": 0, **cell} for each in chosen]
+    shown = {point.cell: point.speed for point in report.points("resnet", found, records)}
+    assert shown == {each: record["ratio_to_bare"] for each, record in zip(chosen, records, strict=True)}
+    assert [path.name for path in report.plot(found, records, folder)] == ["vision-resnet.png"]
+    assert report.plot(found, [], folder) == []
 
 
 def test_processes_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

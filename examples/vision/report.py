@@ -47,11 +47,12 @@ class Point(NamedTuple):
 
 def points(table: str, records: Iterable[Record], speeds: Iterable[Record] = ()) -> list[Point]:
     """Return the cells of a table that were measured, in the table's order."""
-    found: dict[Cell, list[Record]] = {}
+    found: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault(Cell(*(record[key] for key in Cell._fields)), []).append(record)
+        found.setdefault(record["group"], []).append(record)
     measured = {record["cell"]: record["ratio_to_bare"] for record in speeds}
-    return [_point(cell, found[cell], measured) for cell in dict.fromkeys(TABLES[table]()) if cell in found]
+    cells = dict.fromkeys(TABLES[table]())
+    return [_point(cell, found[str(cell)], measured) for cell in cells if str(cell) in found]
 
 
 def _point(cell: Cell, records: Sequence[Record], speeds: dict[str, float]) -> Point:

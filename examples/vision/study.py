@@ -67,14 +67,15 @@ def run(args: argparse.Namespace) -> None:
     changed = {} if args.epochs is None else {"epochs": args.epochs}
     wanted = [(seed, cell._replace(**changed)) for seed in args.seeds for cell in cells]
     for seed, cell in (bar := tqdm(wanted, unit="cell", disable=None)):
-        key = f"{cell}{f' limit={args.limit}' if args.limit else ''} seed={seed}"
+        group = f"{cell}{f' limit={args.limit}' if args.limit else ''}"
+        key = f"{group} seed={seed}"
         if any(record["cell"] == key for record in read_records(args.results)):
             continue
         bar.set_description(f"{cell.label} seed={seed}")
         source = cell.dataset, cell.shift
         if source not in data:
             data[source] = load(cell.dataset, args.data, cell.shift, args.limit)
-        record = {"cell": key, **measure(cell, seed, data[source], bar.set_postfix_str)}
+        record = {"cell": key, "group": group, **measure(cell, seed, data[source], bar.set_postfix_str)}
         merge_records(args.results, "vision", [record], key="cell", command=command(args))
         spread = f" ± {record['std']:.2f}" if record["std"] is not None else ""
         indices = f"{min(record['per_index']):.1f} … {max(record['per_index']):.1f}"
