@@ -81,13 +81,13 @@ def bare(b: Backbone) -> nn.Module:
         return MLP(b.channels, b.side, b.width)
     if b.kind == "resnet":
         sizes = tuple(round(size * b.width) for size in (32, 64, 128, 256))
+        block, stem = timm.models.resnet.BasicBlock, round(8 * b.width)
         return timm.models.ResNet(
-            timm.models.resnet.BasicBlock, (1, 1, 1, 1), 10, b.channels, stem_width=sizes[0], channels=sizes
+            block, (1, 1, 1, 1), 10, b.channels, stem_type="deep", stem_width=stem, channels=sizes
         )
-    heads = 4
-    dim = heads * round(96 * b.width / heads)
+    dim = 4 * round(16 * b.width)
     return timm.models.VisionTransformer(
-        b.side, 4, b.channels, 10, "avg", embed_dim=dim, depth=4, num_heads=heads, mlp_ratio=2, class_token=False
+        b.side, 4, b.channels, 10, "avg", embed_dim=dim, depth=3, num_heads=4, mlp_ratio=2, class_token=False
     )
 
 
