@@ -135,13 +135,13 @@ def test_configurations_say_strategy_options_and_place() -> None:
 
 @pytest.mark.parametrize("name", ["lenet", "fashion", "widths", "strategies", "mlp", "resnet", "vit"])
 def test_every_cell_of_the_tables_can_be_made(name: str) -> None:
-    from models import make
+    from models import Backbone, make
     from speed import SHAPES
     from tables import TABLES
 
     for cell in TABLES[name]():
         channels, side, _ = SHAPES[cell.dataset]
-        model = make(cell.backbone_at(channels, side), cell.configuration, cell.n, cell.demux, 0)
+        model = make(Backbone.of(cell, channels, side), cell.configuration, cell.n, cell.demux, 0)
         assert model(torch.zeros(2 * cell.n, channels, side, side)).shape == (2 * cell.n, 10)
 
 

@@ -172,6 +172,18 @@ def text() -> str:
     return "\n\n".join([_origin(data), *pictures, report["markdown"](data["records"])])
 
 
+def vision() -> str:
+    """What `examples/vision/study.py` and `speed.py` found, as `examples/vision/report.py` shows it, with its pictures."""
+    data, speeds = _results("vision"), _results("vision_speed")
+    if data is None:
+        return "*Not run before these pages were built: `examples/vision/study.py` writes `docs/results/vision.json`.*"
+    report = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "vision" / "report.py"))
+    pictures = [f"![Accuracy](images/{path.name})" for path in sorted((DOCS / "images").glob("vision-*.png"))]
+    tables = report["markdown"](data["records"], speeds["records"] if speeds else ())
+    origins = [_origin(each) for each in (data, speeds) if each is not None]
+    return "\n\n".join([*origins, *pictures, tables])
+
+
 def _results(study: str) -> dict[str, Any] | None:
     path = DOCS / "results" / f"{study}.json"
     return json.loads(path.read_text()) if path.exists() else None
@@ -227,4 +239,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "throughput": throughput,
     "retrieval": retrieval,
     "text": text,
+    "vision": vision,
 }

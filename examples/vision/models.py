@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import timm
 import torch
+from tables import Cell
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -71,6 +72,10 @@ class Backbone(NamedTuple):
     side: int
     first: int = 6
     width: float = 1
+
+    @classmethod
+    def of(cls, cell: Cell, channels: int, side: int) -> Backbone:
+        return cls(cell.backbone, channels, side, cell.first, cell.width)
 
 
 def bare(b: Backbone) -> nn.Module:

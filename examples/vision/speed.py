@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from models import make
+from models import Backbone, make
 from tables import TABLES, Cell
 from tqdm import tqdm
 
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _configuration(cell: Cell) -> Configuration:
     channels, side, _ = SHAPES[cell.dataset]
-    model = make(cell.backbone_at(channels, side), cell.configuration, cell.n, cell.demux, 0)
+    model = make(Backbone.of(cell, channels, side), cell.configuration, cell.n, cell.demux, 0)
     return Configuration(cell.label.partition(" ")[2], model.eval(), torch.rand(1, channels, side, side))
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from data import Data, load
-from models import bare, make, operations
+from models import Backbone, bare, make, operations
 from tables import TABLES, Cell
 from tqdm import tqdm
 from training import SELECTION, Recipe, evaluate, fit
@@ -33,7 +33,7 @@ from results import merge_records, read_records
 def measure(cell: Cell, seed: int, data: Data, tell: Callable[[str], object]) -> dict[str, Any]:
     """Train one cell and score it on the held-out images and on the test images."""
     start = time.perf_counter()
-    backbone = cell.backbone_at(data.channels, data.side)
+    backbone = Backbone.of(cell, data.channels, data.side)
     model = make(backbone, cell.configuration, cell.n, cell.demux, seed)
     ratio = operations(bare(backbone._replace(width=1)), backbone) / operations(model, backbone)
     recipe = Recipe(cell.epochs, cell.mixtures, cell.lr, cell.decay, seed)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from models import Backbone
-
 import muxwrap
 
 
@@ -40,9 +38,6 @@ class Cell(NamedTuple):
         images = "3x32x32" if self.dataset == "cifar10-subset" else "1x20x20"
         size = f"{images} width={self.width:g} first={self.first}"
         return f"{self.backbone} {size} {self.configuration} {self.demux} n={self.n}"
-
-    def backbone_at(self, channels: int, side: int) -> Backbone:
-        return Backbone(self.backbone, channels, side, self.first, self.width)
 
 
 def lenet() -> Iterator[Cell]:
