@@ -18,29 +18,31 @@ from muxwrap.strategies import strategies
 
 
 class LeNet(nn.Module):
-    """DataMUX's LeNet for 20 x 20 pixels: convolutions 3x3, 4x4 and 3x3, then 84 features and the classes.
+    """DataMUX's LeNet for 20 x 20 pixels: convolutions 3x3, 4x4 and 3x3, tanh, 84 features and the classes.
 
-    Published with 6, 16 and 120 channels and tanh; here with batch norm and ReLU.
+    With batch norms beside the published one, and LeNet's pooling by the mean. What lies on top of each other in a
+    mixture passes tanh and means nearly undisturbed; ReLU and maxima tear it.
 
     Args:
         channels: of the images.
         first: channels of the first convolution: 6, or 10 as in the notebook's wider one.
         width: multiplies all sizes.
+        modern: ReLU and maxima instead, for comparison.
     """
 
-    def __init__(self, channels: int = 1, first: int = 6, width: float = 1) -> None:
+    def __init__(self, channels: int = 1, first: int = 6, width: float = 1, modern: bool = False) -> None:
         super().__init__()
+        act, pool = (nn.ReLU, nn.MaxPool2d) if modern else (nn.Tanh, nn.AvgPool2d)
         a, b, c, d = (round(size * width) for size in (first, 16, 120, 84))
         self.pixels = nn.Flatten()  # a place where strategies for features see the whole image
         self.image = nn.Unflatten(1, (channels, 20, 20))
         self.conv1 = nn.Conv2d(channels, a, 3)
-        self.pool1 = nn.Sequential(nn.BatchNorm2d(a), nn.ReLU(), nn.MaxPool2d(2))
+        self.pool1 = nn.Sequential(nn.BatchNorm2d(a), act(), pool(2))
         self.conv2 = nn.Conv2d(a, b, 4)
-        self.pool2 = nn.Sequential(nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
+        self.pool2 = nn.Sequential(nn.BatchNorm2d(b), act(), pool(2))
         self.conv3 = nn.Conv2d(b, c, 3)
-        self.fc = nn.Sequential(
-            nn.BatchNorm2d(c), nn.ReLU(), nn.Flatten(), nn.Linear(c, d), nn.BatchNorm1d(d), nn.ReLU()
-        )
+        features = (nn.Flatten(), nn.Linear(c, d), nn.BatchNorm1d(d), act())
+        self.fc = nn.Sequential(nn.BatchNorm2d(c), act(), *features)
         self.head = nn.Linear(d, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,8 +82,8 @@ class Backbone(NamedTuple):
 
 def bare(b: Backbone) -> nn.Module:
     """Return an untrained network without multiplexing."""
-    if b.kind == "lenet":
-        return LeNet(b.channels, b.first, b.width)
+    if b.kind in ("lenet", "lenet-relu"):
+        return LeNet(b.channels, b.first, b.width, modern=b.kind == "lenet-relu")
     if b.kind == "mlp":
         return MLP(b.channels, b.side, b.width)
     if b.kind == "resnet":
