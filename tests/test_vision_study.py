@@ -19,7 +19,16 @@ for needed in ("timm", "torchvision", "transformers", "tqdm", "matplotlib"):
     pytest.importorskip(needed)
 
 ROOT = Path(__file__).parent.parent
-MODULES = ("data", "models", "training", "tables", "study", "speed", "report")  # names that the text study has, too
+MODULES = (
+    "data",
+    "models",
+    "training",
+    "tables",
+    "study",
+    "speed",
+    "report",
+    "pictures",
+)  # names that the text study has, too
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +142,7 @@ def test_configurations_say_strategy_options_and_place() -> None:
     assert bare_cost == 2 * (18**2 * 9 * 6 + 36 * 6 * 16 * 16 + 16 * 9 * 120 + 120 * 84 + 84 * 10)
 
 
-@pytest.mark.parametrize("name", ["lenet", "fashion", "widths", "strategies", "mlp", "resnet", "vit"])
+@pytest.mark.parametrize("name", ["lenet", "fashion", "widths", "recipes", "strategies", "mlp", "resnet", "vit"])
 def test_every_cell_of_the_tables_can_be_made(name: str) -> None:
     from models import Backbone, make
     from speed import SHAPES
@@ -192,8 +201,10 @@ def test_speed_is_measured_and_reported(folder: Path, monkeypatch: pytest.Monkey
     found = [{"group": str(each), "added_parameters": 0, **cell} for each in chosen]
     shown = {point.cell: point.speed for point in report.points("resnet", found, records)}
     assert shown == {each: record["ratio_to_bare"] for each, record in zip(chosen, records, strict=True)}
-    assert [path.name for path in report.plot(found, records, folder)] == ["vision-resnet.png"]
-    assert report.plot(found, [], folder) == []
+    tables_found = {name: report.points(name, found, records) for name in report.TITLES}
+    assert [path.name for path in report.plot(tables_found, folder)] == ["vision-resnet-speed.png"]
+    untimed = {name: report.points(name, found) for name in report.TITLES}
+    assert report.plot(untimed, folder) == []
 
 
 def test_processes_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.append(str(Path(__file__).parent))
+from pictures import NOTEBOOK, plot
 from tables import TABLES, Cell
 
 Record = dict[str, Any]
@@ -21,13 +22,12 @@ TITLES = {
     "lenet": "LeNet of the published size, MNIST",
     "fashion": "LeNet of the published size, Fashion-MNIST",
     "widths": "Wider LeNets, MNIST",
+    "recipes": "What the recipe was chosen from, sixteen images a mixture, LeNet, MNIST",
     "strategies": "Every strategy with its default options, four images a mixture, LeNet, MNIST",
     "mlp": "Perceptron on the pixels",
     "resnet": "Residual network, subset of CIFAR-10",
     "vit": "Vision transformer, subset of CIFAR-10",
 }
-# DataMUX's notebook, MNIST test images: the best φ for each n. Those are the authors' figures.
-NOTEBOOK = {1: 98.6, 2: 97.4, 4: 94.7, 8: 83.7, 16: 53.3}
 
 
 class Point(NamedTuple):
@@ -88,10 +88,14 @@ def _table(name: str, found: Sequence[Point]) -> str:
     """One line a cell; a column in which nothing differs or nothing is known is left out."""
     columns = {
         "data": [p.cell.dataset for p in found],
+        "network": [p.cell.backbone for p in found],
         "width": [f"{p.cell.width:g}" for p in found],
         "first layer": [str(p.cell.first) for p in found],
         "configuration": [f"`{p.cell.configuration}`" for p in found],
         "n": [str(p.cell.n) for p in found],
+        "mixtures": [str(p.cell.mixtures) for p in found],
+        "learning rate": [f"{p.cell.lr:g}" for p in found],
+        "shift": [str(p.cell.shift) for p in found],
         "accuracy, %": [f"{p.mean:.2f}" for p in found],
         "± groupings": [_maybe(p.groupings, ".2f") for p in found],
         "± seeds": [f"{p.seeds:.2f} ({p.count})" if p.seeds is not None else "–" for p in found],
@@ -112,56 +116,6 @@ def _maybe(value: float | None, form: str, unit: str = "") -> str:
     return "–" if value is None else f"{value:{form}}{unit}"
 
 
-def plot(records: Iterable[Record], speeds: Iterable[Record], folder: Path) -> list[Path]:
-    """Draw accuracy against n, and against speed where narrower plain networks were measured too."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    records, speeds, written = list(records), list(speeds), []
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in TITLES:
-        found = points(name, records, speeds)
-        if name == "strategies" or not any(p.cell.n > 1 for p in found):
-            continue
-        rivals = len({p.cell.width for p in found if p.cell.configuration == "bare"}) > 1 and name != "widths"
-        if rivals and any(p.speed is None for p in found):
-            continue  # not timed yet
-        figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
-        for line, those in _lines(found, rivals).items():
-            x = [p.speed if rivals else p.cell.n for p in those]
-            error = [p.groupings or 0 for p in those]
-            style = {"linestyle": ":", "marker": "s"} if line == "plain" else {"marker": "o"}
-            ax.errorbar(x, [p.mean for p in those], yerr=error, capsize=3, label=line, **style)
-        if name == "lenet":
-            ax.plot(list(NOTEBOOK), list(NOTEBOOK.values()), linestyle="--", marker="x", label="DataMUX's notebook")
-        ticks = sorted({1, 2, 4, *(p.cell.n for p in found)})
-        ax.set(xscale="log", ylabel="accuracy on the test images in %", title=TITLES[name])
-        ax.set_xlabel("images per second, the whole plain network = 1" if rivals else "n (images in a mixture)")
-        ax.set_xticks(ticks, [str(n) for n in ticks])
-        ax.set_xticks([], minor=True)
-        ax.grid(alpha=0.3)
-        ax.legend(fontsize=8)
-        written.append(folder / f"vision-{name}.png")
-        figure.savefig(written[-1], dpi=120)
-        plt.close(figure)
-    return written
-
-
-def _lines(found: Sequence[Point], rivals: bool) -> dict[str, list[Point]]:
-    """Sort points into lines: a network over n, starting at its bare self, or one over speeds."""
-    lines: dict[str, list[Point]] = {}
-    for point in found:
-        cell = point.cell
-        if rivals:
-            name = "plain" if cell.configuration == "bare" else cell.configuration
-        else:
-            name = f"{cell.dataset}, width {cell.width:g}, first layer {cell.first}"
-        lines.setdefault(name, []).append(point)
-    return {name: line for name, line in lines.items() if rivals or len(line) > 1}
-
-
 def load(path: Path) -> list[Record]:
     return json.loads(path.read_text())["records"] if path.exists() else []
 
@@ -173,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     records, speeds = load(args.results), load(args.results.with_name("vision_speed.json"))
     print(markdown(records, speeds))
-    for path in plot(records, speeds, args.images):
+    for path in plot({name: points(name, records, speeds) for name in TITLES}, args.images):
         print(f"written: {path}")
 
 

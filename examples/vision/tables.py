@@ -41,10 +41,10 @@ class Cell(NamedTuple):
 
 
 def lenet() -> Iterator[Cell]:
-    """The published size on MNIST."""
-    yield from (Cell("mnist", "lenet", "bare", 1, 60, first=first) for first in (6, 10))
-    for n in (2, 4, 8, 16):
-        yield Cell("mnist", "lenet", CHOSEN[n], n, 60)
+    """The published size on MNIST, beside narrower plain ones of about 1/2 to 1/16 of the operations."""
+    yield from (Cell("mnist", "lenet", "bare", 1, EPOCHS, first=first) for first in (10, 6))
+    yield from (Cell("mnist", "lenet", "bare", 1, EPOCHS, width=width) for width in (0.7, 0.5, 0.35, 0.25))
+    yield from (Cell("mnist", "lenet", CHOSEN[n], n, EPOCHS) for n in (2, 4, 8, 16))
 
 
 def fashion() -> Iterator[Cell]:
@@ -54,13 +54,26 @@ def fashion() -> Iterator[Cell]:
 
 def widths() -> Iterator[Cell]:
     """LeNet at twice and four times its sizes."""
-    for width in (2, 4):
-        yield from (cell._replace(width=width) for cell in lenet() if cell.first == 10)
+    whole = [cell for cell in lenet() if cell.width == 1 and cell.first == 10]
+    yield from (cell._replace(width=width, epochs=40) for width in (2, 4) for cell in whole)
+
+
+def recipes() -> Iterator[Cell]:
+    """What training and φ were chosen from, sixteen images a mixture; each line changes one thing."""
+    chosen = Cell("mnist", "lenet", CHOSEN[16], 16, 60)
+    yield chosen
+    yield chosen._replace(backbone="lenet-relu")
+    yield from (chosen._replace(mixtures=mixtures) for mixtures in (16, 128))
+    yield from (chosen._replace(lr=lr) for lr in (1e-3, 1e-2))
+    yield chosen._replace(shift=0)
+    for options in ("", ":channels=2", ":channels=8", ":hidden=(8,)", ":channels=8,hidden=(8,)"):
+        yield chosen._replace(configuration=f"layout{options}@conv1@input")
 
 
 def strategies() -> Iterator[Cell]:
     """Every strategy at n=4, with its default options, at the pixels and after the stem."""
     yield Cell("mnist", "lenet", "bare", 1, 20)
+    yield Cell("mnist", "lenet", CHOSEN[4], 4, 20)
     for sees, places in (("image", ("conv1@input", "pool1")), ("features", ("pixels", "pool1"))):
         for name in muxwrap.list_strategies(sees):  # type: ignore[arg-type]
             yield from (Cell("mnist", "lenet", f"{name}@{at}", 4, 20) for at in places)
@@ -75,7 +88,7 @@ def mlp() -> Iterator[Cell]:
 
 def resnet() -> Iterator[Cell]:
     """A small residual network of timm on a subset of CIFAR-10, beside narrower plain ones."""
-    yield from _beside_narrower("resnet", ("slots", "layout@conv1@input"))
+    yield from _beside_narrower("resnet", ("slots", "layout", "layout@@input"))
 
 
 def vit() -> Iterator[Cell]:
@@ -91,7 +104,8 @@ def _beside_narrower(backbone: str, configurations: tuple[str, ...]) -> Iterator
         yield from (Cell("cifar10-subset", backbone, each, n, **options) for each in configurations)
 
 
-CHOSEN = dict.fromkeys((2, 4, 8, 16), "layout:channels=8@conv1@input")
+EPOCHS = 100
+CHOSEN = dict.fromkeys((2, 4, 8, 16), "layout:channels=2,hidden=(8,)@conv1@input")
 TABLES: dict[str, Callable[[], Iterator[Cell]]] = {
-    table.__name__: table for table in (lenet, strategies, mlp, widths, fashion, resnet, vit)
+    table.__name__: table for table in (lenet, mlp, strategies, resnet, vit, recipes, fashion, widths)
 }
