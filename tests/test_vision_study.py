@@ -207,6 +207,22 @@ def test_speed_is_measured_and_reported(folder: Path, monkeypatch: pytest.Monkey
     assert report.plot(untimed, folder) == []
 
 
+def test_lines_begin_at_the_bare_network() -> None:
+    from pictures import _from_bare
+    from report import Point
+    from tables import Cell
+
+    def point(configuration: str, n: int, mean: float, width: float = 1) -> Point:
+        cell = Cell("mnist", "lenet", configuration, n, 1, width=width)
+        return Point(cell, mean, None, None, 1, (mean, mean), mean, 1.0, 0, None)
+
+    found = [point("a", 4, 4), point("a", 2, 2), point("b", 2, 3), point("bare", 1, 1), point("bare", 1, 0, width=0.5)]
+    assert _from_bare(found) == {
+        "mnist, width 1, a": [(1, 1, 0), (2, 2, 0), (4, 4, 0)],
+        "mnist, width 1, b": [(1, 1, 0), (2, 3, 0)],
+    }
+
+
 def test_processes_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,17 @@ def plot(tables: Mapping[str, Sequence[Any]], folder: Path) -> list[Path]:
     written = []
     for name in BY_N:
         if any(p.cell.n > 1 for p in tables[name]):
-            lines = _sorted(tables[name], lambda c: f"{c.dataset}, width {c.width:g}, first layer {c.first}")
+            lines = _from_bare(tables[name])
             if name == "lenet":
                 lines["DataMUX's notebook"] = [(n, mean, 0.0) for n, mean in NOTEBOOK.items()]
-            lines = {line: found for line, found in lines.items() if len(found) > 1}
             written.append(_draw(lines, "n (images in a mixture)", folder / f"vision-{name}.png"))
     for name in BY_SPEED:
         found = tables[name]
         if any(p.cell.n > 1 for p in found) and all(p.speed is not None for p in found):
-            lines = _sorted(found, lambda c: "plain, narrower" if c.n == 1 else c.configuration, by_speed=True)
+            lines = {}
+            for p in found:
+                line = "plain, narrower" if p.cell.n == 1 else p.cell.configuration
+                lines.setdefault(line, []).append((p.speed, p.mean, p.groupings or 0.0))
             label = "images per second, the whole plain network = 1"
             written.append(_draw(lines, label, folder / f"vision-{name}-speed.png"))
     return written
@@ -35,12 +37,18 @@ def plot(tables: Mapping[str, Sequence[Any]], folder: Path) -> list[Path]:
 Line = list[tuple[float, float, float]]  # x, accuracy, deviation
 
 
-def _sorted(found: Iterable[Any], name: Callable[[Any], str], by_speed: bool = False) -> dict[str, Line]:
-    lines: dict[str, Line] = {}
-    for p in found:
-        x = p.speed if by_speed else p.cell.n
-        lines.setdefault(name(p.cell), []).append((x, p.mean, p.groupings or 0.0))
-    return {line: sorted(points) for line, points in lines.items()}
+def _from_bare(found: Iterable[Any]) -> dict[str, Line]:
+    """Return a line over n for every network and configuration; it begins at the same network without multiplexing."""
+    starts: dict[tuple[Any, ...], tuple[float, float, float]] = {}
+    lines: dict[tuple[Any, ...], Line] = {}
+    for p in sorted(found, key=lambda p: p.cell.n):
+        network, point = (p.cell.dataset, p.cell.width, p.cell.first), (p.cell.n, p.mean, p.groupings or 0.0)
+        if p.cell.n == 1:
+            starts[network] = point
+        else:
+            begun = [starts[network]] if network in starts else []
+            lines.setdefault((*network, p.cell.configuration), begun).append(point)
+    return {f"{data}, width {width:g}, {said}": line for (data, width, _, said), line in lines.items()}
 
 
 def _draw(lines: dict[str, Line], label: str, path: Path) -> Path:
@@ -51,7 +59,7 @@ def _draw(lines: dict[str, Line], label: str, path: Path) -> Path:
 
     figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
     for line, points in lines.items():
-        x, means, deviations = zip(*points, strict=True)
+        x, means, deviations = zip(*sorted(points), strict=True)
         ours = "notebook" not in line and "plain" not in line
         style = {"marker": "o"} if ours else {"marker": "s", "linestyle": ":", "color": "0.4"}
         ax.errorbar(x, means, yerr=deviations, capsize=3, label=line, **style)

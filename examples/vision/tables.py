@@ -44,36 +44,38 @@ def lenet() -> Iterator[Cell]:
     """The published size on MNIST, beside narrower plain ones of about 1/2 to 1/16 of the operations."""
     yield from (Cell("mnist", "lenet", "bare", 1, EPOCHS, first=first) for first in (10, 6))
     yield from (Cell("mnist", "lenet", "bare", 1, EPOCHS, width=width) for width in (0.7, 0.5, 0.35, 0.25))
-    yield from (Cell("mnist", "lenet", CHOSEN[n], n, EPOCHS) for n in (2, 4, 8, 16))
+    yield from (Cell("mnist", "lenet", DEEP, n, EPOCHS) for n in (2, 4, 8, 16))
+    yield from (Cell("mnist", "lenet", LINEAR, n, EPOCHS) for n in (2, 4, 8, 16))
 
 
 def fashion() -> Iterator[Cell]:
     """The same on Fashion-MNIST."""
-    yield from (cell._replace(dataset="fashion-mnist") for cell in lenet() if cell.first == 10)
+    cells = (cell for cell in lenet() if cell.first == 10 and cell.configuration != LINEAR)
+    yield from (cell._replace(dataset="fashion-mnist") for cell in cells)
 
 
 def widths() -> Iterator[Cell]:
     """LeNet at twice and four times its sizes."""
-    whole = [cell for cell in lenet() if cell.width == 1 and cell.first == 10]
-    yield from (cell._replace(width=width, epochs=40) for width in (2, 4) for cell in whole)
+    cells = [cell for cell in lenet() if cell.width == 1 and cell.first == 10 and cell.configuration != LINEAR]
+    yield from (cell._replace(width=width, epochs=40) for width in (2, 4) for cell in cells)
 
 
 def recipes() -> Iterator[Cell]:
     """What training and φ were chosen from, sixteen images a mixture; each line changes one thing."""
-    chosen = Cell("mnist", "lenet", CHOSEN[16], 16, 60)
+    chosen = Cell("mnist", "lenet", DEEP, 16, 60)
     yield chosen
     yield chosen._replace(backbone="lenet-relu")
     yield from (chosen._replace(mixtures=mixtures) for mixtures in (16, 128))
     yield from (chosen._replace(lr=lr) for lr in (1e-3, 1e-2))
     yield chosen._replace(shift=0)
-    for options in ("", ":channels=2", ":channels=8", ":hidden=(8,)", ":channels=8,hidden=(8,)"):
-        yield chosen._replace(configuration=f"layout{options}@conv1@input")
+    for options in ("", "channels=2", "channels=8", "hidden=(8,)", "channels=8,hidden=(8,)"):
+        yield chosen._replace(configuration=f"layout:reach=1,{options}@conv1@input")
 
 
 def strategies() -> Iterator[Cell]:
     """Every strategy at n=4, with its default options, at the pixels and after the stem."""
     yield Cell("mnist", "lenet", "bare", 1, 20)
-    yield Cell("mnist", "lenet", CHOSEN[4], 4, 20)
+    yield Cell("mnist", "lenet", DEEP, 4, 20)
     for sees, places in (("image", ("conv1@input", "pool1")), ("features", ("pixels", "pool1"))):
         for name in muxwrap.list_strategies(sees):  # type: ignore[arg-type]
             yield from (Cell("mnist", "lenet", f"{name}@{at}", 4, 20) for at in places)
@@ -105,7 +107,8 @@ def _beside_narrower(backbone: str, configurations: tuple[str, ...]) -> Iterator
 
 
 EPOCHS = 100
-CHOSEN = dict.fromkeys((2, 4, 8, 16), "layout:channels=2,hidden=(8,)@conv1@input")
+LINEAR = "layout:channels=2,reach=1@conv1@input"
+DEEP = "layout:channels=2,reach=1,hidden=(8,)@conv1@input"
 TABLES: dict[str, Callable[[], Iterator[Cell]]] = {
     table.__name__: table for table in (lenet, mlp, strategies, resnet, vit, recipes, fashion, widths)
 }
