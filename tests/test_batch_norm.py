@@ -9,7 +9,7 @@ import pytest
 import torch
 from nets import CNN
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 import muxwrap
 
@@ -134,6 +134,20 @@ def test_update_bn_after_another_n_or_strategy() -> None:
         assert mismatch(model) > 0.2
         update_bn(batches, model)
         assert mismatch(model) < 0.1
+
+
+def test_update_bn_of_averaged_weights() -> None:
+    model = wrapped().train()
+    averaged = AveragedModel(model)
+    batches = [images(16, seed) for seed in range(3)]
+    for batch in batches:
+        model(batch)
+    averaged.update_parameters(model)  # the statistics are those of the last weights
+    torch.testing.assert_close(averaged.module.backbone.inside.running_mean, model.backbone.inside.running_mean)
+    update_bn(batches, averaged)
+    update_bn(batches, model)
+    torch.testing.assert_close(averaged.module.backbone.inside.running_mean, model.backbone.inside.running_mean)
+    assert averaged.eval()(images(5)).shape == (5, 5)
 
 
 def test_a_batch_of_one_mixture_cannot_be_normalised_in_training() -> None:
