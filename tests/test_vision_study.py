@@ -176,7 +176,7 @@ def test_cells_resume_and_are_reported(
     assert len(records) == len(cells) + 2  # one for each data set
 
     page = report.markdown(records)
-    assert "### Perceptron" in page and page.count("(2) |") == 2 and page.count("`slots@pixels`") == 8
+    assert "### Perceptron" in page and page.count("(2) |") == 2 and page.count("`slots@first`") == 8
     trial = run(folder, "--tables", "mlp", "--only", "bare", "--epochs", "1", "--limit", "50")
     assert len(trial) == len(records) + 2 and trial[-1]["train_rows"] == 45
     assert report.markdown(trial) == page  # a trial is no cell of the tables

@@ -84,22 +84,22 @@ def strategies() -> Iterator[Cell]:
 def mlp() -> Iterator[Cell]:
     """A perceptron on the pixels of MNIST and of Fashion-MNIST."""
     for dataset in ("mnist", "fashion-mnist"):
-        yield Cell(dataset, "mlp", "bare", 1, 60)
-        yield from (Cell(dataset, "mlp", "slots@pixels", n, 60) for n in (2, 4, 8, 16))
+        yield Cell(dataset, "mlp", "bare", 1, 40)
+        yield from (Cell(dataset, "mlp", "slots@first", n, 40) for n in (2, 4, 8, 16))
 
 
 def resnet() -> Iterator[Cell]:
     """A small residual network of timm on a subset of CIFAR-10, beside narrower plain ones."""
-    yield from _beside_narrower("resnet", ("slots", "layout", "layout@@input"))
+    yield from _beside_narrower("resnet", ("slots", "layout@@input", "layout:channels=6,hidden=(16,)@@input"))
 
 
 def vit() -> Iterator[Cell]:
     """A small vision transformer of timm on a subset of CIFAR-10, beside narrower plain ones."""
-    yield from _beside_narrower("vit", ("slots", "layout", "concat@patch_embed"))
+    yield from _beside_narrower("vit", ("slots", "layout:hidden=(16,)@@input", "concat@patch_embed"))
 
 
 def _beside_narrower(backbone: str, configurations: tuple[str, ...]) -> Iterator[Cell]:
-    options = {"epochs": 40, "mixtures": 32, "shift": 4, "lr": 2e-3}
+    options = {"epochs": 80, "mixtures": 32, "shift": 4, "lr": 2e-3}
     for width in (1, 0.7, 0.5, 0.35):
         yield Cell("cifar10-subset", backbone, "bare", 1, width=width, **options)
     for n in (2, 4):
