@@ -45,18 +45,19 @@ def lenet() -> Iterator[Cell]:
     yield from (Cell("mnist", "lenet", "bare", 1, EPOCHS, first=first) for first in (10, 6))
     yield from (Cell("mnist", "lenet", "bare", 1, EPOCHS, width=width) for width in (0.7, 0.5, 0.35, 0.25))
     yield from (Cell("mnist", "lenet", DEEP, n, EPOCHS) for n in (2, 4, 8, 16))
+    yield from (Cell("mnist", "lenet", LARGE, n, EPOCHS) for n in (4, 8, 16))
     yield from (Cell("mnist", "lenet", LINEAR, n, EPOCHS) for n in (2, 4, 8, 16))
 
 
 def fashion() -> Iterator[Cell]:
     """The same on Fashion-MNIST."""
-    cells = (cell for cell in lenet() if cell.first == 10 and cell.configuration != LINEAR)
+    cells = (cell for cell in lenet() if cell.first == 10 and cell.configuration in ("bare", DEEP))
     yield from (cell._replace(dataset="fashion-mnist") for cell in cells)
 
 
 def widths() -> Iterator[Cell]:
     """LeNet at twice and four times its sizes."""
-    cells = [cell for cell in lenet() if cell.width == 1 and cell.first == 10 and cell.configuration != LINEAR]
+    cells = [cell for cell in lenet() if cell.width == 1 and cell.first == 10 and cell.configuration in ("bare", DEEP)]
     yield from (cell._replace(width=width, epochs=40) for width in (2, 4) for cell in cells)
 
 
@@ -68,8 +69,15 @@ def recipes() -> Iterator[Cell]:
     yield from (chosen._replace(mixtures=mixtures) for mixtures in (16, 128))
     yield from (chosen._replace(lr=lr) for lr in (1e-3, 1e-2))
     yield chosen._replace(shift=0)
-    for options in ("", "channels=2", "channels=8", "hidden=(8,)", "channels=8,hidden=(8,)"):
-        yield chosen._replace(configuration=f"layout:reach=1,{options}@conv1@input")
+    for options in (
+        "",
+        "channels=2",
+        "channels=8",
+        "hidden=(8,)",
+        "channels=8,hidden=(8,)",
+        "channels=2,hidden=(8,),reach=1",
+    ):
+        yield chosen._replace(configuration=f"layout:{options}@conv1@input")
 
 
 def strategies() -> Iterator[Cell]:
@@ -108,7 +116,8 @@ def _beside_narrower(backbone: str, configurations: tuple[str, ...]) -> Iterator
 
 EPOCHS = 100
 LINEAR = "layout:channels=2,reach=1@conv1@input"
-DEEP = "layout:channels=2,reach=1,hidden=(8,)@conv1@input"
+DEEP = "layout:channels=2,hidden=(8,)@conv1@input"
+LARGE = "layout:channels=4,hidden=(8,)@conv1@input"
 TABLES: dict[str, Callable[[], Iterator[Cell]]] = {
     table.__name__: table for table in (lenet, mlp, strategies, resnet, vit, recipes, fashion, widths)
 }
