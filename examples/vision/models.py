@@ -20,14 +20,13 @@ from muxwrap.strategies import strategies
 class LeNet(nn.Module):
     """DataMUX's LeNet for 20 x 20 pixels: convolutions 3x3, 4x4 and 3x3, tanh, 84 features and the classes.
 
-    With batch norms beside the published one, and LeNet's pooling by the mean. What lies on top of each other in a
-    mixture passes tanh and means nearly undisturbed; ReLU and maxima tear it.
+    Sizes and tanh are the published ones. Batch norms are added, and pooling is by the mean, as in the first LeNets.
 
     Args:
         channels: of the images.
         first: channels of the first convolution: 6, or 10 as in the notebook's wider one.
         width: multiplies all sizes.
-        modern: ReLU and maxima instead, for comparison.
+        modern: ReLU and pooling by the maximum instead, both at once, for comparison.
     """
 
     def __init__(self, channels: int = 1, first: int = 6, width: float = 1, modern: bool = False) -> None:

@@ -22,7 +22,7 @@ TITLES = {
     "lenet": "LeNet of the published size, MNIST",
     "fashion": "LeNet of the published size, Fashion-MNIST",
     "widths": "Wider LeNets, MNIST",
-    "recipes": "What the recipe was chosen from, sixteen images a mixture, LeNet, MNIST",
+    "recipes": "What the recipe depends on, sixteen images a mixture, LeNet, MNIST",
     "strategies": "Every strategy with its default options, four images a mixture, LeNet, MNIST",
     "mlp": "Perceptron on the pixels",
     "resnet": "Residual network, subset of CIFAR-10",

@@ -62,7 +62,7 @@ def widths() -> Iterator[Cell]:
 
 
 def recipes() -> Iterator[Cell]:
-    """What training and φ were chosen from, sixteen images a mixture; each line changes one thing."""
+    """What the recipe depends on, sixteen images a mixture; each line changes one thing."""
     chosen = Cell("mnist", "lenet", DEEP, 16, 60)
     yield chosen
     yield chosen._replace(backbone="lenet-relu")
