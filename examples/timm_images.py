@@ -2,6 +2,7 @@
 
     python examples/timm_images.py --model test_resnet --n 2
     python examples/timm_images.py --model test_vit --n 2 --img-size 64 --layer-decay 0.8 --grad-checkpointing
+    python examples/timm_images.py --mixup 0.8 --amp
 
 The images are scikit-learn's digits, enlarged to --img-size.
 """
@@ -16,6 +17,8 @@ import timm
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
+from timm.data import Mixup
+from timm.loss import SoftTargetCrossEntropy
 from timm.models import load_checkpoint, resume_checkpoint
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
@@ -33,18 +36,23 @@ def make_loader(size: int, batch_size: int, rows: slice, seed: int | None = None
     dataset = TensorDataset(images, torch.from_numpy(data.target[rows]).long())
     if seed is None:
         return DataLoader(dataset, batch_size)
-    return DataLoader(dataset, batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed))
+    return DataLoader(dataset, batch_size, True, generator=torch.Generator().manual_seed(seed), drop_last=True)
 
 
 def train_one_epoch(
-    epoch: int, model: Any, loader: Any, optimizer: Any, scheduler: Any, ema: Any, device: str
+    epoch: int, model: Any, loader: Any, optimizer: Any, scheduler: Any, ema: Any, args: Any, device: str
 ) -> float:
+    mixup = Mixup(mixup_alpha=args.mixup, label_smoothing=0.1, num_classes=10) if args.mixup else None
+    criterion = SoftTargetCrossEntropy() if mixup else torch.nn.CrossEntropyLoss()
     losses = AverageMeter()
     model.train()
     for step, (images, targets) in enumerate(loader):
         images = images.to(device, memory_format=torch.channels_last)
         targets = targets.to(device)
-        loss = F.cross_entropy(model(images), targets)
+        if mixup:
+            images, targets = mixup(images, targets)
+        with torch.autocast(device, torch.bfloat16, enabled=args.amp):
+            loss = criterion(model(images), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -76,6 +84,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--layer-decay", type=float, help="layer-wise decay of the learning rate")
     parser.add_argument("--grad-checkpointing", action="store_true")
+    parser.add_argument("--mixup", type=float, default=0.0, help="alpha of timm's mixup; 0 leaves it off")
+    parser.add_argument("--amp", action="store_true", help="train in bfloat16 autocast")
     parser.add_argument("--output", help="folder for checkpoints; by default a temporary one")
     parser.add_argument("--resume", help="checkpoint to go on from")
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that it runs")
@@ -107,7 +117,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         saver = CheckpointSaver(model, optimizer, model_ema=ema, checkpoint_dir=args.output or temporary)
         for epoch in range(start, epochs):
             loader = make_loader(args.img_size, args.batch_size, train, seed=epoch)
-            losses.append(train_one_epoch(epoch, model, loader, optimizer, scheduler, ema, device))
+            losses.append(train_one_epoch(epoch, model, loader, optimizer, scheduler, ema, args, device))
             top1, _ = validate(model, test_loader, device)
             ema_top1, predictions = validate(ema, test_loader, device)
             print(

@@ -31,14 +31,21 @@ def load_data(quick: bool) -> tuple[TensorDataset, TensorDataset]:
 
 
 def train_one_epoch(
-    model: nn.Module, criterion: nn.Module, optimizer: Any, data_loader: Any, device: torch.device, ema: Any
+    model: nn.Module,
+    criterion: nn.Module,
+    optimizer: Any,
+    data_loader: Any,
+    device: torch.device,
+    ema: Any,
+    amp: bool,
 ) -> float:
     model.train()
     total = 0.0
     for image, target in data_loader:
         image, target = image.to(device), target.to(device)
-        output = model(image)
-        loss = criterion(output, target)
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            output = model(image)
+            loss = criterion(output, target)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -66,6 +73,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--amp", action="store_true", help="train in bfloat16 autocast")
     parser.add_argument("--output-dir", help="folder for checkpoints")
     parser.add_argument("--resume", help="checkpoint to go on from")
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that it runs")
@@ -99,7 +107,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     losses = []
     for epoch in range(start, epochs):
         torch.manual_seed(epoch)  # a resumed run shuffles as the first one did
-        losses.append(train_one_epoch(model, criterion, optimizer, data_loader, device, ema))
+        losses.append(train_one_epoch(model, criterion, optimizer, data_loader, device, ema, args.amp))
         lr_scheduler.step()
         accuracy, _ = evaluate(model, data_loader_test, device)
         accuracy_ema, predictions = evaluate(ema, data_loader_test, device)

@@ -173,6 +173,8 @@ class Attached(nn.Module):
             raise MuxwrapError(problem) from error
         finally:
             _local.calls = outer
+        if 0 in (*call.mixed, call.separated[0]):
+            self._check_in_place()
         for site, count in zip(self.sites.mux, call.mixed, strict=True):
             _check_reached(site, count, "mixed")
         check_used(call.wide, self.sites)
@@ -321,6 +323,7 @@ class Attached(nn.Module):
         demuxer: Demuxer = self.demuxers[k]  # type: ignore[assignment]
         call.separated[k] += 1
         if call.rows is None:
+            self._check_in_place()
             raise MuxwrapError(f"the {site} is reached before anything was mixed; demux_at has to come after mux_at")
         # Not asked of traced code, whose number of groups may be free.
         if not torch.compiler.is_compiling() and h.shape[0] != -(-call.rows // self.n):
@@ -332,6 +335,21 @@ class Attached(nn.Module):
             h = h[:, : 1 + demuxer.prefix_length]
         separated = demuxer(features_last(h, site.axis, lead=1))
         return ungroup(features_back(separated, tuple(h.shape), site.axis, lead=2), call.rows)
+
+    def _check_in_place(self) -> None:
+        """Refuse a backbone in which a module with hooks was replaced, as conversions of batch norms do.
+
+        Raises:
+            MuxwrapError: one was.
+        """
+        hooked = {handle.id for handle in self._handles}
+        for site in (*self.sites.mux, *self.sites.demux):
+            module = self.backbone.get_submodule(site.path)
+            if hooked.isdisjoint([*module._forward_hooks, *module._forward_pre_hooks]):
+                raise MuxwrapError(
+                    f"the module at the {site} was replaced after wrapping (by a {type(module).__name__}), and the new one "
+                    "does not mix or separate; model.detach() and then model.attach() puts that right"
+                )
 
     # -- masks and the like -------------------------------------------------------------------------------------------
 

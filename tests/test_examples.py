@@ -57,7 +57,7 @@ def test_muxwrap_is_one_line(name: str) -> None:
     source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     assert len(LINE.findall(source)) == 1
     assert re.findall(r"^.*\bmuxwrap\b.*$", LINE.sub("", source), re.MULTILINE) == ["import muxwrap"]
-    assert len(source.splitlines()) <= 130
+    assert len(source.splitlines()) <= 135
 
 
 @pytest.mark.parametrize("wrapped", [True, False], ids=["wrapped", "bare"])
@@ -70,8 +70,12 @@ def test_plain_pytorch(wrapped: bool) -> None:
 
 @pytest.mark.parametrize(
     ("model", "options"),
-    [("test_resnet", []), ("test_vit", ["--img-size", "32", "--layer-decay", "0.7", "--grad-checkpointing"])],
-    ids=["resnet", "vit"],
+    [
+        ("test_resnet", []),
+        ("test_resnet", ["--mixup", "0.5", "--amp", "--grad-checkpointing"]),
+        ("test_vit", ["--img-size", "32", "--layer-decay", "0.7", "--grad-checkpointing"]),
+    ],
+    ids=["resnet", "resnet-mixup-amp", "vit"],
 )
 def test_timm_images(model: str, options: list[str], tmp_path: Path) -> None:
     options = ["--model", model, *options]
@@ -81,17 +85,20 @@ def test_timm_images(model: str, options: list[str], tmp_path: Path) -> None:
     scales = {group.get("lr_scale", 1.0) for group in found["optimizer"].param_groups}
     assert (len(scales) > 2) == ("--layer-decay" in options)
 
+    if "--mixup" in options:  # which draws from numpy's generator, and timm's checkpoints do not keep its state
+        return
     resumed = run("timm_images", *options, "--resume", str(tmp_path / "checkpoint-0.pth.tar"))
     assert resumed["losses"] == found["losses"][1:]
     assert_same_state(resumed["model"], found["model"])
     assert_same_state(resumed["ema"], found["ema"])
 
 
-def test_torchvision_resnet(tmp_path: Path) -> None:
-    found = run("torchvision_resnet", "--output-dir", str(tmp_path))
+@pytest.mark.parametrize("amp", [[], ["--amp"]], ids=["float32", "bfloat16"])
+def test_torchvision_resnet(amp: list[str], tmp_path: Path) -> None:
+    found = run("torchvision_resnet", *amp, "--output-dir", str(tmp_path))
     assert found["losses"][1] < found["losses"][0]
     assert found["predictions"].shape == (39,)
-    resumed = run("torchvision_resnet", "--resume", str(tmp_path / "model_0.pth"))
+    resumed = run("torchvision_resnet", *amp, "--resume", str(tmp_path / "model_0.pth"))
     assert resumed["losses"] == found["losses"][1:]
     assert_same_state(resumed["model"], found["model"])
     assert_same_state(resumed["ema"], found["ema"])

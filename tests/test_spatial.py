@@ -305,10 +305,16 @@ def test_layout_starts_as_remap(s: Images) -> None:
 
 def test_hidden_layers_start_at_nothing_and_learn() -> None:
     x = numbers(0, 2, 4, 1, 8, 8, dtype=torch.float32)
-    plain, deep = Layout(4, 1), Layout(4, 1, hidden=(6,))
+    plain, deep = Layout(4, 1), Layout(4, 1, hidden=(6, 3))
     assert_close(deep(x), plain(x))
     deep(x).square().mean().backward()
-    assert deep.get_parameter("found_2").grad.abs().max() > 0
+    assert deep.get_parameter("filters_1").grad.abs().max() > 0
+    move_parameters(deep, 0)
+    assert_close(plain(2 * x), 2 * plain(x))
+    assert not torch.allclose(deep(2 * x), 2 * deep(x), atol=0.1)  # offsets and ReLU
+    changed = x.clone()
+    changed[:, 1] += 1
+    assert_close(deep(changed)[..., 4:, :], deep(x)[..., 4:, :])  # every cell is its own instance's
 
 
 # Facts of single strategies

@@ -218,6 +218,18 @@ def ablation(name: str) -> str:
     return "\n\n".join([*shown, made]) if made else "*Not measured before these pages were built.*"
 
 
+def vision() -> str:
+    """What `examples/vision/study.py` and `speed.py` found, as `examples/vision/report.py` shows it, with its pictures."""
+    data, speeds = _results("vision"), _results("vision_speed")
+    if data is None:
+        return "*Not run before these pages were built: `examples/vision/study.py` writes `docs/results/vision.json`.*"
+    report = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "vision" / "report.py"))
+    pictures = [f"![Accuracy](images/{path.name})" for path in sorted((DOCS / "images").glob("vision-*.png"))]
+    tables = report["markdown"](data["records"], speeds["records"] if speeds else ())
+    origins = [_origin(each) for each in (data, speeds) if each is not None]
+    return "\n\n".join([*origins, *pictures, tables])
+
+
 def _results(study: str) -> dict[str, Any] | None:
     path = DOCS / "results" / f"{study}.json"
     return json.loads(path.read_text()) if path.exists() else None
@@ -276,6 +288,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "capacity": capacity,
     "ablations": ablations,
     "published": published,
+    "vision": vision,
 }
 STUDIED = runpy.run_path(str(ABLATIONS / "studies.py"))["STUDIES"]
 TABLES |= {f"ablation {name}": partial(ablation, name) for name in STUDIED}

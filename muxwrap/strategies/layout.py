@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,8 @@ class Layout(Spatial):
     image whose sides the strides do not divide is first resized a little, by area. At the start the first dim channels
     of c_i are the area interpolation of ``remap``, any further ones random filters.
 
-    Cost: channels·dim·(stride + 2·reach)² multiplications a pixel of the mixture, whatever n is; with ``hidden``, 9
-    times the product of neighbouring widths for each layer, pixel and *instance* more.
+    Cost: channels·dim·(stride + 2·reach)² multiplications a pixel of the mixture, whatever n is; with ``hidden``, its
+    first width joins the channels, and 9 times the product of neighbouring widths are added for each layer.
 
     Args:
         n: instances in a mixture.
@@ -32,8 +33,9 @@ class Layout(Spatial):
         channels: channels of the mixture, dim by default; with others the stem is widened. Images with one channel keep
             only 1/n of their numbers otherwise.
         reach: pixels that a convolution reads beyond its stride on each side, so that neighbouring fields overlap.
-        hidden: widths of convolutions 3x3 with ReLU, an own one for every index; what they find is added to the strided
-            convolution's output through another strided one, which starts at zero.
+        hidden: widths of layers with ReLU, own ones for every index, between the strided convolution and convolutions 3x3
+            inside the cell; what they find is added to the cell, and starts at zero. They see the image at the cell's
+            size, which makes them cheap.
         learnable: train the convolutions (the default here).
         scale: ``"sum"`` by default, since cells do not add up.
         seed: fixes the random part of the start.
@@ -67,19 +69,14 @@ class Layout(Spatial):
         self.hidden = tuple(check_dim(width) for width in hidden)
         self.counts = row_counts(n)
         generator = self.generator()
-        before = self.dim
-        for k, width in enumerate(self.hidden):
-            noise = torch.randn(n, width, before, 3, 3, generator=generator, device="cpu", dtype=torch.float32)
-            self.set_keys(f"filters_{k}", noise * (2 / (9 * before)) ** 0.5)  # He's variance, for the ReLU
-            self.set_keys(f"offsets_{k}", torch.zeros(n, width, device="cpu", dtype=torch.float32))
-            before = width
         for count in dict.fromkeys(self.counts):  # rows of one length share a shape of kernels
             members = count * self.counts.count(count)
             self.set_keys(f"kernels_{count}", self._area_kernels(members, count, generator))
-            if self.hidden:
-                size = [stride + 2 * reach for stride in self._strides(count)]
-                start = torch.zeros(members, self.width, before, *size, device="cpu", dtype=torch.float32)
-                self.set_keys(f"found_{count}", start)
+        for k, (before, after) in enumerate(pairwise((*self.hidden, self.width))):
+            noise = torch.randn(n, after, before, 3, 3, generator=generator, device="cpu", dtype=torch.float32)
+            last = k == len(self.hidden) - 1
+            self.set_keys(f"filters_{k}", noise * (0 if last else (2 / (9 * before)) ** 0.5))  # He's, for the ReLU
+            self.set_keys(f"offsets_{k}", torch.zeros(n, before, device="cpu", dtype=torch.float32))
 
     @property
     def width(self) -> int:
@@ -101,7 +98,6 @@ class Layout(Spatial):
     def _parts(self, x: Tensor) -> list[Tensor]:
         """Return c_i(x_i), ``[g, width, height of cell i, width of cell i]``."""
         places = cells(self.counts, *x.shape[-2:])
-        found = self._find(x) if self.hidden else None
         lengths = [count for count in self.counts for _ in range(count)]  # of the row of every index
         seen = dict.fromkeys(lengths, 0)
         alike: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
@@ -112,36 +108,38 @@ class Layout(Spatial):
         for (count, height, width), members in alike.items():  # cells of one shape in one grouped convolution
             indices, rows = (list(which) for which in zip(*members, strict=True))
             made = self._shrink(x, indices, getattr(self, f"kernels_{count}")[rows], count, height, width)
-            if found is not None:
-                kernels = getattr(self, f"found_{count}")[rows]
-                made = made + self._shrink(found, indices, kernels, count, height, width)
-            parts.update(zip(indices, made.unbind(1), strict=True))
+            parts.update(zip(indices, self._add_found(made, indices).unbind(1), strict=True))
         return [parts[i] for i in range(self.n)]
 
     def _shrink(self, x: Tensor, indices: list[int], kernels: Tensor, count: int, height: int, width: int) -> Tensor:
-        """Convolve the chosen instances of ``[g, n, C, H, W]``, each with its kernel, to ``[g, chosen, width, h, w]``."""
+        """Convolve the chosen instances of ``[g, n, C, H, W]``, each with its kernel, to ``[g, chosen, C', h, w]``."""
         stride = self._strides(count)
         chosen = x if len(indices) == self.n else x[:, indices]
         chosen = resize(chosen, height * stride[0], width * stride[1])
         made = per_index_conv(chosen, kernels, stride=stride, padding=self.reach)
-        return made.unflatten(1, (len(indices), self.width))
+        return made.unflatten(1, (len(indices), -1))
 
-    def _find(self, x: Tensor) -> Tensor:
-        for k, width in enumerate(self.hidden):
-            offsets = getattr(self, f"offsets_{k}").to(x.dtype).flatten()
-            x = F.relu(per_index_conv(x, getattr(self, f"filters_{k}"), offsets, padding=1)).unflatten(1, (-1, width))
-        return x
+    def _add_found(self, made: Tensor, indices: list[int]) -> Tensor:
+        """Run the hidden layers on the channels behind the first :attr:`width`, and add what they find to those."""
+        if not self.hidden:
+            return made
+        made, found = made.split([self.width, self.hidden[0]], dim=2)
+        for k in range(len(self.hidden)):
+            offsets = getattr(self, f"offsets_{k}")[indices].to(found.dtype)
+            filters = getattr(self, f"filters_{k}")[indices]
+            found = per_index_conv(F.relu(found + offsets[..., None, None]), filters, padding=1)
+            found = found.unflatten(1, (len(indices), -1))
+        return made + found
 
     def _strides(self, count: int) -> tuple[int, int]:
         return max(1, round(self.n / count)), count
 
     def _area_kernels(self, members: int, count: int, generator: torch.Generator) -> Tensor:
-        """Draw ``[members, width, dim, kh, kw]``: the mean over the stride for the first dim channels, else noise."""
+        """Draw ``[members, width + hidden, dim, kh, kw]``: the first dim channels take the mean, the others noise."""
         strides = self._strides(count)
         size = [stride + 2 * self.reach for stride in strides]
-        kernels = torch.randn(
-            members, self.width, self.dim, *size, generator=generator, device="cpu", dtype=torch.float32
-        )
+        outputs = self.width + sum(self.hidden[:1])
+        kernels = torch.randn(members, outputs, self.dim, *size, generator=generator, device="cpu", dtype=torch.float32)
         kernels *= (self.dim * size[0] * size[1]) ** -0.5
         same = min(self.dim, self.width)
         kernels[:, :same] = 0

@@ -93,6 +93,7 @@ def _side_by_side(x: Tensor, maps: Tensor) -> Tensor:
     if x.ndim > 3 and channels.is_contiguous():  # a feature map seen from its channels: mixed where it lies
         blocks = (maps @ channels.flatten(3)).flatten(1, 2)
         return blocks.unflatten(-1, channels.shape[3:]).movedim(1, -1)
-    places = x.flatten(2, -2) if x.ndim > 3 else x.unsqueeze(2)
-    blocks = (places @ maps.mT).movedim(1, 2).flatten(2)
-    return blocks.unflatten(1, x.shape[2:-1]) if x.ndim > 3 else blocks.squeeze(1)
+    if x.ndim == 3:  # one position: a product an instance over all groups, and not one a group and instance
+        return (x.movedim(1, 0) @ maps.mT).movedim(0, 1).flatten(1)
+    blocks = (x.flatten(2, -2) @ maps.mT).movedim(1, 2).flatten(2)
+    return blocks.unflatten(1, x.shape[2:-1])

@@ -1,0 +1,123 @@
+"""The cells of the study, table by table. A cell holds all that its result depends on but the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import muxwrap
+
+
+class Cell(NamedTuple):
+    """One network, trained in one way; what is left out has LeNet's settings."""
+
+    dataset: str
+    backbone: str
+    configuration: str
+    n: int
+    epochs: int
+    width: float = 1
+    first: int = 10
+    demux: str = "mlp"
+    mixtures: int = 64
+    lr: float = 4e-3
+    decay: float = 0.05
+    shift: int = 2
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self._asdict().items())
+
+    @property
+    def label(self) -> str:
+        size = f" x{self.width:g}" if self.width != 1 else ""
+        return f"{self.dataset} {self.backbone}{size} {self.configuration} n={self.n}"
+
+    @property
+    def network(self) -> str:
+        """What its speed depends on."""
+        images = "3x32x32" if self.dataset == "cifar10-subset" else "1x20x20"
+        size = f"{images} width={self.width:g} first={self.first}"
+        return f"{self.backbone} {size} {self.configuration} {self.demux} n={self.n}"
+
+
+def lenet() -> Iterator[Cell]:
+    """The published size on MNIST, beside narrower plain ones of about 1/2 to 1/16 of the operations."""
+    yield from (Cell("mnist", "lenet", "bare", 1, EPOCHS, first=first) for first in (10, 6))
+    yield from (Cell("mnist", "lenet", "bare", 1, EPOCHS, width=width) for width in (0.7, 0.5, 0.35, 0.25))
+    yield from (Cell("mnist", "lenet", DEEP, n, EPOCHS) for n in (2, 4, 8, 16))
+    yield from (Cell("mnist", "lenet", LARGE, n, EPOCHS) for n in (4, 8, 16))
+    yield from (Cell("mnist", "lenet", LINEAR, n, EPOCHS) for n in (2, 4, 8, 16))
+
+
+def fashion() -> Iterator[Cell]:
+    """The same on Fashion-MNIST."""
+    cells = (cell for cell in lenet() if cell.first == 10 and cell.configuration in ("bare", DEEP))
+    yield from (cell._replace(dataset="fashion-mnist") for cell in cells)
+
+
+def widths() -> Iterator[Cell]:
+    """LeNet at twice and four times its sizes."""
+    cells = [cell for cell in lenet() if cell.width == 1 and cell.first == 10 and cell.configuration in ("bare", DEEP)]
+    yield from (cell._replace(width=width, epochs=40) for width in (2, 4) for cell in cells)
+
+
+def recipes() -> Iterator[Cell]:
+    """What the recipe depends on, sixteen images a mixture; each line changes one thing."""
+    chosen = Cell("mnist", "lenet", DEEP, 16, 60)
+    yield chosen
+    yield chosen._replace(backbone="lenet-relu")
+    yield from (chosen._replace(mixtures=mixtures) for mixtures in (16, 128))
+    yield from (chosen._replace(lr=lr) for lr in (1e-3, 1e-2))
+    yield chosen._replace(shift=0)
+    for options in (
+        "",
+        "channels=2",
+        "channels=8",
+        "hidden=(8,)",
+        "channels=8,hidden=(8,)",
+        "channels=2,hidden=(8,),reach=1",
+    ):
+        yield chosen._replace(configuration=f"layout:{options}@conv1@input")
+
+
+def strategies() -> Iterator[Cell]:
+    """Every strategy at n=4, with its default options, at the pixels and after the stem."""
+    yield Cell("mnist", "lenet", "bare", 1, 20)
+    yield Cell("mnist", "lenet", DEEP, 4, 20)
+    for sees, places in (("image", ("conv1@input", "pool1")), ("features", ("pixels", "pool1"))):
+        for name in muxwrap.list_strategies(sees):  # type: ignore[arg-type]
+            yield from (Cell("mnist", "lenet", f"{name}@{at}", 4, 20) for at in places)
+
+
+def mlp() -> Iterator[Cell]:
+    """A perceptron on the pixels of MNIST and of Fashion-MNIST."""
+    for dataset in ("mnist", "fashion-mnist"):
+        yield Cell(dataset, "mlp", "bare", 1, 40)
+        yield from (Cell(dataset, "mlp", "slots@first", n, 40) for n in (2, 4, 8, 16))
+
+
+def resnet() -> Iterator[Cell]:
+    """A small residual network of timm on a subset of CIFAR-10, beside narrower plain ones."""
+    yield from _beside_narrower("resnet", ("slots", "layout@@input", "layout:channels=6,hidden=(16,)@@input"))
+
+
+def vit() -> Iterator[Cell]:
+    """A small vision transformer of timm on a subset of CIFAR-10, beside narrower plain ones."""
+    yield from _beside_narrower("vit", ("slots", "layout:hidden=(16,)@@input", "concat@patch_embed"))
+
+
+def _beside_narrower(backbone: str, configurations: tuple[str, ...]) -> Iterator[Cell]:
+    options = {"epochs": 80, "mixtures": 32, "shift": 4, "lr": 2e-3}
+    for width in (1, 0.7, 0.5, 0.35):
+        yield Cell("cifar10-subset", backbone, "bare", 1, width=width, **options)
+    for n in (2, 4):
+        yield from (Cell("cifar10-subset", backbone, each, n, **options) for each in configurations)
+
+
+EPOCHS = 100
+LINEAR = "layout:channels=2,reach=1@conv1@input"
+DEEP = "layout:channels=2,hidden=(8,)@conv1@input"
+LARGE = "layout:channels=4,hidden=(8,)@conv1@input"
+TABLES: dict[str, Callable[[], Iterator[Cell]]] = {
+    table.__name__: table for table in (lenet, mlp, strategies, resnet, vit, recipes, fashion, widths)
+}
