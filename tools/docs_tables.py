@@ -173,6 +173,19 @@ def published() -> str:
     return "\n\n".join([_records(data["records"], PARITY), _origin(data)])
 
 
+def retrieval_levels() -> str:
+    """What `examples/text/retrieval.py` reached on unseen text, by n and configuration."""
+    data = _results("retrieval_levels")
+    if data is None:
+        return "*Not measured before these pages were built.*"
+    rows = []
+    for r in sorted(data["records"], key=lambda r: (r["n"], r["configuration"])):
+        levels = [f"{100 * value:.1f} %" for value in (r["mean"], min(r["per_index"]))]
+        rows.append([str(r["n"]), r["configuration"], r["backbone"], f"{r['steps']:,}", *levels])
+    table = _table("| n | configuration | backbone | steps | retrieval accuracy | worst index |", rows)
+    return f"{table}\n\n{_origin(data)}"
+
+
 def text() -> str:
     """What `examples/text/study.py` found, as `examples/text/report.py` shows it, with its pictures."""
     data = _results("text")
@@ -284,6 +297,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "zoo": zoo,
     "throughput": throughput,
     "retrieval": retrieval,
+    "retrieval levels": retrieval_levels,
     "text": text,
     "capacity": capacity,
     "ablations": ablations,
