@@ -23,7 +23,7 @@ _SHARED = {
     "bert": ("demultiplexer.demux_module.", "demux_module."),
     "roberta": ("demultiplexer.bias", "demultiplexer.decoder.bias"),
 }
-"""Modules with two names, of which a file may hold either."""
+"""Where tensors have two names, of which a file may hold either; the second one is read."""
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 
@@ -104,12 +104,8 @@ def _tensors(folder: Path, facts: Facts) -> dict[str, Tensor]:
         ) from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise MuxwrapError(f"{PICKLE} holds no dictionary of tensors")
-    if facts.family == "bert":
-        shared = {
-            name.removeprefix("demultiplexer."): name for name in found if name.startswith("demultiplexer.demux_")
-        }
-        found = {**{short: found[name] for short, name in shared.items()}, **found}
-    return found
+    other, read = _SHARED[facts.family]
+    return {name.replace(other, read): value for name, value in found.items() if name.startswith(other)} | found
 
 
 def _fill(model: Multiplex, tensors: dict[str, Tensor]) -> None:

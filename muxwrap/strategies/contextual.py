@@ -114,11 +114,7 @@ class Contextual(Strategy):
         Raises:
             MuxwrapError: another number of instances, features or axes.
         """
-        if x.ndim != 4 or x.shape[1] != self.n or x.shape[-1] != self.dim:
-            raise MuxwrapError(
-                f"Contextual(n={self.n}, dim={self.dim}) got {list(x.shape)}; it mixes tokens "
-                f"[groups, {self.n}, L, {self.dim}]"
-            )
+        self.check_instances(x)
         return self.combine(self.bind(x, mask), mask)
 
     def bind(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -141,9 +137,7 @@ def _attend(layer: nn.TransformerEncoderLayer, x: Tensor, mask: Tensor | None) -
     left_out = None
     if mask is not None:
         kept = mask.bool()
-        left_out = ~(
-            kept | ~kept.any(1, keepdim=True)
-        )  # of nothing but padding all is seen: a softmax of nothing is NaN
+        left_out = ~kept & kept.any(1, keepdim=True)  # of nothing but padding all is seen: a softmax of nothing is NaN
     if layer.norm1.weight.dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
         return layer(x, src_key_padding_mask=left_out)
     weights = {name: value.to(x.dtype) for name, value in layer.named_parameters()}
