@@ -104,20 +104,21 @@ FACTS = ("n", "dim", "seed", "strategy", "mux_dim")
 """Constructor arguments that come from the wrapped model and not from the user."""
 
 
-def options_of(module: nn.Module) -> dict[str, Any]:
-    """Read a module's own options, all arguments but :data:`FACTS`, back from its attributes, for saving and printing.
+def options_of(module: nn.Module, facts: tuple[str, ...] = FACTS) -> dict[str, Any]:
+    """Read a module's own options back from its attributes, for saving and printing.
 
     Every constructor argument is kept under its own name (the convention of scikit-learn's ``get_params``).
 
     Args:
         module: a strategy or a demuxer.
+        facts: arguments that are none of its own.
 
     Raises:
         MuxwrapError: an argument was not kept.
     """
     options = {}
     for key, parameter in inspect.signature(type(module)).parameters.items():
-        if key in FACTS or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if key in facts or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if not hasattr(module, key):
             raise MuxwrapError(
