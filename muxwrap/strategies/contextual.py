@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError, known_names
 from muxwrap.layout import Sees
+from muxwrap.seeding import seeded
 from muxwrap.strategies.base import Strategy, per_index, strategies
 from muxwrap.strategies.hadamard import Hadamard
 from muxwrap.strategies.spatial import Spatial
@@ -83,8 +84,7 @@ class Contextual(Strategy):
         self.learn_keys, self.padding = learn_keys, padding
         self.set_keys("keys", Hadamard(n, dim, norm=norm, seed=seed).keys)
         self.learnable = True  # of the keys alone until here
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             self.within = self._layer()
             self.across = self._layer()
 
