@@ -16,7 +16,6 @@ from muxwrap.registry import options_of
 from muxwrap.strategies import strategies
 
 CONFIG, WEIGHTS, FORMAT = "muxwrap.json", "model.safetensors", 1
-_FACTS = ("n", "dim", "seed", "strategy", "mux_dim")  # come from the model, not from the user
 
 
 def save(model: Attached, folder: str | Path) -> None:
@@ -84,4 +83,4 @@ def _named(module: nn.Module, kind: str) -> dict[str, Any]:
         raise MuxwrapError(
             f"{type(module).__name__} has no name to save; put @muxwrap.register_{kind}('name') above the class"
         )
-    return {"name": name, "options": options_of(module, _FACTS)}
+    return {"name": name, "options": options_of(module)}

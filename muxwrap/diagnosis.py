@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer
+from muxwrap.embeddings import declared_embedding
 from muxwrap.errors import MuxwrapError
 from muxwrap.tensors import first_tensor
 
@@ -61,7 +62,7 @@ def _labels(name: str, batch: Tensor, labels: Tensor, demuxer: Demuxer) -> str |
 
 
 def _vocabulary(backbone: nn.Module, name: str, ids: Tensor) -> str | None:
-    size = getattr(_embedding(backbone), "num_embeddings", None)
+    size = getattr(declared_embedding(backbone), "num_embeddings", None)
     if size is None:
         return None
     outside = (ids < 0) | (ids >= size)
@@ -90,12 +91,3 @@ def _positions(backbone: nn.Module, name: str, ids: Tensor, demuxer: Demuxer) ->
             f"{limit}; cut them to {limit - added}, or take a demuxer without a prefix ('key', 'mlp')"
         )
     return None
-
-
-def _embedding(backbone: Any) -> Any:
-    if not hasattr(backbone, "get_input_embeddings"):
-        return None
-    try:
-        return backbone.get_input_embeddings()
-    except NotImplementedError:
-        return None

@@ -12,14 +12,17 @@ from muxwrap.tensors import first_tensor, replace_object
 EMBEDS = "inputs_embeds"
 
 
-def token_embedding(module: nn.Module) -> nn.Module | None:
-    """Return what a module embeds its token ids with, if it also takes ``inputs_embeds`` instead of ids."""
-    if EMBEDS not in inspect.signature(module.forward).parameters or not hasattr(module, "get_input_embeddings"):
-        return None
+def declared_embedding(module: nn.Module) -> nn.Module | None:
+    """Return what a module says that it embeds its token ids with, as Transformers models do."""
     try:
         return module.get_input_embeddings()  # type: ignore[operator]
-    except NotImplementedError:
+    except (AttributeError, NotImplementedError):
         return None
+
+
+def token_embedding(module: nn.Module) -> nn.Module | None:
+    """Return what a module embeds its token ids with, if it also takes ``inputs_embeds`` instead of ids."""
+    return declared_embedding(module) if EMBEDS in inspect.signature(module.forward).parameters else None
 
 
 def embedded(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict, Tensor | None]:

@@ -282,7 +282,7 @@ def _follow(backbone: nn.Module, *modules: nn.Module) -> None:
 
 def _describe(module: nn.Module) -> str:
     """Return a strategy's or demuxer's name, and the options that are not the constructor's defaults."""
-    options = options_of(module, ("n", "dim", "seed", "strategy", "mux_dim"))
+    options = options_of(module)
     defaults = inspect.signature(type(module)).parameters
     said = ", ".join(f"{key}={value!r}" for key, value in options.items() if value != defaults[key].default)
     return getattr(module, "name", type(module).__name__) + (f"({said})" if said else "")

@@ -100,14 +100,18 @@ class Registry(Generic[T]):
         return make(**{key: value for key, value in facts.items() if key in wanted})
 
 
-def options_of(module: nn.Module, facts: tuple[str, ...]) -> dict[str, Any]:
+FACTS = ("n", "dim", "seed", "strategy", "mux_dim")
+"""Constructor arguments that come from the wrapped model and not from the user."""
+
+
+def options_of(module: nn.Module, facts: tuple[str, ...] = FACTS) -> dict[str, Any]:
     """Read a module's own options back from its attributes, for saving and printing.
 
     Every constructor argument is kept under its own name (the convention of scikit-learn's ``get_params``).
 
     Args:
         module: a strategy or a demuxer.
-        facts: arguments that come from the wrapped model and not from the user.
+        facts: arguments that are none of its own.
 
     Raises:
         MuxwrapError: an argument was not kept.

@@ -26,11 +26,14 @@ class RowFacts:
     Args:
         n: instances in a mixture.
         prefix: tokens before every mixture.
+        always: whether :meth:`merge` says a full mask where the rows have none.
     """
 
-    def __init__(self, n: int, prefix: int) -> None:
+    def __init__(self, n: int, prefix: int, always: bool) -> None:
         self.n = n
         self.prefix = prefix
+        self.always = always
+        self.rows: int | None = None  # of the batch, known once something was mixed
         self.own: dict[str, Tensor] = {}  # [B, L] or more axes
         self.merged: dict[str, Tensor] = {}  # [g, prefix + L], likewise
         self.handed: list[tuple[Tensor, Tensor]] = []  # the same for what has no name
@@ -43,14 +46,14 @@ class RowFacts:
             if isinstance(value, Tensor) and value.ndim > 1:
                 self.own[name] = value
 
-    def merge(self, module: nn.Module, args: Any, kwargs: Any, always: bool) -> Any:
-        """Return the call of a module with everything merged; ``always`` adds a full mask where there is none."""
+    def merge(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Return the call of a module with everything merged."""
         self.note(module, args, kwargs)
-        if always and MASK not in self.own:
+        if self.always and MASK not in self.own:
             full = _full_mask(args, kwargs)
             self.own |= {} if full is None else {MASK: full}
         said: dict[str, Tensor | None] = {}
-        if not always and MASK in self.own and _pads_nothing(self.own[MASK]):
+        if not self.always and MASK in self.own and _pads_nothing(self.own[MASK]):
             del self.own[MASK]
             said[MASK] = None  # attention is faster without a mask, and mixing has nothing to leave out
         for name, own in self.own.items():
@@ -72,7 +75,7 @@ class RowFacts:
             kwargs = {key: value for key, value in kwargs.items() if key != name}
         return args, kwargs
 
-    def hold_back(self, args: Any, kwargs: Any) -> Any:
+    def hold_back(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Return the call with a stand-in of as many rows as there are mixtures in the place of the batch.
 
         It holds NaN, since only its size may be read: rows of the batch would hide that a backbone reads pixels there, too.
@@ -84,7 +87,7 @@ class RowFacts:
         self.held = (unread.expand(-(-batch.shape[0] // self.n), *batch.shape[1:]), batch)
         return replace_object((args, kwargs), batch, self.held[0])
 
-    def restore(self, args: Any, kwargs: Any) -> Any:
+    def restore(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Return the call with what belongs to the rows."""
         if self.held is not None:
             args, kwargs = replace_object((args, kwargs), *self.held)
@@ -92,12 +95,12 @@ class RowFacts:
             args, kwargs = replace_object((args, kwargs), merged, self.own[name])
         return args, kwargs
 
-    def merge_handed(self, rows: int, args: Any, kwargs: Any) -> Any:
+    def merge_handed(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Return the call with every tensor merged that has the batch's rows: attention biases and the like."""
-        return map_tensors((args, kwargs), partial(self._merge_handed, rows))
+        return None if self.rows is None else map_tensors((args, kwargs), self._merge_handed)
 
-    def _merge_handed(self, rows: int, value: Tensor) -> Tensor:
-        if value.ndim < 2 or value.shape[0] != rows or self.n == 1:
+    def _merge_handed(self, value: Tensor) -> Tensor:
+        if value.ndim < 2 or value.shape[0] != self.rows or self.n == 1:
             return value
         for own, merged in self.handed:  # layer after layer is handed the same ones
             if own is value:

@@ -18,7 +18,6 @@ for needed in ("tokenizers", "transformers", "timm", "torchvision", "tqdm"):  # 
     pytest.importorskip(needed)
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "benchmarks"))
 WORDS = ["good", "bad", "dull", "fine", "film", "plot", "cast", "and", "or", "the"]
 TINY = {"steps": 4, "limit": 50, "mixtures": 2, "words": 12, "task_mixtures": 4, "task_pieces": 20, "epochs": 1}
 

@@ -258,6 +258,15 @@ def test_a_pickle_of_tensors_is_read_with_its_shared_modules(tmp_path: Path) -> 
     torch.testing.assert_close(answers(published.load(tmp_path), record.batch), record.logits, atol=1e-5, rtol=0)
 
 
+def test_a_bias_is_read_under_either_of_its_names(tmp_path: Path) -> None:
+    record = Record(TOKEN_INDEX[0])
+    record.write(tmp_path)
+    state = {key: value for key, value in record.state.items() if key != "demultiplexer.bias"}
+    bias = state.pop("demultiplexer.decoder.bias")
+    save_file({**state, "demultiplexer.bias": bias}, tmp_path / "model.safetensors")
+    torch.testing.assert_close(answers(published.load(tmp_path), record.batch), record.logits, atol=1e-5, rtol=0)
+
+
 class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("evil"),)

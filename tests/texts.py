@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from tiny_configs import tiny_config
+from torch import Tensor
 
 TASKS = {
     "base": transformers.AutoModel,

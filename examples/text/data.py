@@ -109,14 +109,18 @@ def load(name: str, data: Path, limit: int | None = None) -> Task:
     return task._replace(train=task.train.rows(slice(limit)))
 
 
-def wikitext(data: Path) -> list[Text]:
-    """Return WikiText-2's training lines that are no headings, for a warm-up without a task's text."""
-    with zipfile.ZipFile(data / "wikitext-2" / "wikitext-2-train-articles.zip") as archive:
+def articles(folder: Path) -> list[str]:
+    """Return WikiText-2's training articles, in parts."""
+    with zipfile.ZipFile(folder / "wikitext-2-train-articles.zip") as archive:
         name = next(each for each in archive.namelist() if each.endswith("wiki.train.tokens"))
         raw = archive.read(name).decode()
     csv.field_size_limit(2**31 - 1)
-    cells = (cell for row in csv.reader(io.StringIO(raw, newline="")) for cell in row)
-    lines = (line.strip() for cell in cells for line in cell.split("\n"))
+    return [cell for row in csv.reader(io.StringIO(raw, newline="")) for cell in row]
+
+
+def wikitext(data: Path) -> list[Text]:
+    """Return WikiText-2's training lines that are no headings, for a warm-up without a task's text."""
+    lines = (line.strip() for part in articles(data / "wikitext-2") for line in part.split("\n"))
     return [(line,) for line in lines if line and not line.startswith("=")]
 
 

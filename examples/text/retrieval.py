@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import argparse
 import collections
-import csv
 import gzip
-import io
 import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from data import articles
 from models import multiplexed
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -26,7 +24,7 @@ from transformers import BertConfig, BertModel
 
 from muxwrap.training import warm_up
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import results
 
 # (n, configuration): (width, steps, learning rate); the configurations are those of models.py
@@ -50,13 +48,8 @@ COMMAND = "python examples/text/retrieval.py --data FOLDER"  # which makes every
 
 def words_of(data: Path) -> tuple[list[str], list[str]]:
     """Return the words of the training articles and of the validation text."""
-    csv.field_size_limit(2**30)
-    with zipfile.ZipFile(data / "wikitext-2-train-articles.zip") as archive:
-        name = next(name for name in archive.namelist() if name.endswith("wiki.train.tokens"))
-        cells = csv.reader(io.TextIOWrapper(archive.open(name), encoding="utf-8", newline=""))
-        train = " ".join(" ".join(cell) for cell in cells).split()
     with gzip.open(data / "valid.txt.gz", "rt", encoding="utf-8") as file:
-        return train, file.read().split()
+        return " ".join(articles(data)).split(), file.read().split()
 
 
 def encode(train: list[str], held_out: list[str], vocabulary: int) -> tuple[Tensor, Tensor]:

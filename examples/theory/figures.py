@@ -19,9 +19,8 @@ from torch import nn
 
 from muxwrap import theory
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import results  # noqa: E402 - of this repository
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import results
 
 DIM, VOCABULARY = 256, 2_000
 COUNTS = (1, 2, 4, 8, 12, 16, 20, 24, 32, 48, 64)
@@ -190,7 +189,7 @@ def draw_capacity(records: list[Record]) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder with results/ and images/")
+    parser.add_argument("--docs", type=Path, default=results.ROOT / "docs", help="folder with results/ and images/")
     parser.add_argument("--redraw", action="store_true", help="draw the kept results again, measuring nothing")
     given = parser.parse_args()
     kept = given.docs / "results" / "theory.json"

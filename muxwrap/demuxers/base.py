@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import ClassVar, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.registry import Registry
+from muxwrap.seeding import seeded
 
 D = TypeVar("D", bound="Demuxer")
 
@@ -82,14 +82,9 @@ class Demuxer(nn.Module, ABC):
         """Say the facts that ``print`` shows."""
         return f"n={self.n}, dim={self.dim}"
 
-    @contextmanager
-    def seeded(self) -> Iterator[None]:
+    def seeded(self) -> AbstractContextManager[None]:
         """Let torch's initialisers draw from :attr:`seed` inside a ``with`` block, and put the old state back."""
-        # Only the CPU's generator is set: torch.manual_seed would move every GPU's, which fork_rng does not restore.
-        # For the same reason layers are made on the CPU, whatever the default device, and are moved with the model.
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(self.seed)
-            yield
+        return seeded(self.seed)
 
     def check_features(self, h: Tensor) -> None:
         """Refuse a tensor whose last axis is not :attr:`dim`.

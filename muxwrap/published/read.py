@@ -11,10 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-import muxwrap
-from muxwrap import checkpoint
+from muxwrap import checkpoint, multiplex
 from muxwrap.errors import MuxwrapError
-from muxwrap.multiplex import Multiplex
 from muxwrap.published.facts import Facts, read_facts
 from muxwrap.published.names import translated
 from muxwrap.published.parts import make_backbone, make_demuxer, make_sites, make_strategy
@@ -23,12 +21,12 @@ _SHARED = {
     "bert": ("demultiplexer.demux_module.", "demux_module."),
     "roberta": ("demultiplexer.bias", "demultiplexer.decoder.bias"),
 }
-"""Modules with two names, of which a file may hold either."""
+"""Where tensors have two names, of which a file may hold either; the second one is read."""
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 
 
-def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bool = True) -> Multiplex:
+def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bool = True) -> multiplex.Multiplex:
     """Read a DataMUX or MUX-PLM checkpoint of a classifier and return it as a wrapped model, in evaluation mode.
 
     Args:
@@ -51,12 +49,12 @@ def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bo
     """
     folder = Path(folder)
     if (folder / checkpoint.CONFIG).exists():
-        return muxwrap.load(folder, backbone(folder, architecture=architecture))
+        return multiplex.load(folder, backbone(folder, architecture=architecture))
     try:
         facts = read_facts(folder, architecture)
         tensors = translated(_tensors(folder, facts), facts)
         bare = make_backbone(facts)
-        model = muxwrap.wrap(
+        model = multiplex.wrap(
             bare,
             facts.n,
             make_strategy(facts, bare.config, tensors.get("strategy.keys", torch.empty(0))),
@@ -104,15 +102,11 @@ def _tensors(folder: Path, facts: Facts) -> dict[str, Tensor]:
         ) from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise MuxwrapError(f"{PICKLE} holds no dictionary of tensors")
-    if facts.family == "bert":
-        shared = {
-            name.removeprefix("demultiplexer."): name for name in found if name.startswith("demultiplexer.demux_")
-        }
-        found = {**{short: found[name] for short, name in shared.items()}, **found}
-    return found
+    other, read = _SHARED[facts.family]
+    return {name.replace(other, read): value for name, value in found.items() if name.startswith(other)} | found
 
 
-def _fill(model: Multiplex, tensors: dict[str, Tensor]) -> None:
+def _fill(model: multiplex.Multiplex, tensors: dict[str, Tensor]) -> None:
     """Copy the tensors into the model.
 
     Raises:

@@ -16,6 +16,11 @@ from muxwrap.registry import Registry
 
 S = TypeVar("S", bound="Strategy")
 _SCALES = {"mean": -1.0, "sqrt": -0.5, "sum": 0.0}  # the exponent of n
+_SEEN: dict[Sees, str] = {
+    "features": "[groups, {n}, ..., {dim}]",
+    "tokens": "tokens [groups, {n}, L, {dim}]",
+    "image": "images [groups, {n}, {dim}, H, W]",
+}
 
 
 class Strategy(nn.Module, ABC):
@@ -136,17 +141,26 @@ class Strategy(nn.Module, ABC):
         """Let learned φ_i begin equal but for their place, in place; overridden where there is something to learn apart."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix ``[g, n, ..., dim]`` into ``[g, ..., dim]``.
+        """Mix ``[g, n, ..., dim]`` into ``[g, ..., dim]``, images ``[g, n, dim, H, W]`` into ``[g, width, H, W]``.
 
         Raises:
-            MuxwrapError: the number of instances or of features is not the one the keys were drawn for.
+            MuxwrapError: see :meth:`check_instances`.
         """
-        if x.ndim < 3 or x.shape[1] != self.n or x.shape[-1] != self.dim:
-            raise MuxwrapError(
-                f"{type(self).__name__}(n={self.n}, dim={self.dim}) got {list(x.shape)}; it mixes "
-                f"[groups, {self.n}, ..., {self.dim}]"
-            )
+        self.check_instances(x)
         return self.mix(x)
+
+    def check_instances(self, x: Tensor) -> None:
+        """Refuse what :meth:`forward` cannot mix.
+
+        Raises:
+            MuxwrapError: the number of instances, features or axes is not that of what the strategy :attr:`sees`.
+        """
+        axes, at = {"features": (max(x.ndim, 3), -1), "tokens": (4, -1), "image": (5, 2)}[self.sees]
+        if x.ndim != axes or x.shape[1] != self.n or x.shape[at] != self.dim:
+            mixed = _SEEN[self.sees].format(n=self.n, dim=self.dim)
+            raise MuxwrapError(
+                f"{type(self).__name__}(n={self.n}, dim={self.dim}) got {list(x.shape)}; it mixes {mixed}"
+            )
 
     def set_keys(self, name: str, value: Tensor) -> None:
         """Keep keys as a parameter if they are to be learned, as a saved buffer otherwise."""

@@ -50,12 +50,13 @@ class Binary(Elementwise):
     ) -> None:
         super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
         check_room("binary", n, dim)
-        before, after = (0, overlap) if isinstance(overlap, int) else overlap
-        if not (0 <= before <= dim // n and 0 <= after <= dim // n):
+        reach = (0, overlap) if isinstance(overlap, int) else tuple(overlap)
+        if len(reach) != 2 or not all(0 <= each <= dim // n for each in reach):
             raise MuxwrapError(
                 f"binary(n={n}, dim={dim}, overlap={overlap}): a chunk has {dim // n} coordinates and reaches into its "
-                f"neighbours only; take 0 <= overlap <= {dim // n}"
+                f"neighbours only; take 0 <= overlap <= {dim // n}, or two such numbers"
             )
+        before, after = reach
         self.overlap = overlap if isinstance(overlap, int) else (before, after)
         self.disjoint = (before, after) == (0, 0) or n == 1
         self.chunks = [dim // n] * (n - 1) + [dim - (n - 1) * (dim // n)]

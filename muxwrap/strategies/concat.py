@@ -47,19 +47,6 @@ class Concat(Strategy):
         keys[..., n : 2 * n] = 1 / n
         self.set_keys("keys", keys)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix ``[g, n, L, dim]`` into ``[g, L, dim]``.
-
-        Raises:
-            MuxwrapError: another number of instances, features or axes.
-        """
-        if x.ndim != 4 or x.shape[1] != self.n or x.shape[-1] != self.dim:
-            raise MuxwrapError(
-                f"Concat(n={self.n}, dim={self.dim}) got {list(x.shape)}; it mixes tokens "
-                f"[groups, {self.n}, L, {self.dim}]"
-            )
-        return self.mix(x)
-
     def bind(self, x: Tensor) -> Tensor:
         """Shorten instance i and put it at part i, zeros elsewhere: ``[g, n, L, dim] -> [g, n, L, dim]``."""
         bound, start, length = [], 0, x.shape[2]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError, known_names
 from muxwrap.layout import Sees
+from muxwrap.seeding import seeded
 from muxwrap.strategies.base import Strategy, per_index, strategies
 from muxwrap.strategies.hadamard import Hadamard
 from muxwrap.strategies.spatial import Spatial
@@ -83,8 +84,7 @@ class Contextual(Strategy):
         self.learn_keys, self.padding = learn_keys, padding
         self.set_keys("keys", Hadamard(n, dim, norm=norm, seed=seed).keys)
         self.learnable = True  # of the keys alone until here
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             self.within = self._layer()
             self.across = self._layer()
 
@@ -114,11 +114,7 @@ class Contextual(Strategy):
         Raises:
             MuxwrapError: another number of instances, features or axes.
         """
-        if x.ndim != 4 or x.shape[1] != self.n or x.shape[-1] != self.dim:
-            raise MuxwrapError(
-                f"Contextual(n={self.n}, dim={self.dim}) got {list(x.shape)}; it mixes tokens "
-                f"[groups, {self.n}, L, {self.dim}]"
-            )
+        self.check_instances(x)
         return self.combine(self.bind(x, mask), mask)
 
     def bind(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -141,9 +137,7 @@ def _attend(layer: nn.TransformerEncoderLayer, x: Tensor, mask: Tensor | None) -
     left_out = None
     if mask is not None:
         kept = mask.bool()
-        left_out = ~(
-            kept | ~kept.any(1, keepdim=True)
-        )  # of nothing but padding all is seen: a softmax of nothing is NaN
+        left_out = ~kept & kept.any(1, keepdim=True)  # of nothing but padding all is seen: a softmax of nothing is NaN
     if layer.norm1.weight.dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
         return layer(x, src_key_padding_mask=left_out)
     weights = {name: value.to(x.dtype) for name, value in layer.named_parameters()}

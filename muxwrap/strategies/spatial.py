@@ -33,19 +33,6 @@ class Spatial(Strategy):
         """Never: what a trunk makes of a mixture for its head is no image of the same size."""
         return False
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix ``[g, n, dim, H, W]`` into ``[g, width, H, W]``.
-
-        Raises:
-            MuxwrapError: another number of instances, channels or axes.
-        """
-        if x.ndim != 5 or x.shape[1] != self.n or x.shape[2] != self.dim:
-            raise MuxwrapError(
-                f"{type(self).__name__}(n={self.n}, dim={self.dim}) got {list(x.shape)}; it mixes images "
-                f"[groups, {self.n}, {self.dim}, H, W]"
-            )
-        return self.mix(x)
-
 
 def check_size(name: str, size: object) -> tuple[int, int]:
     """Return height and width, or refuse what is none.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError, check_dim, known_names
 from muxwrap.multiplex import Multiplex
+from muxwrap.seeding import seeded
 from muxwrap.training.tokens import TokenPlaces, find_places
 
 Vocabulary = Literal["tied", "free"]
@@ -53,8 +54,7 @@ class RetrievalHead(nn.Module):
         self.dim, self.tokens, self.size = check_dim(dim), check_dim(tokens), check_dim(size)
         self.vocabulary = vocabulary
         self.demuxer = demuxer
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             if vocabulary == "free":
                 self.project = nn.Linear(dim, tokens)
             else:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from muxwrap.demuxers.base import Demuxer
+from muxwrap.embeddings import declared_embedding
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Site
 from muxwrap.multiplex import Multiplex
@@ -53,7 +54,8 @@ def find_places(model: Multiplex, example: Any = None) -> TokenPlaces:
     example = transformers.example(backbone) if transformers.matches(backbone) else example
     if example is None:
         raise MuxwrapError(f"{type(backbone).__name__} does not say what it takes; give example=, a batch of input_ids")
-    embedding = _declared_embedding(backbone)
+    declared = declared_embedding(backbone)
+    embedding = declared if _is_table(declared) else None
     size = None if embedding is None else _weight(embedding).shape[0]
     batch = as_batch(backbone, example, size, next(model.parameters()).device)
     seen = trace(backbone, with_rows(batch.inputs))
@@ -133,15 +135,6 @@ def separate(model: Multiplex, demuxer: Demuxer | None, tokens: Tensor, batch: B
             "needs a trunk that keeps every token"
         )
     return separated
-
-
-def _declared_embedding(backbone: nn.Module) -> nn.Module | None:
-    """Return what a Transformers model says that it embeds tokens with."""
-    try:
-        embedding = backbone.get_input_embeddings()  # type: ignore[operator]
-    except (AttributeError, NotImplementedError):
-        return None
-    return embedding if _is_table(embedding) else None
 
 
 def _is_table(module: object) -> bool:
