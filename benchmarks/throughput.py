@@ -26,6 +26,7 @@ from tqdm import tqdm
 Study = Callable[[argparse.Namespace, Callable[[str], object]], list[dict[str, Any]]]
 _ALL = [sequence, strategies, prefix, tokens, smaller, vision, memory, share, training, arithmetic, growth, batch, mnli]
 STUDIES: dict[str, Study] = {study.__name__: study for study in _ALL}
+COMMAND = "python benchmarks/throughput.py --data FOLDER"  # which makes all of the file; a part replaces its own studies
 # A C library's allocator that gives memory back to the system after every call faults it in again at the next, which costs
 # more than the operations themselves and differs from run to run. All configurations, the bare model first, run with this.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "33554432"}
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in (bar := tqdm(args.only)):
         cells = STUDIES[name](args, partial(bar.set_postfix_str))
         if cells:
-            merge_records(args.results, "throughput", cells, key="study")
+            merge_records(args.results, "throughput", cells, key="study", command=COMMAND)
         for cell in cells:
             speed = cell.get("ratio_to_bare")
             said = f"{speed:7.2f}x" if speed else f"share {cell['share']:.3f}"
