@@ -26,7 +26,9 @@ from tqdm import tqdm
 Study = Callable[[argparse.Namespace, Callable[[str], object]], list[dict[str, Any]]]
 _ALL = [sequence, strategies, prefix, tokens, smaller, vision, memory, share, training, arithmetic, growth, batch, mnli]
 STUDIES: dict[str, Study] = {study.__name__: study for study in _ALL}
-COMMAND = "python benchmarks/throughput.py --data FOLDER"  # which makes all of the file; a part replaces its own studies
+COMMAND = (
+    "python benchmarks/throughput.py --data FOLDER"  # which makes all of the file; a part replaces its own studies
+)
 # A C library's allocator that gives memory back to the system after every call faults it in again at the next, which costs
 # more than the operations themselves and differs from run to run. All configurations, the bare model first, run with this.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "33554432"}
