@@ -170,6 +170,7 @@ def test_prefix_ids() -> None:
     [
         (lambda: Index(3, 8, prefix_ids=(1, 5, 6)), r"prefix_ids=\(1, 5, 6\)\): give the ids"),
         (lambda: Index(3, 8, prefix_ids=(9, 5)), r"prefix_ids=\(9, 5\)"),
+        (lambda: Index(3, 8, prefix_ids=9), r"prefix_ids=9\)"),  # type: ignore[arg-type]
         (lambda: Index(3, 8, skip=4), r"skip=4\): the prefix has 3 tokens"),
         (lambda: Key(3, 8, first_id=-1), r"key\(first_id=-1\): it is a token id"),
         (lambda: MLP(3, 8, first_id=True), r"mlp\(first_id=True\): it is a token id"),

@@ -36,7 +36,12 @@ def check_prefix_ids(n: int, ids: Sequence[int] | None) -> tuple[int, int, int] 
     """
     if ids is None:
         return None
-    if len(ids) != 3 or not all(isinstance(i, int) and i >= 0 for i in ids) or ids[0] < n - 1:
+    if (
+        not isinstance(ids, Sequence)
+        or len(ids) != 3
+        or not all(isinstance(i, int) and i >= 0 for i in ids)
+        or ids[0] < n - 1
+    ):
         raise MuxwrapError(
             f"index(n={n}, prefix_ids={ids!r}): give the ids (of index 0, filler, behind the prefix), all >= 0; index i "
             "has the id of index 0 less i"
