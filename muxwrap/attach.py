@@ -44,8 +44,9 @@ class Attached(Parts):
         strategy: Strategy,
         demuxers: Sequence[Demuxer],
         check_finite: bool = False,
+        center_gradients: bool = True,
     ) -> None:
-        super().__init__(backbone, n, sites, strategy, demuxers, check_finite)
+        super().__init__(backbone, n, sites, strategy, demuxers, check_finite, center_gradients)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.attach()
 

@@ -46,6 +46,9 @@ class Multiplex(Attached):
         sites: found sites; then nothing is searched and no example is needed.
         seed: fixes φ and the demuxer's initial values; the global random state is left alone.
         check_finite: refuse rows with NaN or infinity where they are mixed (eager mode).
+        center_gradients: in training, the trunk does not learn what is common to all rows, so that what tells them apart is
+            not drowned (:func:`~muxwrap.centering.centered`). The head's bias learns it: give False where nothing
+            learned follows, as in a regression that is separated at its last layer.
 
     Raises:
         MuxwrapError: what cannot work; the backbone is then as it was.
@@ -69,6 +72,7 @@ class Multiplex(Attached):
         sites: Sites | None = None,
         seed: int = 0,
         check_finite: bool = False,
+        center_gradients: bool = True,
     ) -> None:
         example = None
         try:
@@ -80,7 +84,7 @@ class Multiplex(Attached):
             phi = build_strategy(strategy, n, sites, seed)
             separators = build_demuxers(demux, n, sites, phi, seed)
             _follow(backbone, phi, *separators)
-            super().__init__(backbone, n, sites, phi, separators, check_finite)
+            super().__init__(backbone, n, sites, phi, separators, check_finite, center_gradients)
             _follow(backbone, self.widenings)
             self._follow_mode()
             if example is not None:
@@ -196,6 +200,7 @@ def wrap(
     sites: Sites | None = None,
     seed: int = 0,
     check_finite: bool = False,
+    center_gradients: bool = True,
 ) -> Multiplex:
     """Put data multiplexing into a model: ``model = muxwrap.wrap(resnet, n=4)``.
 
@@ -212,6 +217,7 @@ def wrap(
         sites=sites,
         seed=seed,
         check_finite=check_finite,
+        center_gradients=center_gradients,
     )
 
 
@@ -250,6 +256,7 @@ def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
         partial(demuxers.get(demux["name"]), **demux["options"]),
         sites=Sites.from_dict(config["sites"]),
         check_finite=config["check_finite"],
+        center_gradients=config["center_gradients"],
     )
     try:
         checkpoint.load_tensors(model, folder)

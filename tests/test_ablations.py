@@ -123,8 +123,8 @@ def test_a_cell_is_the_model_that_it_says(scripts: None) -> None:
     assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (4, 24, 2)
     frozen = model_of(Cell(learnable=False), 0, 50)
     assert not list(frozen.strategy.parameters()) and list(model_of(Cell(), 0, 50).strategy.parameters())
-    apart = model_of(Cell(demux="unbind", batch_norm=True, apart=True), 0, 50)
-    assert apart.demuxer.batch_norm and not model_of(Cell(demux="unbind"), 0, 50).demuxer.batch_norm
+    apart = model_of(Cell(demux="unbind", centered=False, apart=True), 0, 50)
+    assert not apart.center_gradients and frozen.center_gradients
     assert (apart.backbone.encoder.layer[1].output.dense.weight == 0).float().mean() == pytest.approx(0.75)
 
 
@@ -135,7 +135,7 @@ FIXED = {
     "retrieval_demuxer": {"n": 8, "warm_up": 300},
 }
 
-TOGETHER = {"start": {"demux", "batch_norm", "apart"}}  # what only makes sense with one another
+TOGETHER = {"start": {"demux", "apart"}, "centering": {"n", "centered"}}  # what only makes sense with one another
 
 
 def test_every_study_varies_one_element_of_one_base() -> None:

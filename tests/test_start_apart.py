@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import muxwrap
-from muxwrap.demuxers import Unbind
 from muxwrap.training import start_apart
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -147,45 +145,3 @@ def test_what_it_cannot_do_is_refused_and_changes_nothing() -> None:
     net = muxwrap.wrap(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)), 2, example_input=torch.zeros(1, 3))
     with pytest.raises(muxwrap.MuxwrapError, match="no linear or convolutional weight"):
         start_apart(net, torch.zeros(1, 3))
-
-
-# -- unbind with a batch norm ---------------------------------------------------------------------------------------
-
-
-def test_every_index_is_standardised_over_mixtures_and_positions() -> None:
-    strategy = muxwrap.wrap(
-        nn.Linear(8, 8), 2, mux_at="@input", demux_at="@output", example_input=torch.zeros(1, 8)
-    ).strategy
-    demuxer = Unbind(2, 8, strategy=strategy, batch_norm=True)
-    h = 5 + 3 * torch.randn(30, 7, 8)
-    separated = demuxer(h)
-    assert separated.shape == (30, 2, 7, 8)
-    torch.testing.assert_close(separated.mean((0, 2)), torch.zeros(2, 8), atol=1e-4, rtol=0)
-    torch.testing.assert_close(separated.var((0, 2), unbiased=False), torch.ones(2, 8), atol=1e-3, rtol=0)
-    plain = Unbind(2, 8, strategy=strategy)(h)
-    torch.testing.assert_close(
-        separated[:, 1], nn.BatchNorm1d(8, affine=False)(plain[:, 1].flatten(0, 1)).view(30, 7, 8)
-    )
-
-
-def test_one_mixture_is_standardised_by_the_running_statistics() -> None:
-    model = bert()
-    model = muxwrap.wrap(muxwrap.unwrap(model), 4, demux=partial(Unbind, batch_norm=True)).train()
-    assert model.demuxer.norm is not None
-    kept = model.demuxer.norm.running_mean.clone()
-    model(input_ids=IDS[:3], labels=torch.tensor([0, 1, 2])).loss.backward()
-    assert torch.equal(model.demuxer.norm.running_mean, kept)
-    model(input_ids=IDS.repeat(3, 1), labels=torch.zeros(12, dtype=torch.long)).loss.backward()
-    assert not torch.equal(model.demuxer.norm.running_mean, kept)
-    model.eval()
-    with torch.no_grad():
-        torch.testing.assert_close(model(IDS).logits, model(torch.cat([IDS, IDS])).logits[:4])
-
-
-def test_the_option_is_saved_and_loaded(tmp_path: object) -> None:
-    model = muxwrap.wrap(BertForSequenceClassification(CONFIG), 4, demux=partial(Unbind, batch_norm=True)).train()
-    model(input_ids=IDS.repeat(2, 1))
-    model.eval().save_pretrained(str(tmp_path))
-    loaded = muxwrap.load(str(tmp_path), BertForSequenceClassification(CONFIG)).eval()
-    with torch.no_grad():
-        assert torch.equal(loaded(IDS).logits, model(IDS).logits)

@@ -20,7 +20,7 @@ class Cell:
         scale: of the combination; None is the strategy's own.
         learnable: train φ; None is the strategy's own.
         demux: the demuxer's name.
-        batch_norm: of the demuxer ``unbind``.
+        centered: whether gradients are centered.
         apart: whether the trunk starts apart.
         layers: of the backbone.
         width: of the backbone; the feed-forward has four times as many features.
@@ -35,7 +35,7 @@ class Cell:
     scale: str | None = None
     learnable: bool | None = None
     demux: str = "mlp"
-    batch_norm: bool = False
+    centered: bool = True
     apart: bool = False
     layers: int = 2
     width: int = 72
@@ -93,8 +93,8 @@ STUDIES: dict[str, Study] = {
         ("retrieval", "task"),
         {
             f"{demux}, {base.strategy}": replace(base, demux=demux)
-            for base, names in ((BASE, ("mlp", "key", "index", "unbind")), (CODE, ("mlp", "key", "index")))
-            for demux in names
+            for base in (BASE, CODE)
+            for demux in ("mlp", "key", "index", "unbind")
         },
     ),
     "warm_up": Study(
@@ -110,9 +110,18 @@ STUDIES: dict[str, Study] = {
         {
             "random, mlp": replace(BASE, n=8),
             "random, unbind": BACK,
-            "random, unbind with a batch norm": replace(BACK, batch_norm=True),
+            "apart, mlp": replace(BASE, n=8, apart=True),
             "apart, unbind": replace(BACK, apart=True),
-            "apart, unbind with a batch norm": replace(BACK, apart=True, batch_norm=True),
+        },
+    ),
+    "centering": Study(
+        "Centered gradients",
+        "n, strategy, gradient",
+        ("retrieval", "task"),
+        {
+            f"{base.n}, {base.strategy}, {'centered' if centered else 'whole'}": replace(base, centered=centered)
+            for base in (BASE, CODE, *HARDER)
+            for centered in (True, False)
         },
     ),
     "learned": Study(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,11 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
 
 import muxwrap
-from muxwrap.demuxers import Unbind
 from muxwrap.training import start_apart
 
 BARE = ("B1", "B2")  # trained from scratch; the same after a warm-up with n = 1
-APART = "apart"  # slots from a trunk that keeps them apart at the start, separated by the way back and a batch norm
+APART = "apart"  # slots from a trunk that keeps them apart at the start, separated by the strategy's own way back
 
 
 class Sizes(NamedTuple):
@@ -44,7 +42,7 @@ def multiplexed(model: nn.Module, configuration: str, n: int, seed: int) -> muxw
     """Wrap an untrained model with a strategy of this name and the demuxer of the library's choice, or apart."""
     if configuration != APART:
         return muxwrap.wrap(model, n=n, strategy=configuration, seed=seed)
-    wrapped = muxwrap.wrap(model, n=n, strategy="slots", demux=partial(Unbind, batch_norm=True), seed=seed)
+    wrapped = muxwrap.wrap(model, n=n, strategy="slots", demux="unbind", seed=seed)
     start_apart(wrapped)
     return wrapped
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from muxwrap.demuxers.base import Demuxer, demuxers
 from muxwrap.errors import MuxwrapError
@@ -18,23 +17,17 @@ class Unbind(Demuxer):
     keeps the code in which the instances were bound, which a trunk learns in training and does not do untrained.
     Cost: that of the strategy's ``unbind``.
 
-    With ``batch_norm`` every feature of every index is standardised over the mixtures (and positions) of a batch; in
-    evaluation, and where a batch holds one, by running statistics. What all rows have in common at an index is most of
-    what an untrained trunk gives. Without the norm a step of the optimizer lets that grow and what tells rows apart
-    fade, the more so the larger n is; the gradient through the norm has no part that would do either.
-
     Args:
         n: instances in a mixture.
         dim: size of the feature axis.
         strategy: the strategy that mixed.
-        batch_norm: standardise; n·dim running means and as many variances are kept.
         seed: kept, but nothing is drawn.
 
     Raises:
         MuxwrapError: the strategy's keys are for another ``n`` or ``dim``.
     """
 
-    def __init__(self, n: int, dim: int, *, strategy: Strategy, batch_norm: bool = False, seed: int = 0) -> None:
+    def __init__(self, n: int, dim: int, *, strategy: Strategy, seed: int = 0) -> None:
         super().__init__(n, dim, seed=seed)
         if strategy.n != n or not strategy.fits(dim):
             raise MuxwrapError(
@@ -45,9 +38,6 @@ class Unbind(Demuxer):
         # In a tuple, since the model has the strategy in its tree already: a second place would double its entries in
         # the state dict. deepcopy and pickle follow the tuple to the copy that the model's tree gets.
         self._held = (strategy,)
-        self.batch_norm = batch_norm
-        # A module of torch, so that SyncBatchNorm.convert_sync_batchnorm and update_bn find it.
-        self.norm = nn.BatchNorm1d(n * dim, affine=False) if batch_norm else None
 
     @property
     def strategy(self) -> Strategy:
@@ -61,12 +51,4 @@ class Unbind(Demuxer):
             MuxwrapError: the last axis is not ``dim``.
         """
         self.check_features(h)
-        separated = self.strategy.separate(h)
-        return separated if self.norm is None else self._standardised(self.norm, separated)
-
-    def _standardised(self, norm: nn.BatchNorm1d, separated: Tensor) -> Tensor:
-        features = separated.movedim(1, -2).flatten(-2)
-        rows = features.flatten(0, -2)
-        alone = len(rows) == 1  # one mixture of one position has no deviation
-        rows = F.batch_norm(rows, norm.running_mean, norm.running_var, eps=norm.eps) if alone else norm(rows)
-        return rows.view_as(features).unflatten(-1, (self.n, self.dim)).movedim(-2, 1)
+        return self.strategy.separate(h)

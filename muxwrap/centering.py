@@ -1,0 +1,25 @@
+"""In training, what all mixtures have in common is kept out of the gradient that the trunk gets."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def centered(separated: Tensor) -> Tensor:
+    """Return the same numbers, whose gradient has no part that is the same for all mixtures of the batch.
+
+    At the start most of what is separated at an index is the same whatever the instance is; what tells instances apart is
+    smaller, the more so the larger n is. A step of the optimizer along the common part changes every answer at once, so
+    that it is taken first: it grows, the rest fades beside it, and training stays at chance. The bias of the head can
+    learn what is common just as well. So only ``g - mean(g)`` over the mixtures goes back, for every index and
+    position; up to a constant that is on average the gradient without its common part, however few mixtures there are.
+    (Of the gradient through a batch normalisation, Ioffe and Szegedy 2015, section 3, the part that is due to the mean;
+    without statistics of batches, so that training and evaluation compute the same.)
+
+    Args:
+        separated: ``[g, n, ...]``. One mixture alone has nothing in common with others and is returned as it is.
+    """
+    if separated.shape[0] == 1:
+        return separated
+    mean = separated.mean(0, keepdim=True)
+    return separated - (mean - mean.detach())
