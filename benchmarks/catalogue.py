@@ -61,15 +61,16 @@ def check(entry: Entry) -> dict[str, Any]:
 
 
 def _check_training(model: muxwrap.Multiplex, seen: Trace, example: Any) -> None:
-    """Train mode: a row out for a row in, and gradients in every part."""
+    """Train mode: a row out for a row in, and gradients in every part; centered ones in the stem and the trunk."""
     model.train()
-    outputs = _answers(run(model, example))
-    torch.manual_seed(1)
-    loss = sum((torch.randn_like(out) * out).sum() for out in outputs)
-    loss.backward()  # type: ignore[union-attr]
+    model.center_gradients = False  # centered gradients leave the demuxer's last biases alone
+    _backward(model, example)
     for part in (model.strategy, model.demuxer):
         for name, parameter in part.named_parameters():
             assert _reached(parameter), f"no gradient reaches {name} of {type(part).__name__}"
+    model.zero_grad(set_to_none=True)
+    model.center_gradients = True
+    _backward(model, example)
     stem, *trunk = seen.leaves()
     assert any(map(_reached, stem.module.parameters())), f"no gradient reaches the stem ({stem.path})"
     inside = [visit for visit in trunk if visit.path not in {site.path for site in model.sites.demux}]
@@ -77,6 +78,13 @@ def _check_training(model: muxwrap.Multiplex, seen: Trace, example: Any) -> None
         "none reaches the trunk"
     )
     model.zero_grad(set_to_none=True)
+
+
+def _backward(model: muxwrap.Multiplex, example: Any) -> None:
+    outputs = _answers(run(model, example))
+    torch.manual_seed(1)
+    loss = sum((torch.randn_like(out) * out).sum() for out in outputs)
+    loss.backward()  # type: ignore[union-attr]
 
 
 def _check_rows(model: muxwrap.Multiplex, example: Any) -> None:
