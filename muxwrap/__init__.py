@@ -3,9 +3,10 @@
 from muxwrap.demuxers.base import Demuxer, list_demuxers, register_demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Site, Sites
-from muxwrap.multiplex import Multiplex, load, unwrap, wrap
+from muxwrap.multiplex import Multiplex
 from muxwrap.sites import find_sites
 from muxwrap.strategies.base import Strategy, list_strategies, register_strategy
+from muxwrap.wrapping import load, unwrap, wrap
 
 __version__ = "0.1.0"
 

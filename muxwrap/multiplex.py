@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -12,14 +10,12 @@ from torch import nn
 from muxwrap import checkpoint
 from muxwrap.attach import Attached
 from muxwrap.choices import DemuxChoice, StrategyChoice, build_demuxers, build_strategy, prefix_length
-from muxwrap.demuxers import demuxers
 from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.forwarding import blank, class_for, forwarded
 from muxwrap.grouped import Grouped
 from muxwrap.layout import Sites
 from muxwrap.registry import options_of
 from muxwrap.sites import Choice, check_paths, search, verify
-from muxwrap.strategies import strategies
 
 
 class Multiplex(Attached):
@@ -186,84 +182,6 @@ class Multiplex(Attached):
             "nn.DataParallel copies modules but not what their hooks point at, so its copies would answer for the first "
             "one; use torch.nn.parallel.DistributedDataParallel"
         )
-
-
-def wrap(
-    backbone: nn.Module,
-    n: int,
-    strategy: StrategyChoice = None,
-    demux: DemuxChoice = None,
-    *,
-    mux_at: Choice = None,
-    demux_at: Choice = None,
-    example_input: Any = None,
-    sites: Sites | None = None,
-    seed: int = 0,
-    check_finite: bool = False,
-    center_gradients: bool = True,
-) -> Multiplex:
-    """Put data multiplexing into a model: ``model = muxwrap.wrap(resnet, n=4)``.
-
-    The arguments, what comes back and what is refused are those of :class:`Multiplex`.
-    """
-    return Multiplex(
-        backbone,
-        n,
-        strategy,
-        demux,
-        mux_at=mux_at,
-        demux_at=demux_at,
-        example_input=example_input,
-        sites=sites,
-        seed=seed,
-        check_finite=check_finite,
-        center_gradients=center_gradients,
-    )
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Take multiplexing out and return the backbone, with its own parameter names and without a hook of ours.
-
-    Args:
-        model: a wrapped model, or one that ``torch.compile`` returned for it.
-
-    Raises:
-        MuxwrapError: the model is not wrapped.
-    """
-    model = getattr(model, "_orig_mod", model)
-    if not isinstance(model, Multiplex):
-        raise MuxwrapError(f"unwrap({type(model).__name__}): not a wrapped model; unwrap takes what wrap returned")
-    return model.detach()
-
-
-def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
-    """Wrap a bare backbone as the saved model was wrapped, and load every tensor, the backbone's own included.
-
-    Args:
-        folder: what :meth:`Multiplex.save_pretrained` wrote.
-        backbone: a bare model of the same architecture; its weights are overwritten.
-
-    Raises:
-        MuxwrapError: the folder holds no wrapped model, a strategy or demuxer is not registered, or the backbone is
-            another one.
-    """
-    config = checkpoint.read_config(folder)
-    phi, demux = config["strategy"], config["demux"]
-    model = Multiplex(
-        backbone,
-        config["n"],
-        partial(strategies.get(phi["name"]), **phi["options"]),
-        partial(demuxers.get(demux["name"]), **demux["options"]),
-        sites=Sites.from_dict(config["sites"]),
-        check_finite=config["check_finite"],
-        center_gradients=config["center_gradients"],
-    )
-    try:
-        checkpoint.load_tensors(model, folder)
-    except MuxwrapError:
-        model.detach()
-        raise
-    return model
 
 
 def _check_backbone(backbone: object) -> None:

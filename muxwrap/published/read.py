@@ -11,8 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from muxwrap import checkpoint, multiplex
+from muxwrap import checkpoint, wrapping
 from muxwrap.errors import MuxwrapError
+from muxwrap.multiplex import Multiplex
 from muxwrap.published.facts import Facts, read_facts
 from muxwrap.published.names import translated
 from muxwrap.published.parts import make_backbone, make_demuxer, make_sites, make_strategy
@@ -26,7 +27,7 @@ _SHARED = {
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 
 
-def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bool = True) -> multiplex.Multiplex:
+def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bool = True) -> Multiplex:
     """Read a DataMUX or MUX-PLM checkpoint of a classifier and return it as a wrapped model, in evaluation mode.
 
     Args:
@@ -49,12 +50,12 @@ def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bo
     """
     folder = Path(folder)
     if (folder / checkpoint.CONFIG).exists():
-        return multiplex.load(folder, backbone(folder, architecture=architecture))
+        return wrapping.load(folder, backbone(folder, architecture=architecture))
     try:
         facts = read_facts(folder, architecture)
         tensors = translated(_tensors(folder, facts), facts)
         bare = make_backbone(facts)
-        model = multiplex.wrap(
+        model = wrapping.wrap(
             bare,
             facts.n,
             make_strategy(facts, bare.config, tensors.get("strategy.keys", torch.empty(0))),
