@@ -107,7 +107,7 @@ def _tensors(folder: Path, facts: Facts) -> dict[str, Tensor]:
     return {name.replace(other, read): value for name, value in found.items() if name.startswith(other)} | found
 
 
-def _fill(model: multiplex.Multiplex, tensors: dict[str, Tensor]) -> None:
+def _fill(model: Multiplex, tensors: dict[str, Tensor]) -> None:
     """Copy the tensors into the model.
 
     Raises:
