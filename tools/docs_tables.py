@@ -66,8 +66,6 @@ STUDIES = {
     "growth_width": "Width",
     "batch": "Mixtures in a call",
 }
-HEADS = {"strategy": "strategy", "n": "n", "vocabulary": "vocabulary", "demuxer": "retrieval's demuxer", "seed": "seed"}
-HEADS |= {"retrieval": "held-out retrieval", "mean": "accuracy of the task", "std": "std over groupings"}
 PARITY = {"published": "published", "backbone": "backbone", "task": "task", "strategy": "strategy", "demux": "demuxer"}
 PARITY |= {"largest_logit": "largest logit", "max": "largest difference"}
 FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
@@ -155,14 +153,6 @@ def throughput() -> str:
         shown = {key: name for key, name in SPEED.items() if any(r.get(key) is not None for r in records)}
         tables += [f"### {title}", _records(records, shown)] if records else []
     return "\n\n".join([_origin(data), *tables])
-
-
-def retrieval() -> str:
-    """What `benchmarks/retrieval.py` measured of the heads."""
-    data = _results("retrieval")
-    if data is None:
-        return "*Not measured before these pages were built.*"
-    return "\n\n".join([_records(data["records"], HEADS), _origin(data)])
 
 
 def published() -> str:
@@ -296,7 +286,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo": demo,
     "zoo": zoo,
     "throughput": throughput,
-    "retrieval": retrieval,
     "retrieval levels": retrieval_levels,
     "text": text,
     "capacity": capacity,
