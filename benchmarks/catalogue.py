@@ -63,13 +63,15 @@ def check(entry: Entry) -> dict[str, Any]:
 def _check_training(model: muxwrap.Multiplex, seen: Trace, example: Any) -> None:
     """Train mode: a row out for a row in, and gradients in every part; centered ones in the stem and the trunk."""
     model.train()
-    model.center_gradients = False  # centered gradients leave the demuxer's last biases alone
+    for demuxer in model.demuxers:
+        demuxer.center_gradients = False  # centered ones leave its last biases alone
     _backward(model, example)
     for part in (model.strategy, model.demuxer):
         for name, parameter in part.named_parameters():
             assert _reached(parameter), f"no gradient reaches {name} of {type(part).__name__}"
     model.zero_grad(set_to_none=True)
-    model.center_gradients = True
+    for demuxer in model.demuxers:
+        demuxer.center_gradients = True
     _backward(model, example)
     stem, *trunk = seen.leaves()
     assert any(map(_reached, stem.module.parameters())), f"no gradient reaches the stem ({stem.path})"

@@ -44,9 +44,8 @@ class Attached(Parts):
         strategy: Strategy,
         demuxers: Sequence[Demuxer],
         check_finite: bool = False,
-        center_gradients: bool = True,
     ) -> None:
-        super().__init__(backbone, n, sites, strategy, demuxers, check_finite, center_gradients)
+        super().__init__(backbone, n, sites, strategy, demuxers, check_finite)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.attach()
 

@@ -30,7 +30,6 @@ def save(model: Attached, folder: str | Path) -> None:
         "backbone": type(model.backbone).__name__,
         "n": model.n,
         "check_finite": model.check_finite,
-        "center_gradients": model.center_gradients,
         "strategy": _named(model.strategy, "strategy"),
         "demux": _named(model.demuxer, "demuxer"),
         "sites": model.sites.to_dict(),

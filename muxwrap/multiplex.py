@@ -42,9 +42,6 @@ class Multiplex(Attached):
         sites: found sites; then nothing is searched and no example is needed.
         seed: fixes φ and the demuxer's initial values; the global random state is left alone.
         check_finite: refuse rows with NaN or infinity where they are mixed (eager mode).
-        center_gradients: in training, the trunk does not learn what is common to all rows, so that what tells them apart is
-            not drowned (:func:`~muxwrap.centering.centered`). The head's bias learns it: give False where nothing
-            learned follows, as in a regression that is separated at its last layer.
 
     Raises:
         MuxwrapError: what cannot work; the backbone is then as it was.
@@ -68,7 +65,6 @@ class Multiplex(Attached):
         sites: Sites | None = None,
         seed: int = 0,
         check_finite: bool = False,
-        center_gradients: bool = True,
     ) -> None:
         example = None
         try:
@@ -80,7 +76,7 @@ class Multiplex(Attached):
             phi = build_strategy(strategy, n, sites, seed)
             separators = build_demuxers(demux, n, sites, phi, seed)
             _follow(backbone, phi, *separators)
-            super().__init__(backbone, n, sites, phi, separators, check_finite, center_gradients)
+            super().__init__(backbone, n, sites, phi, separators, check_finite)
             _follow(backbone, self.widenings)
             self._follow_mode()
             if example is not None:

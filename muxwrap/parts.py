@@ -27,8 +27,6 @@ class Parts(nn.Module):
         demuxers: one a demux site.
         check_finite: refuse NaN and infinity where instances are mixed; one bad row would spoil its whole group. Costs a
             synchronisation a call; not checked in compiled code.
-        center_gradients: in training, keep what all mixtures have in common out of the trunk's gradient, see
-            :func:`~muxwrap.centering.centered`.
 
     Raises:
         MuxwrapError: the demuxer marks token ids, or a module is to run twice, where that cannot be done.
@@ -42,7 +40,6 @@ class Parts(nn.Module):
         strategy: Strategy,
         demuxers: Sequence[Demuxer],
         check_finite: bool = False,
-        center_gradients: bool = True,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -51,7 +48,6 @@ class Parts(nn.Module):
         self.strategy = strategy
         self.demuxers = nn.ModuleList(demuxers)
         self.check_finite = check_finite
-        self.center_gradients = center_gradients
         self.widenings = widenings(backbone, sites, strategy)
         self._check_settings()
 
@@ -59,11 +55,6 @@ class Parts(nn.Module):
     def demuxer(self) -> Demuxer:
         """The demuxer (of the first head, where a model has several)."""
         return self.demuxers[0]  # type: ignore[return-value]
-
-    @property
-    def centers(self) -> bool:
-        """Whether gradients are centered now: in training, and where instances share anything."""
-        return self.center_gradients and self.training and self.n > 1
 
     def _check_settings(self) -> None:
         """Refuse what the published text models do, where it cannot be done."""

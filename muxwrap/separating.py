@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap.call import Call
-from muxwrap.centering import centered
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.grouping import ungroup
@@ -42,6 +41,4 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
     if site.first_token:
         h = h[:, : 1 + demuxer.prefix_length]
     separated = demuxer(features_last(h, site.axis, lead=1))
-    if call.model.centers:
-        separated = centered(separated)
     return ungroup(features_back(separated, tuple(h.shape), site.axis, lead=2), call.rows)

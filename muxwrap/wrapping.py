@@ -30,7 +30,6 @@ def wrap(
     sites: Sites | None = None,
     seed: int = 0,
     check_finite: bool = False,
-    center_gradients: bool = True,
 ) -> Multiplex:
     """Put data multiplexing into a model: ``model = muxwrap.wrap(resnet, n=4)``.
 
@@ -47,7 +46,6 @@ def wrap(
         sites=sites,
         seed=seed,
         check_finite=check_finite,
-        center_gradients=center_gradients,
     )
 
 
@@ -86,7 +84,6 @@ def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
         partial(demuxers.get(demux["name"]), **demux["options"]),
         sites=Sites.from_dict(config["sites"]),
         check_finite=config["check_finite"],
-        center_gradients=config["center_gradients"],
     )
     try:
         checkpoint.load_tensors(model, folder)

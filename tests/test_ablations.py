@@ -124,7 +124,7 @@ def test_a_cell_is_the_model_that_it_says(scripts: None) -> None:
     frozen = model_of(Cell(learnable=False), 0, 50)
     assert not list(frozen.strategy.parameters()) and list(model_of(Cell(), 0, 50).strategy.parameters())
     apart = model_of(Cell(demux="unbind", centered=False, apart=True), 0, 50)
-    assert not apart.center_gradients and frozen.center_gradients
+    assert not apart.demuxer.center_gradients and frozen.demuxer.center_gradients
     assert (apart.backbone.encoder.layer[1].output.dense.weight == 0).float().mean() == pytest.approx(0.75)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import muxwrap
-from muxwrap.centering import centered
+from muxwrap.demuxers import demuxers
+from muxwrap.demuxers.centering import centered
 
 EXAMPLE = torch.zeros(1, 6)
 
@@ -21,8 +23,9 @@ def net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 3))
 
 
-def wrapped(n: int = 3, **options: object) -> muxwrap.Multiplex:
-    return muxwrap.wrap(net(), n, example_input=EXAMPLE, demux_at="4", **options)  # type: ignore[arg-type]
+def wrapped(n: int = 3, demux: str = "mlp", **options: object) -> muxwrap.Multiplex:
+    demuxer = partial(demuxers.get(demux), **options)
+    return muxwrap.wrap(net(), n, demux=demuxer, example_input=EXAMPLE, demux_at="4")
 
 
 def gradients(model: nn.Module, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
@@ -86,6 +89,13 @@ def test_training_and_evaluation_compute_the_same() -> None:
     assert torch.equal(model.train()(x), model.eval()(x))
 
 
+def test_a_demuxer_that_adds_a_term_keeps_the_whole_gradient() -> None:
+    """The key of an index is the same for all mixtures: from their common gradient it learns."""
+    torch.manual_seed(1)
+    found = gradients(wrapped(demux="key").train(), torch.randn(12, 6), torch.ones(12, 3))
+    assert found["demuxers.0.keys"].abs().max() > 0.1
+
+
 def test_per_sample_gradients_and_second_derivatives() -> None:
     x = torch.randn(5, 4, 3, 2, dtype=torch.float64, requires_grad=True)
     each = torch.func.vmap(lambda one: torch.func.grad(lambda v: (centered(v) ** 2).sum())(one))(x)
@@ -109,9 +119,9 @@ def test_compiled_in_one_graph() -> None:
 def test_the_option_is_saved_loaded_and_copied(tmp_path: object) -> None:
     model = wrapped(center_gradients=False)
     model.save_pretrained(str(tmp_path))
-    assert not muxwrap.load(str(tmp_path), net()).center_gradients
-    assert not copy.deepcopy(model).center_gradients
-    assert wrapped().center_gradients
+    assert not muxwrap.load(str(tmp_path), net()).demuxer.center_gradients
+    assert not copy.deepcopy(model).demuxer.center_gradients
+    assert wrapped().demuxer.center_gradients
 
 
 def test_it_learns_from_two_mixtures_a_step() -> None:

@@ -195,7 +195,7 @@ def test_unbind_follows_the_model_to_another_dtype_and_gets_gradients():
     parent = Parent(Circular(2, 8, learnable=True)).to(torch.bfloat16)
     separated = parent(numbers(0, 2, 8, dtype=torch.bfloat16))
     assert separated.dtype == torch.bfloat16
-    (separated * numbers(1, 8, dtype=torch.bfloat16)).sum().backward()
+    (separated * numbers(1, 2, 2, 8, dtype=torch.bfloat16)).sum().backward()
     assert parent.strategy.keys.grad.any()
 
 

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 import muxwrap
+from muxwrap.demuxers import demuxers
 from muxwrap.strategies import strategies
 from muxwrap.training import WarmUp, retrieval_accuracy, retrieval_head, start_apart, warm_up
 
@@ -94,15 +95,8 @@ def model_of(cell: Cell, seed: int, vocabulary: int, classes: int | None = None)
     options = {name: value for name in ("scale", "learnable") if (value := getattr(cell, name)) is not None}
     strategy = partial(strategies.get(cell.strategy), **options)
     layer = f"{'bert.' * bool(classes)}encoder.layer.{cell.mixed_after - 1}"
-    model = muxwrap.wrap(
-        backbone,
-        cell.n,
-        strategy,
-        cell.demux,
-        mux_at=layer if cell.mixed_after else None,
-        seed=seed,
-        center_gradients=cell.centered,
-    )
+    demux = partial(demuxers.get(cell.demux), **{} if cell.centered else {"center_gradients": False})
+    model = muxwrap.wrap(backbone, cell.n, strategy, demux, mux_at=layer if cell.mixed_after else None, seed=seed)
     if cell.apart:
         start_apart(model)
     return model

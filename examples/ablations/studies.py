@@ -20,7 +20,7 @@ class Cell:
         scale: of the combination; None is the strategy's own.
         learnable: train φ; None is the strategy's own.
         demux: the demuxer's name.
-        centered: whether gradients are centered.
+        centered: whether gradients are centered, where the demuxer can do that.
         apart: whether the trunk starts apart.
         layers: of the backbone.
         width: of the backbone; the feed-forward has four times as many features.

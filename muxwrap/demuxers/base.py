@@ -9,6 +9,7 @@ from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
 
+from muxwrap.demuxers.centering import centered
 from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.registry import Registry
 from muxwrap.seeding import seeded
@@ -34,6 +35,8 @@ class Demuxer(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    center_gradients: bool = False
+    """Whether the gradient is centered in training, see :func:`~muxwrap.demuxers.centering.centered`."""
     marks: bool = False
     """Whether :meth:`mark` puts token ids of its own into every instance (the published text models)."""
 
@@ -73,6 +76,10 @@ class Demuxer(nn.Module, ABC):
     def extend(self, mixture: Tensor) -> Tensor:
         """Put the prefix before a mixture of tokens ``[g, L, mux_dim]``; without one the mixture stays as it is."""
         return mixture
+
+    def centered(self, separated: Tensor) -> Tensor:
+        """Center the gradient of ``[g, n, ...]`` where :attr:`center_gradients` says so, and there is training to do."""
+        return centered(separated) if self.center_gradients and self.training and self.n > 1 else separated
 
     def mark(self, ids: Tensor) -> Tensor:
         """Change token ids before they are embedded, where :attr:`marks`: ``[g, n, L] -> [g, n, L']``."""

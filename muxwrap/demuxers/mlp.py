@@ -26,6 +26,7 @@ class MLP(Demuxer):
         dropout: probability of dropping a feature before the linear maps; the indices share the mask.
         eps: of the norms.
         first_id: an id that overwrites token 0 of every instance before it is embedded, as published.
+        center_gradients: in training, see :func:`~muxwrap.demuxers.centering.centered`; not in the papers.
         seed: fixes the initial values, which are those of ``nn.Linear`` and ``nn.LayerNorm``.
 
     Raises:
@@ -40,9 +41,11 @@ class MLP(Demuxer):
         dropout: float = 0.0,
         eps: float = 1e-5,
         first_id: int | None = None,
+        center_gradients: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__(n, dim, seed=seed)
+        self.center_gradients = center_gradients
         if not 0 <= dropout < 1:
             raise MuxwrapError(f"mlp(dropout={dropout!r}): it is a probability, 0 <= dropout < 1")
         self.dropout, self.eps = dropout, eps
@@ -65,10 +68,10 @@ class MLP(Demuxer):
         h = F.dropout(h, self.dropout, self.training)
         if h.ndim > 2 and h.shape[1] != 1:
             # Index by index: what is between the linear map and the answer stays in the caches.
-            return torch.stack([self._separate(h, i) for i in range(self.n)], dim=1)
+            return self.centered(torch.stack([self._separate(h, i) for i in range(self.n)], dim=1))
         u = F.linear(h, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(-1, (self.n, self.dim))
         u = F.layer_norm(F.gelu(u), (self.dim,), eps=self.eps) * self.norm_weight + self.norm_bias
-        return u.movedim(-2, 1)
+        return self.centered(u.movedim(-2, 1))
 
     def mark(self, ids: Tensor) -> Tensor:
         """Overwrite token 0 of every instance: ``[g, n, L]``, likewise back."""

@@ -21,14 +21,16 @@ class Unbind(Demuxer):
         n: instances in a mixture.
         dim: size of the feature axis.
         strategy: the strategy that mixed.
+        center_gradients: in training, see :func:`~muxwrap.demuxers.centering.centered`.
         seed: kept, but nothing is drawn.
 
     Raises:
         MuxwrapError: the strategy's keys are for another ``n`` or ``dim``.
     """
 
-    def __init__(self, n: int, dim: int, *, strategy: Strategy, seed: int = 0) -> None:
+    def __init__(self, n: int, dim: int, *, strategy: Strategy, center_gradients: bool = True, seed: int = 0) -> None:
         super().__init__(n, dim, seed=seed)
+        self.center_gradients = center_gradients
         if strategy.n != n or not strategy.fits(dim):
             raise MuxwrapError(
                 f"Unbind(n={n}, dim={dim}) cannot undo {type(strategy).__name__}(n={strategy.n}, dim={strategy.dim}): "
@@ -51,4 +53,4 @@ class Unbind(Demuxer):
             MuxwrapError: the last axis is not ``dim``.
         """
         self.check_features(h)
-        return self.strategy.separate(h)
+        return self.centered(self.strategy.separate(h))

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from muxwrap.centering import centered
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.embeddings import declared_embedding
 from muxwrap.errors import MuxwrapError
@@ -130,8 +129,6 @@ def separate(model: Multiplex, demuxer: Demuxer | None, tokens: Tensor, batch: B
     """
     used = model.demuxer if demuxer is None else demuxer
     separated: Tensor = used(tokens)[:, :, used.kept :]
-    if model.centers:
-        separated = centered(separated)
     if separated.ndim != 4 or separated.shape[2] != batch.ids.shape[1]:
         raise MuxwrapError(
             f"{batch.ids.shape[1]} tokens went in and {list(separated.shape)} came out, [mixtures, n, length, dim]; retrieval "

@@ -1,4 +1,4 @@
-"""In training, what all mixtures have in common is kept out of the gradient that the trunk gets."""
+"""What all mixtures have in common, kept out of the gradient that goes back through a demuxer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ def centered(separated: Tensor) -> Tensor:
     position; up to a constant that is on average the gradient without its common part, however few mixtures there are.
     (Of the gradient through a batch normalisation, Ioffe and Szegedy 2015, section 3, the part that is due to the mean;
     without statistics of batches, so that training and evaluation compute the same.)
+
+    For demuxers whose maps tell the indices apart. Those that do it by a learned term, as ``key`` and ``index``, learn
+    that term from the common part.
 
     Args:
         separated: ``[g, n, ...]``. One mixture alone has nothing in common with others and is returned as it is.
