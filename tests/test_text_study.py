@@ -254,6 +254,7 @@ def test_report_compares_what_was_selected() -> None:
         "epochs": 4,
     }
     common = {**settings, "train_rows": 5, "warm_up": 0, "seed": 0, "std": None, "operations_ratio": 1.0}
+    common |= {"lr": 1e-3, "best_epoch": 2}
 
     def record(name: str, n: int, mean: float, selected: float) -> dict[str, Any]:
         return {**common, "configuration": name, "n": n, "mean": mean, "selected": selected, "per_index": [mean] * n}

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 Record = dict[str, Any]
 ORDER = ("B1", "B2", "rival")
 NAMES = {"sst2": "SST-2", "snli": "SNLI", "mnli": "MNLI", "qnli": "QNLI", "wnut17": "WNUT-17", "btc": "BTC"}
-SETTINGS = ("dataset", "split", "metric", "layers", "dim", "heads", "vocab", "epochs", "train_rows")
+SETTINGS = ("dataset", "split", "metric", "layers", "dim", "vocab", "epochs", "train_rows")
 
 
 class Point(NamedTuple):
@@ -27,6 +27,7 @@ class Point(NamedTuple):
     low: float  # the worst index
     high: float
     operations: float
+    chosen: str  # learning rate, epoch and heads, of the first seed
     seeds: int
 
 
@@ -36,8 +37,8 @@ Line = dict[int, Point]  # by n
 def experiments(records: Iterable[Record]) -> dict[tuple[Any, ...], dict[str, Line]]:
     """Sort records into experiments of equal settings, and there into configurations and n.
 
-    Where a cell was trained in several ways (mixtures of a step, learning rates), the one counts that is best on the
-    selection split.
+    Where a cell was trained in several ways (mixtures of a step, learning rates, heads), the one counts that is best on
+    the selection split.
     """
     cells: dict[tuple[Any, ...], dict[str, dict[int, dict[int, Record]]]] = {}
     for r in sorted(records, key=lambda r: r["selected"]):
@@ -53,10 +54,10 @@ def markdown(records: Iterable[Record]) -> str:
     """Return all tables, an experiment after the other."""
     parts = []
     for settings, lines in experiments(records).items():
-        dataset, split, metric, layers, dim, heads, _, epochs, rows = settings
+        dataset, split, metric, layers, dim, _, epochs, rows = settings
         parts.append(f"### {NAMES.get(dataset, dataset)}")
         parts.append(
-            f"{metric[0].upper() + metric[1:]} on the {split} split in percent; {layers} layers of {dim} with {heads} heads, "
+            f"{metric[0].upper() + metric[1:]} on the {split} split in percent; {layers} layers of {dim}, "
             f"{rows:,} training rows, {epochs} epochs."
         )
         parts.append(_by_n(lines, _mean))
@@ -64,6 +65,7 @@ def markdown(records: Iterable[Record]) -> str:
             parts += ["Distance of the best multiplexed model:", headline(lines)]
             parts += ["Worst and best index:", _by_n(_multiplexed(lines), lambda p: f"{p.low:.1f} … {p.high:.1f}")]
         parts += ["Operations of B1 over those of the model:", _by_n(lines, lambda p: f"{p.operations:.1f}")]
+        parts += ["Chosen on the selection split:", _by_n(lines, lambda p: p.chosen)]
     return "\n\n".join(parts)
 
 
@@ -96,7 +98,7 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
     written: dict[Path, None] = {}
     folder.mkdir(parents=True, exist_ok=True)
     for settings, lines in experiments(records).items():
-        dataset, split, metric, layers, dim, _, vocab, epochs, rows = settings
+        dataset, split, metric, layers, dim, vocab, epochs, rows = settings
         figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
         for k, (name, line) in enumerate(lines.items()):
             counts, color = list(line), f"C{k}"
@@ -152,8 +154,14 @@ def _point(records: list[Record]) -> Point:
         low=min(averages),
         high=max(averages),
         operations=statistics.mean(r["operations_ratio"] for r in records),
+        chosen=_chosen(records[0]),
         seeds=len(records),
     )
+
+
+def _chosen(r: Record) -> str:
+    heads = "" if r["configuration"] == "rival" else f", {r['heads']} heads"  # a rival's number follows from its width
+    return f"{r['lr']:g}, epoch {r['best_epoch']}{heads}"
 
 
 def _best(lines: dict[str, Line], n: int) -> Point | None:
