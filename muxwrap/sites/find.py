@@ -13,9 +13,10 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.layout import Mask, Site, Sites
 from muxwrap.row_facts import takes_mask
 from muxwrap.sites import generic, timm, torchvision, transformers
+from muxwrap.sites.answers import answers
 from muxwrap.sites.probe import ROWS, Trace, trace, with_rows
 from muxwrap.sites.resolve import site_from
-from muxwrap.sites.trial import Trial, answers
+from muxwrap.sites.trial import Trial
 
 FAMILIES = (transformers, timm, torchvision, generic)
 """In the order of asking; each says what it matches, makes an example and names candidates."""
