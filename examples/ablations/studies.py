@@ -116,11 +116,13 @@ STUDIES: dict[str, Study] = {
     ),
     "centering": Study(
         "Centered gradients",
-        "n, strategy, gradient",
+        "n, strategy, features, gradient",
         ("retrieval", "task"),
         {
-            f"{base.n}, {base.strategy}, {'centered' if centered else 'whole'}": replace(base, centered=centered)
-            for base in (BASE, CODE, *HARDER)
+            f"{base.n}, {base.strategy}, {base.width}, {'centered' if centered else 'whole'}": replace(
+                base, centered=centered
+            )
+            for base in (BASE, replace(BASE, width=156), CODE, *HARDER)
             for centered in (True, False)
         },
     ),
