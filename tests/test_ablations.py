@@ -135,7 +135,10 @@ FIXED = {
     "retrieval_demuxer": {"n": 8, "warm_up": 300},
 }
 
-TOGETHER = {"start": {"demux", "apart"}, "centering": {"n", "width", "centered"}}  # what only makes sense with one another
+TOGETHER = {
+    "start": {"demux", "apart"},
+    "centering": {"n", "width", "centered"},
+}  # what only makes sense with one another
 
 
 def test_every_study_varies_one_element_of_one_base() -> None:
