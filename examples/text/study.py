@@ -81,6 +81,7 @@ def settings(args: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     """Return what a cell's result depends on beside the cell itself."""
     names = ["layers", "dim", "heads", "vocab", "epochs", "limit"] + ["warm_up_text"] * bool(cell.warm_up)
     names += ["mixtures"] * (cell.configuration not in (*BARE, "rival"))
+    names += ["crosstalk"] * (cell.configuration == APART)
     return {name: getattr(args, name) for name in names}
 
 
@@ -90,7 +91,8 @@ def measure(
     """Train and score one cell; of several learning rates the one is kept that is best on the selection split."""
     start = time.perf_counter()
     sizes = Sizes(args.layers, args.dim, args.heads, data.pieces)
-    recipe = Recipe(args.epochs, args.mixtures, seed, args.device)
+    crosstalk = args.crosstalk if cell.configuration == APART else 1
+    recipe = Recipe(args.epochs, args.mixtures, seed, args.device, crosstalk)
     model = make(data.task, cell.configuration, cell.n, sizes, seed).to(args.device)
     warmed: dict[str, Any] = {}
     if cell.warm_up:
@@ -168,7 +170,12 @@ def command(args: argparse.Namespace) -> str:
     many = {"n": args.n, "seeds": args.seeds, "warm-up": args.warm_up, "lr": args.lr}
     said += [f"--{key} {' '.join(map(str, values))}" for key, values in many.items()]
     one = {"epochs": args.epochs, "layers": args.layers, "dim": args.dim, "heads": args.heads, "vocab": args.vocab}
-    one |= {"limit": args.limit, "mixtures": args.mixtures, "warm-up-text": args.warm_up_text}
+    one |= {
+        "limit": args.limit,
+        "mixtures": args.mixtures,
+        "warm-up-text": args.warm_up_text,
+        "crosstalk": args.crosstalk,
+    }
     said += [f"--{key} {value}" for key, value in one.items() if value is not None]
     return " ".join(["python examples/text/study.py --data FOLDER", *said])
 
@@ -191,6 +198,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--heads", type=int, default=16, help="more than instances, or the instances share patterns")
     parser.add_argument("--vocab", type=int, default=8000, help="most frequent pieces that are kept; 0 keeps all")
     parser.add_argument("--mixtures", type=int, default=32, help="of a step, but at least 32 rows")
+    parser.add_argument("--crosstalk", type=float, default=0.1, help="at what rate apart learns it; 1 is the whole")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--results", type=Path, default=Path("docs/results/text.json"))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import muxwrap
 from muxwrap.samplers import LengthBatches
-from muxwrap.training import warm_up
+from muxwrap.training import damp_crosstalk, warm_up
 
 GROUPINGS = 5
 LEAST_ROWS = 32  # of a batch, also for a small n
@@ -47,12 +47,13 @@ class Batches:
 
 
 class Recipe(NamedTuple):
-    """How a cell is trained: ``mixtures`` of a step, but at least 32 rows."""
+    """How a cell is trained: ``mixtures`` of a step, but at least 32 rows; ``crosstalk`` is a rate to learn it at."""
 
     epochs: int
     mixtures: int
     seed: int
     device: torch.device
+    crosstalk: float = 1
 
     def batches(self, data: Encoded, n: int, seed: int | None = None) -> Batches:
         rows = n * max(self.mixtures if n > 1 else 1, math.ceil(LEAST_ROWS / n))
@@ -90,6 +91,8 @@ def fit(
     torch.manual_seed(recipe.seed)
     batches = recipe.batches(data, getattr(model, "n", 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, fused=True)
+    if recipe.crosstalk != 1:
+        damp_crosstalk(optimizer, model, recipe.crosstalk)  # type: ignore[arg-type]
     steps = len(batches) * recipe.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     best: Trained | None = None

@@ -3,6 +3,7 @@
 from muxwrap.training.accuracy import Retrieved, retrieval_accuracy
 from muxwrap.training.apart import start_apart
 from muxwrap.training.auxiliary import RetrievalLoss
+from muxwrap.training.crosstalk import damp_crosstalk
 from muxwrap.training.head import RetrievalHead, retrieval_head
 from muxwrap.training.records import Record
 from muxwrap.training.warm_up import WarmUp, warm_up
@@ -13,6 +14,7 @@ __all__ = [
     "RetrievalLoss",
     "Retrieved",
     "WarmUp",
+    "damp_crosstalk",
     "retrieval_accuracy",
     "retrieval_head",
     "start_apart",

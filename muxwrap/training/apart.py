@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch import Tensor
 
-from muxwrap.errors import MuxwrapError
-from muxwrap.layout import Site
 from muxwrap.multiplex import Multiplex
-from muxwrap.sites.find import example_of
-from muxwrap.sites.probe import Trace, trace
-from muxwrap.training.head import check_wrapped
-
-Layer = tuple[str, Tensor, Tensor | None]  # name of the weight, weight [out, in, ...], bias [out]
+from muxwrap.training.blocks import blocks_of, parts, trunk_layers
 
 
 @torch.no_grad()
@@ -49,68 +40,17 @@ def start_apart(model: Multiplex, example_input: Any = None) -> list[str]:
     Raises:
         MuxwrapError: the model is not wrapped, the strategy has no blocks, or nothing between the sites has weights.
     """
-    check_wrapped(model, "start_apart")
-    blocks = model.strategy.blocks
-    if blocks is None:
-        raise MuxwrapError(
-            f"start_apart(model): the instances of {type(model.strategy).__name__} lie on top of each other, so that the trunk "
-            "cannot begin with a part for each; wrap with strategy='slots'"
-        )
-    seen = trace(model.backbone, example_of(model.backbone, example_input))
-    layers = list(_layers(model.backbone, seen, model.sites.mux[0], model.sites.demux[0]))
-    found = [layer for layer in layers if min(layer[1].shape[:2]) >= model.n]
-    if not found:
-        raise MuxwrapError(
-            f"start_apart(model): no linear or convolutional weight of {model.n} features or more between the "
-            f"{model.sites.mux[0]} and the {model.sites.demux[0]}"
-        )
+    blocks = blocks_of(model, "start_apart")
+    layers = trunk_layers(model, example_input, "start_apart")
     model.strategy.start_alike()
-    for _, weight, bias in found:
-        _copies(weight, bias, blocks)
-    return [name for name, _, _ in found]
-
-
-def _layers(backbone: nn.Module, seen: Trace, mux: Site, demux: Site) -> Iterator[Layer]:
-    """Yield what runs between the sites and has weights, once each."""
-    first, last = _moment(seen, mux), _moment(seen, demux)
-    names = {id(parameter): name for name, parameter in backbone.named_parameters()}
-    inside = dict.fromkeys(visit.module for visit in seen.visits if first <= visit.entered and visit.left <= last)
-    for weight, bias in (weights for module in inside for weights in _of_module(module)):
-        yield names[id(weight)], weight, bias
-
-
-def _of_module(module: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
-    if isinstance(module, nn.MultiheadAttention):  # its own projections are no calls of modules
-        if module.in_proj_weight is not None:
-            yield module.in_proj_weight, module.in_proj_bias
-        yield module.out_proj.weight, module.out_proj.bias
-    elif isinstance(module, nn.Linear) or (
-        isinstance(module, _ConvNd) and module.groups == 1 and not module.transposed
-    ):
-        yield module.weight, module.bias
-
-
-def _moment(seen: Trace, site: Site) -> int:
-    visit = seen.at(site.path)
-    if visit is None:
-        raise MuxwrapError(f"start_apart(example_input=...): the {site} is not reached once on this example")
-    return visit.entered if site.side == "input" else visit.left
-
-
-def _parts(features: int, blocks: list[int]) -> list[list[slice]]:
-    """Return which of a layer's features belong to which instance, for every segment of dim features."""
-    n, dim = len(blocks), sum(blocks)
-    if features % dim:
-        bounds = [math.ceil(i * features / n) for i in range(n + 1)]
-        return [[slice(a, b) for a, b in pairwise(bounds)]]
-    ends = list(accumulate(blocks, initial=0))
-    starts = range(0, features, dim)
-    return [[slice(s + a, s + b) for a, b in pairwise(ends)] for s in starts]
+    for layer in layers:
+        _copies(layer.weight, layer.bias, blocks)
+    return [layer.name for layer in layers]
 
 
 def _copies(weight: Tensor, bias: Tensor | None, blocks: list[int]) -> None:
     """Fill the blocks of all instances with the leading corner of each pair of segments, and the rest with zeros."""
-    outs, ins = (_parts(size, blocks) for size in weight.shape[:2])
+    outs, ins = (parts(size, blocks) for size in weight.shape[:2])
     drawn = weight.clone()
     weight.zero_()
     for rows in outs:
