@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -17,18 +18,35 @@ from muxwrap.strategies.limits import DENSE_LIMIT
 StrategyChoice = str | type[Strategy] | partial[Strategy] | Strategy | None
 DemuxChoice = str | type[Demuxer] | partial[Demuxer] | Demuxer | None
 
-SMALLEST_SLOT = 4  # features; below that a slot of its own holds too little of an instance
+SMALLEST_CELL = 49  # pixels; below that a cell of its own holds too little of an image
+SMALLEST_SLOT = 4  # features, likewise of an instance
 
 
-def default_strategy(n: int, dim: int) -> str:
-    """Return the name of the strategy for n instances on ``dim`` features where the user chose none.
+def image_pixels(choice: StrategyChoice, n: int) -> int:
+    """Return how many pixels a raw image has to have so that it is where to mix; 0 where it is not.
 
-    One instance is left as it is. Slots keep instances apart, as long as there are features enough for a slot each, and
-    not so many (whole images) that a matrix over them is out of the question; else codes.
+    It is for strategies that give each image a place of its own, which is also what is chosen for raw images. On top of
+    each other images are mixed better after the stem.
+    """
+    if choice is None:
+        return n * SMALLEST_CELL if n > 1 else 0
+    cls = type(choice) if isinstance(choice, Strategy) else strategies.class_of(choice)
+    return n if cls.sees == "image" and cls.disjoint else 0
+
+
+def default_strategy(n: int, site: Site) -> str:
+    """Return the name of the strategy for n instances at a site where the user chose none.
+
+    One instance is left as it is. What keeps instances apart is learned fastest: raw images get cells of their own, features
+    slots, as long as there are enough for a slot each, and not so many that a matrix over them is out of the question;
+    else codes.
     """
     if n == 1:
         return "identity"
-    return "slots" if n * SMALLEST_SLOT <= dim <= DENSE_LIMIT else "hadamard"
+    raw = site.path == "" and site.side == "input"
+    if raw and site.image is not None and n * SMALLEST_CELL <= math.prod(site.image[1:]):
+        return "layout"
+    return "slots" if n * SMALLEST_SLOT <= site.dim <= DENSE_LIMIT else "hadamard"
 
 
 def default_demuxer(strategy: Strategy) -> str:
@@ -52,7 +70,7 @@ def build_strategy(choice: StrategyChoice, n: int, sites: Sites, seed: int) -> S
     Raises:
         MuxwrapError: the choice is none, or does not fit.
     """
-    choice = choice or default_strategy(n, sites.mux[0].dim)
+    choice = choice or default_strategy(n, sites.mux[0])
     cls = type(choice) if isinstance(choice, Strategy) else strategies.class_of(choice)
     facts = [_facts(cls, site, sites.masked) for site in sites.mux]
     if any(other != facts[0] for other in facts):

@@ -9,7 +9,7 @@ from torch import nn
 
 from muxwrap import checkpoint
 from muxwrap.attach import Attached
-from muxwrap.choices import DemuxChoice, StrategyChoice, build_demuxers, build_strategy, prefix_length
+from muxwrap.choices import DemuxChoice, StrategyChoice, build_demuxers, build_strategy, image_pixels, prefix_length
 from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.forwarding import blank, class_for, forwarded
 from muxwrap.grouped import Grouped
@@ -33,7 +33,8 @@ class Multiplex(Attached):
         backbone: any module: timm, torchvision, Transformers, or user-written.
         n: instances in a mixture; 1 is the bare model.
         strategy: φ: a name of :func:`list_strategies`, a class, a ``functools.partial`` of one (for its options), or an
-            instance. By default slots, or Hadamard codes where they do not fit.
+            instance. By default ``layout`` where a CNN reads raw images, slots elsewhere, or Hadamard codes where
+            neither fits.
         demux: likewise, of :func:`list_demuxers`.
         mux_at: where to mix, see :func:`find_sites`; by default found.
         demux_at: where to separate.
@@ -70,8 +71,10 @@ class Multiplex(Attached):
         try:
             check_count(n)
             if sites is None:
-                prefix = prefix_length(demux, n)
-                sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix)
+                prefix, pixels = prefix_length(demux, n), image_pixels(strategy, n)
+                sites, example = search(
+                    backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix, pixels=pixels
+                )
             check_paths(backbone, sites)
             phi = build_strategy(strategy, n, sites, seed)
             separators = build_demuxers(demux, n, sites, phi, seed)

@@ -136,8 +136,35 @@ def test_a_timm_model_made_for_another_size_needs_no_example() -> None:
     assert muxwrap.wrap(backbone, n=2)(torch.randn(3, 3, 64, 64)).shape == (3, 1000)
 
 
+def test_raw_images_get_cells_as_long_as_these_are_large_enough() -> None:
+    for options in ({}, {"mux_at": "@input"}):
+        model = muxwrap.wrap(timm.create_model("test_resnet"), n=2, **options)
+        assert (model.strategy.name, str(model.sites.mux[0])[:21]) == ("layout", "input of the backbone")
+    net = timm.create_model("test_resnet", num_classes=3)
+    small = torch.zeros(1, 3, 20, 20)
+    assert muxwrap.wrap(net, n=8, example_input=small).strategy.name == "layout"
+    model = muxwrap.wrap(timm.create_model("test_resnet", num_classes=3), n=9, example_input=small)
+    assert model.strategy.name != "layout" and model.sites.mux[0].path == "conv1.0"
+
+
+def test_a_strategy_that_superposes_is_for_features() -> None:
+    for strategy, path in {"remap": "", "layout": "", "slots": "conv1.0", "nonlinear": "conv1.0"}.items():
+        model = muxwrap.wrap(timm.create_model("test_resnet"), n=2, strategy=strategy)
+        assert model.sites.mux[0].path == path
+
+
+def test_perceptrons_patches_and_maps_of_answers_mix_features() -> None:
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(400, 32), nn.ReLU(), nn.Linear(32, 3))
+    dense = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 3, 1))
+    patches = nn.Sequential(nn.Conv2d(1, 16, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3))
+    for net, path in ((flat, "1"), (dense, "0"), (patches, "0")):
+        model = muxwrap.wrap(net, n=2, example_input=torch.zeros(1, 1, 20, 20))
+        assert (model.strategy.name, model.sites.mux[0].path) == ("slots", path)
+
+
 def test_whole_images_are_not_given_a_dense_strategy() -> None:
-    model = muxwrap.wrap(timm.create_model("test_resnet"), n=2, mux_at="@input")
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 8), nn.ReLU(), nn.Linear(8, 3))
+    model = muxwrap.wrap(flat, n=2, mux_at="0@output", example_input=torch.zeros(1, 3, 64, 64))
     assert model.strategy.name == "hadamard"
 
 

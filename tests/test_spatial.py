@@ -393,3 +393,11 @@ def test_other_shapes_are_refused(name: str) -> None:
 def test_constructors_and_sizes_refuse(make: Any, message: str) -> None:
     with pytest.raises(MuxwrapError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", list_strategies("image"))
+def test_memory_with_channels_last(name: str) -> None:
+    phi = strategies.build(name, n=3, dim=4, size=(8, 8), seed=0)
+    x = torch.randn(2, 3, 4, 8, 8)
+    expected = phi.mix(x)
+    assert_close(phi.to(memory_format=torch.channels_last).mix(x), expected)

@@ -24,6 +24,7 @@ TITLES = {
     "widths": "Wider LeNets, MNIST",
     "recipes": "What the recipe depends on, sixteen images a mixture, LeNet, MNIST",
     "strategies": "Every strategy with its default options, four images a mixture, LeNet, MNIST",
+    "places": "Cells of the image or slots of the features, LeNet, MNIST",
     "mlp": "Perceptron on the pixels",
     "resnet": "Residual network, subset of CIFAR-10",
     "vit": "Vision transformer, subset of CIFAR-10",

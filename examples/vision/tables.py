@@ -88,6 +88,14 @@ def strategies() -> Iterator[Cell]:
             yield from (Cell("mnist", "lenet", f"{name}@{at}", 4, 20) for at in places)
 
 
+def places() -> Iterator[Cell]:
+    """Pixels or features, the default of each: from what n on have cells too few pixels?"""
+    for n in (2, 4, 8, 16):
+        yield Cell("mnist", "lenet", "layout@conv1@input", n, 20)
+        if n <= 10:  # a slot needs a channel
+            yield Cell("mnist", "lenet", "slots@pool1", n, 20)
+
+
 def mlp() -> Iterator[Cell]:
     """A perceptron on the pixels of MNIST and of Fashion-MNIST."""
     for dataset in ("mnist", "fashion-mnist"):
@@ -119,5 +127,5 @@ LINEAR = "layout:channels=2,reach=1@conv1@input"
 DEEP = "layout:channels=2,hidden=(8,)@conv1@input"
 LARGE = "layout:channels=4,hidden=(8,)@conv1@input"
 TABLES: dict[str, Callable[[], Iterator[Cell]]] = {
-    table.__name__: table for table in (lenet, mlp, strategies, resnet, vit, recipes, fashion, widths)
+    table.__name__: table for table in (lenet, mlp, strategies, places, resnet, vit, recipes, fashion, widths)
 }

@@ -31,7 +31,8 @@ def find_sites(
 
     Candidates come from the model's family (timm's metadata, the structure of Transformers models, or just the order in
     which the modules run) and each is tried in a dry run of three rows on the backbone itself; the first that gives three
-    rows back is taken. The backbone is left as it was.
+    rows back is taken. The backbone is left as it was. These are sites for strategies that mix features; one that gives every
+    image a place of its own, or none, lets :func:`muxwrap.wrap` mix the raw images of a CNN.
 
     Args:
         backbone: any module.
@@ -52,17 +53,27 @@ def find_sites(
 
 
 def search(
-    backbone: nn.Module, example_input: Any, *, mux_at: Choice, demux_at: Choice, prefix: int = 0
+    backbone: nn.Module,
+    example_input: Any,
+    *,
+    mux_at: Choice,
+    demux_at: Choice,
+    prefix: int = 0,
+    pixels: int = 0,
 ) -> tuple[Sites, Any]:
     """Do what :func:`find_sites` says, and return also the example of three rows that they were tried on.
 
-    Where the demuxer puts a prefix before every mixture, only sites that stand it are taken.
+    Where the demuxer puts a prefix before every mixture, only sites that stand it are taken. With ``pixels``, raw images
+    of so many or more are preferred, unless what is separated is a map of the image again, where every place counts.
     """
     family = _family(backbone)
     example = example_of(backbone, example_input)
     seen = trace(backbone, example)
-    mux = _chosen(seen, backbone, mux_at, "output", "mux_at") or list(family.mux_candidates(backbone, seen))
+    mux = _chosen(seen, backbone, mux_at, "output", "mux_at")
     demux = _chosen(seen, backbone, demux_at, "input", "demux_at") or list(family.demux_candidates(backbone, seen))
+    if not mux:
+        raw = generic.raw_images(seen, pixels) if pixels and not any(site.image for site in demux[0]) else ()
+        mux = [*raw, *family.mux_candidates(backbone, seen)]
     trial = Trial(backbone, example, prefix)
     sites: Sites | None = None
     seconds: list[Sites] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,20 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             yield from _single(trace, visit, "input")
     if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.is_floating_point():
         yield from _single(trace, trace.visits[0], "input")
+
+
+def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
+    """The backbone's own input where it is images of so many pixels or more, and a convolution reads them first.
+
+    Not one that embeds patches: they meet only in the trunk, and after such a stem mixing is hardly dearer.
+    """
+    first = _first_layer(trace)
+    stem = None if first is None else first.module
+    if not isinstance(stem, nn.Conv2d) or stem.kernel_size == stem.stride:
+        return
+    for (site,) in _single(trace, trace.visits[0], "input"):
+        if site.image is not None and math.prod(site.image[1:]) >= pixels:
+            yield (site,)
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from muxwrap.errors import MuxwrapError, check_dim
 from muxwrap.strategies.base import strategies
 from muxwrap.strategies.grid import cells, resize, row_counts, side_by_side
-from muxwrap.strategies.spatial import Spatial
+from muxwrap.strategies.spatial import Spatial, per_index_conv
 
 
 @strategies.register("layout")
@@ -71,11 +71,11 @@ class Layout(Spatial):
         generator = self.generator()
         for count in dict.fromkeys(self.counts):  # rows of one length share a shape of kernels
             members = count * self.counts.count(count)
-            self.set_keys(f"kernels_{count}", self._area_kernels(members, count, generator))
+            self.set_filters(f"kernels_{count}", self._area_kernels(members, count, generator))
         for k, (before, after) in enumerate(pairwise((*self.hidden, self.width))):
             noise = torch.randn(n, after, before, 3, 3, generator=generator, device="cpu", dtype=torch.float32)
             last = k == len(self.hidden) - 1
-            self.set_keys(f"filters_{k}", noise * (0 if last else (2 / (9 * before)) ** 0.5))  # He's, for the ReLU
+            self.set_filters(f"filters_{k}", noise * (0 if last else (2 / (9 * before)) ** 0.5))  # He's, for the ReLU
             self.set_keys(f"offsets_{k}", torch.zeros(n, before, device="cpu", dtype=torch.float32))
 
     @property
@@ -107,7 +107,8 @@ class Layout(Spatial):
         parts: dict[int, Tensor] = {}
         for (count, height, width), members in alike.items():  # cells of one shape in one grouped convolution
             indices, rows = (list(which) for which in zip(*members, strict=True))
-            made = self._shrink(x, indices, getattr(self, f"kernels_{count}")[rows], count, height, width)
+            kernels = self.filters(f"kernels_{count}", lengths.count(count))[rows]
+            made = self._shrink(x, indices, kernels, count, height, width)
             parts.update(zip(indices, self._add_found(made, indices).unbind(1), strict=True))
         return [parts[i] for i in range(self.n)]
 
@@ -126,7 +127,7 @@ class Layout(Spatial):
         made, found = made.split([self.width, self.hidden[0]], dim=2)
         for k in range(len(self.hidden)):
             offsets = getattr(self, f"offsets_{k}")[indices].to(found.dtype)
-            filters = getattr(self, f"filters_{k}")[indices]
+            filters = self.filters(f"filters_{k}", self.n)[indices]
             found = per_index_conv(F.relu(found + offsets[..., None, None]), filters, padding=1)
             found = found.unflatten(1, (len(indices), -1))
         return made + found
@@ -147,11 +148,3 @@ class Layout(Spatial):
         for c in range(same):
             kernels[:, c, c, inner[0], inner[1]] = 1 / (strides[0] * strides[1])
         return kernels
-
-
-def per_index_conv(
-    x: Tensor, kernels: Tensor, offsets: Tensor | None = None, *, stride: tuple[int, int] = (1, 1), padding: int = 0
-) -> Tensor:
-    """Convolve instance i of ``[g, n, C, H, W]`` with ``kernels[i]`` ``[C', C, kh, kw]`` to ``[g, n·C', H', W']``."""
-    weights = kernels.to(x.dtype).flatten(0, 1)
-    return F.conv2d(x.flatten(1, 2), weights, offsets, stride=stride, padding=padding, groups=x.shape[1])

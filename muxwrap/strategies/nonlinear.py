@@ -8,8 +8,7 @@ from torch import Tensor
 
 from muxwrap.errors import check_dim
 from muxwrap.strategies.base import strategies
-from muxwrap.strategies.layout import per_index_conv
-from muxwrap.strategies.spatial import Spatial
+from muxwrap.strategies.spatial import Spatial, per_index_conv
 
 
 @strategies.register("nonlinear")
@@ -55,22 +54,22 @@ class Nonlinear(Spatial):
         shapes = {"first": (self.hidden, self.dim, 3, 3), "second": (self.width, self.hidden, 3, 3)}
         for name, shape in shapes.items():
             noise = torch.randn(self.n, *shape, generator=generator, device="cpu", dtype=torch.float32)
-            self.set_keys(name, noise * (2 / (9 * shape[1])) ** 0.5)
+            self.set_filters(name, noise * (2 / (9 * shape[1])) ** 0.5)
         self.set_keys("offsets", torch.zeros(self.n, self.hidden, device="cpu", dtype=torch.float32))
 
     def bind(self, x: Tensor) -> Tensor:
         """Run net i on instance i: ``[g, n, dim, H, W] -> [g, n, width, H, W]``."""
         inner = self._inner(x).unflatten(1, (self.n, self.hidden))
-        return per_index_conv(inner, self.second, padding=1).unflatten(1, (self.n, self.width))
+        return per_index_conv(inner, self.filters("second", self.n), padding=1).unflatten(1, (self.n, self.width))
 
     def mix(self, x: Tensor) -> Tensor:
         """Run the second layers of all nets as one convolution, which sums them."""
-        weights = self.second.to(x.dtype).transpose(0, 1).flatten(1, 2)
+        weights = self.filters("second", self.n).to(x.dtype).transpose(0, 1).flatten(1, 2)
         return F.conv2d(self._inner(x), weights * self.factor, padding=1)
 
     def _inner(self, x: Tensor) -> Tensor:
         offsets = self.offsets.to(x.dtype).flatten()
-        return F.relu(per_index_conv(x, self.first, offsets, padding=1))
+        return F.relu(per_index_conv(x, self.filters("first", self.n), offsets, padding=1))
 
 
 @strategies.register("nonlinear_expand")

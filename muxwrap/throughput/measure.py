@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from muxwrap.choices import DemuxChoice, StrategyChoice
+from muxwrap.choices import DemuxChoice, StrategyChoice, image_pixels
 from muxwrap.multiplex import Multiplex
 from muxwrap.sites import Choice, search
 from muxwrap.throughput.report import Report
@@ -50,10 +50,12 @@ def measure(
     Raises:
         MuxwrapError: what :func:`muxwrap.wrap` refuses.
     """
-    sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at)
+    counts = tuple(n)
+    pixels = image_pixels(strategy, max(counts, default=1))
+    sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=pixels)
     example = with_length(example, length)
     configurations = [Configuration("bare", backbone, example)]
-    for count in n:
+    for count in counts:
         model = Multiplex(backbone, count, strategy, demux, sites=sites)
         model.detach()  # the backbone serves every configuration in turn
         configurations.append(Configuration(f"n={count}", model, example))

@@ -1,0 +1,113 @@
+"""Slower learning for weights between instances: exactly those, at exactly the rate, with any optimizer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+import muxwrap
+from muxwrap.training import damp_crosstalk, start_apart
+
+EXAMPLE = torch.zeros(1, 1, 8, 8)
+TRUNK = ["block.weight", "back.weight"]
+
+
+class Conv(nn.Module):
+    """Stem, trunk of a residual block without a norm, head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 11, 3, padding=1)
+        self.block = nn.Conv2d(11, 22, 3, padding=1)
+        self.back = nn.Conv2d(22, 11, 1)
+        self.head = nn.Linear(11, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x)
+        return self.head((h + self.back(self.block(h).relu())).mean((2, 3)))
+
+
+def wrapped(n: int = 3) -> muxwrap.Multiplex:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Conv(), n, "slots", "unbind", example_input=EXAMPLE)
+    start_apart(model, EXAMPLE)
+    return model
+
+
+def train(model: nn.Module, optimizer: Optimizer, steps: int = 1) -> None:
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(12, 1, 8, 8, generator=rng)).square().sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("make", [lambda p: AdamW(p, lr=1e-2), lambda p: SGD(p, lr=1e-3, momentum=0.9)])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
+def test_a_step_changes_crosstalk_by_the_rate_and_all_else_as_before(
+    make: Callable[[object], Optimizer], rate: float
+) -> None:
+    model = wrapped()
+    plain, before = copy.deepcopy(model), copy.deepcopy(model.state_dict())
+    optimizer = make(model.parameters())
+    assert damp_crosstalk(optimizer, model, rate, EXAMPLE) == TRUNK
+    train(plain, make(plain.parameters()))
+    train(model, optimizer)
+    expected = plain.state_dict()
+    for name in TRUNK:
+        key = f"backbone.{name}"
+        crosstalk = before[key] == 0  # where the trunk starts apart
+        assert 0.5 < crosstalk.float().mean() < 0.8 and (expected[key][crosstalk] != 0).all()
+        expected[key][crosstalk] *= rate
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_at_rate_zero_instances_stay_unheard_by_each_other(n: int) -> None:
+    x = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    other = torch.cat([-x[:1], x[1:]])  # only instance 0 differs
+    for rate, apart in ((0.0, True), (0.5, False)):
+        model = wrapped(n)
+        optimizer = AdamW(model.parameters(), lr=1e-2)
+        damp_crosstalk(optimizer, model, rate, EXAMPLE)
+        train(model, optimizer, steps=3)
+        with torch.no_grad():
+            assert torch.allclose(model(other)[1:], model(x)[1:], atol=1e-5) == apart
+
+
+def test_a_checkpoint_of_model_and_optimizer_has_nothing_of_it() -> None:
+    model = wrapped()
+    optimizer = AdamW(model.parameters())
+    keys = list(model.state_dict()), list(optimizer.state_dict())
+    damp_crosstalk(optimizer, model, example_input=EXAMPLE)
+    train(model, optimizer)
+    assert (list(model.state_dict()), list(optimizer.state_dict())) == keys
+    AdamW(copy.deepcopy(model).parameters()).load_state_dict(optimizer.state_dict())
+
+
+def test_weights_that_the_optimizer_lacks_are_left_out() -> None:
+    model = wrapped()
+    names = damp_crosstalk(SGD([model.backbone.back.weight], lr=1.0), model, example_input=EXAMPLE)
+    assert names == ["back.weight"]
+    with pytest.raises(muxwrap.MuxwrapError, match="none of the trunk's weights"):
+        damp_crosstalk(SGD(model.backbone.head.parameters(), lr=1.0), model, example_input=EXAMPLE)
+
+
+def test_what_it_cannot_do_is_refused() -> None:
+    model = wrapped()
+    optimizer = SGD(model.parameters(), lr=1.0)
+    for rate in (-0.1, 1.5, float("nan")):
+        with pytest.raises(muxwrap.MuxwrapError, match=f"rate={rate}"):
+            damp_crosstalk(optimizer, model, rate, EXAMPLE)
+    with pytest.raises(muxwrap.MuxwrapError, match=r"damp_crosstalk\(Conv\): not a wrapped model"):
+        damp_crosstalk(optimizer, Conv())  # type: ignore[arg-type]
+    codes = muxwrap.wrap(Conv(), 3, "hadamard", example_input=EXAMPLE)
+    with pytest.raises(muxwrap.MuxwrapError, match=r"damp_crosstalk\(model\): .* strategy='slots'"):
+        damp_crosstalk(optimizer, codes, example_input=EXAMPLE)
+    assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
