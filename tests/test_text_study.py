@@ -256,10 +256,13 @@ def test_report_compares_what_was_selected() -> None:
     common = {**settings, "train_rows": 5, "warm_up": 0, "seed": 0, "std": None, "operations_ratio": 1.0}
     common |= {"lr": 1e-3, "best_epoch": 2}
 
-    def record(name: str, n: int, mean: float, selected: float) -> dict[str, Any]:
-        return {**common, "configuration": name, "n": n, "mean": mean, "selected": selected, "per_index": [mean] * n}
+    def record(name: str, n: int, mean: float, selected: float, way: str = "") -> dict[str, Any]:
+        scores = {"mean": mean, "selected": selected, "per_index": [mean] * n}
+        return {**common, "configuration": name, "n": n, "group": name + way, **scores}
 
     cells = [record("B1", 1, 80, 80), record("rival", 2, 79, 79), record("slots", 2, 78, 77), record("sign", 2, 70, 78)]
-    cells.append(record("sign", 2, 90, 60))  # the same cell trained in another way, which selection does not prefer
+    cells.append(record("sign", 2, 90, 60, "another way"))  # the same cell, which selection does not prefer
+    cells += [{**record("sign", 2, 95, 50, "another way"), "seed": 1}]  # nor in the mean over its seeds
+    cells += [{**record("sign", 2, 95, 85, "another way"), "seed": 2}]
     (lines,) = report.experiments(cells).values()
     assert report.headline(lines).splitlines()[-1] == "| 2 | sign | 70.0 | -10.0 | – | -9.0 |"

@@ -38,12 +38,12 @@ def experiments(records: Iterable[Record]) -> dict[tuple[Any, ...], dict[str, Li
     """Sort records into experiments of equal settings, and there into configurations and n.
 
     Where a cell was trained in several ways (mixtures of a step, learning rates, heads), the one counts that is best on
-    the selection split.
+    the selection split, in the mean over its seeds.
     """
-    cells: dict[tuple[Any, ...], dict[str, dict[int, dict[int, Record]]]] = {}
-    for r in sorted(records, key=lambda r: r["selected"]):
+    cells: dict[tuple[Any, ...], dict[str, dict[int, dict[str, list[Record]]]]] = {}
+    for r in records:
         lines = cells.setdefault(tuple(r[key] for key in SETTINGS), {})
-        lines.setdefault(_name(r), {}).setdefault(r["n"], {})[r["seed"]] = r
+        lines.setdefault(_name(r), {}).setdefault(r["n"], {}).setdefault(r["group"], []).append(r)
     return {
         settings: {name: _line(lines[name]) for name in sorted(lines, key=_rank)}
         for settings, lines in sorted(cells.items())
@@ -127,7 +127,9 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
 
 
 def _name(r: Record) -> str:
-    return f"{r['configuration']}, warm-up {r['warm_up']:,}" if r["warm_up"] else r["configuration"]
+    warmed = f", warm-up {r['warm_up']:,}" if r["warm_up"] else ""
+    damped = f", crosstalk at {r['crosstalk']:g}" if r.get("crosstalk", 1) != 1 else ""
+    return f"{r['configuration']}{warmed}{damped}"
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -139,8 +141,8 @@ def _multiplexed(lines: dict[str, Line]) -> dict[str, Line]:
     return {name: line for name, line in lines.items() if name.partition(",")[0] not in ORDER}
 
 
-def _line(cells: dict[int, dict[int, Record]]) -> Line:
-    return {n: _point(list(cells[n].values())) for n in sorted(cells)}
+def _line(cells: dict[int, dict[str, list[Record]]]) -> Line:
+    return {n: max(map(_point, cells[n].values()), key=lambda point: point.selected) for n in sorted(cells)}
 
 
 def _point(records: list[Record]) -> Point:
