@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -43,8 +42,7 @@ def default_strategy(n: int, site: Site) -> str:
     """
     if n == 1:
         return "identity"
-    raw = site.path == "" and site.side == "input"
-    if raw and site.image is not None and n * SMALLEST_CELL <= math.prod(site.image[1:]):
+    if (site.path, site.side) == ("", "input") and site.pixels >= image_pixels(None, n):
         return "layout"
     return "slots" if n * SMALLEST_SLOT <= site.dim <= DENSE_LIMIT else "hadamard"
 

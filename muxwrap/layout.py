@@ -46,6 +46,11 @@ class Site:
         a, b, c = self.shape
         return (c, a, b) if self.axis == -1 else (a, b, c)
 
+    @property
+    def pixels(self) -> int:
+        """H·W of a row that is an image, 0 of any other. What was pooled over the image has 1."""
+        return 0 if self.image is None else math.prod(self.image[1:])
+
     def __str__(self) -> str:
         axis = "all axes" if self.axis is None else f"axis {self.axis}"
         token = ", first token" if self.first_token else ""

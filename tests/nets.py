@@ -36,6 +36,21 @@ class CNN(nn.Module):
         return self.fc(torch.relu(self.layer(torch.relu(self.norm(self.stem(x))))).mean((2, 3)))
 
 
+class Residual(nn.Module):
+    """Images ``[B, 1, H, W]`` to 5 classes: a stem, a trunk of one residual block without a norm, a head."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, width, 3, padding=1)
+        self.block = nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.back = nn.Conv2d(2 * width, width, 1)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x)
+        return self.head((h + self.back(self.block(h).relu())).mean((2, 3)))
+
+
 class Tagger(nn.Module):
     """Token ids ``[B, L]`` to 5 classes a token."""
 

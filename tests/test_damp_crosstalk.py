@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from nets import Residual
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 import muxwrap
@@ -17,24 +18,9 @@ EXAMPLE = torch.zeros(1, 1, 8, 8)
 TRUNK = ["block.weight", "back.weight"]
 
 
-class Conv(nn.Module):
-    """Stem, trunk of a residual block without a norm, head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(1, 11, 3, padding=1)
-        self.block = nn.Conv2d(11, 22, 3, padding=1)
-        self.back = nn.Conv2d(22, 11, 1)
-        self.head = nn.Linear(11, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.stem(x)
-        return self.head((h + self.back(self.block(h).relu())).mean((2, 3)))
-
-
 def wrapped(n: int = 3) -> muxwrap.Multiplex:
     torch.manual_seed(0)
-    model = muxwrap.wrap(Conv(), n, "slots", "unbind", example_input=EXAMPLE)
+    model = muxwrap.wrap(Residual(11), n, "slots", "unbind", example_input=EXAMPLE)
     start_apart(model, EXAMPLE)
     return model
 
@@ -105,9 +91,9 @@ def test_what_it_cannot_do_is_refused() -> None:
     for rate in (-0.1, 1.5, float("nan")):
         with pytest.raises(muxwrap.MuxwrapError, match=f"rate={rate}"):
             damp_crosstalk(optimizer, model, rate, EXAMPLE)
-    with pytest.raises(muxwrap.MuxwrapError, match=r"damp_crosstalk\(Conv\): not a wrapped model"):
-        damp_crosstalk(optimizer, Conv())  # type: ignore[arg-type]
-    codes = muxwrap.wrap(Conv(), 3, "hadamard", example_input=EXAMPLE)
+    with pytest.raises(muxwrap.MuxwrapError, match=r"damp_crosstalk\(Residual\): not a wrapped model"):
+        damp_crosstalk(optimizer, Residual(11))  # type: ignore[arg-type]
+    codes = muxwrap.wrap(Residual(11), 3, "hadamard", example_input=EXAMPLE)
     with pytest.raises(muxwrap.MuxwrapError, match=r"damp_crosstalk\(model\): .* strategy='slots'"):
         damp_crosstalk(optimizer, codes, example_input=EXAMPLE)
     assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks

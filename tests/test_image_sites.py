@@ -147,6 +147,12 @@ def test_raw_images_get_cells_as_long_as_these_are_large_enough() -> None:
     assert model.strategy.name != "layout" and model.sites.mux[0].path == "conv1.0"
 
 
+def test_what_was_pooled_is_no_map() -> None:
+    pooled = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(16, 3, 1), nn.Flatten())
+    model = muxwrap.wrap(pooled, n=2, example_input=torch.zeros(1, 1, 20, 20))
+    assert (model.strategy.name, model.sites.mux[0].path, model.sites.demux[0].path) == ("layout", "", "3")
+
+
 def test_a_strategy_that_superposes_is_for_features() -> None:
     for strategy, path in {"remap": "", "layout": "", "slots": "conv1.0", "nonlinear": "conv1.0"}.items():
         model = muxwrap.wrap(timm.create_model("test_resnet"), n=2, strategy=strategy)

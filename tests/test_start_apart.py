@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from helpers import assert_same_state
+from nets import Residual
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -23,25 +24,10 @@ def bert(n: int = 4, **options: object) -> muxwrap.Multiplex:
     return muxwrap.wrap(BertForSequenceClassification(CONFIG), n, demux="unbind", **options).eval()
 
 
-class Conv(nn.Module):
-    """Stem, trunk of a residual block without a norm, head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(1, 12, 3, padding=1)
-        self.block = nn.Conv2d(12, 24, 3, padding=1)
-        self.back = nn.Conv2d(24, 12, 1)
-        self.head = nn.Linear(12, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.stem(x)
-        return self.head((h + self.back(self.block(h).relu())).mean((2, 3)))
-
-
 @pytest.mark.parametrize("n", [2, 3, 4, 6])
 def test_an_instance_is_not_heard_by_the_others(n: int) -> None:
     torch.manual_seed(0)
-    model = muxwrap.wrap(Conv(), n, "slots", "unbind", example_input=torch.zeros(1, 1, 8, 8))
+    model = muxwrap.wrap(Residual(12), n, "slots", "unbind", example_input=torch.zeros(1, 1, 8, 8))
     x = torch.randn(n, 1, 8, 8)
     other = torch.cat([torch.randn(1, 1, 8, 8), x[1:]])  # only instance 0 differs
     with torch.no_grad():
@@ -54,7 +40,7 @@ def test_an_instance_is_not_heard_by_the_others(n: int) -> None:
 @pytest.mark.parametrize("n", [2, 3, 4, 6])
 def test_every_index_begins_alike(n: int) -> None:
     torch.manual_seed(0)
-    model = muxwrap.wrap(Conv(), n, "slots", "unbind", example_input=torch.zeros(1, 1, 8, 8))
+    model = muxwrap.wrap(Residual(12), n, "slots", "unbind", example_input=torch.zeros(1, 1, 8, 8))
     nn.init.zeros_(model.backbone.stem.bias)
     x, order = torch.randn(n, 1, 8, 8), torch.arange(n).roll(1)
     with torch.no_grad():

@@ -72,7 +72,7 @@ def search(
     mux = _chosen(seen, backbone, mux_at, "output", "mux_at")
     demux = _chosen(seen, backbone, demux_at, "input", "demux_at") or list(family.demux_candidates(backbone, seen))
     if not mux:
-        raw = generic.raw_images(seen, pixels) if pixels and not any(site.image for site in demux[0]) else ()
+        raw = generic.raw_images(seen, pixels) if pixels and all(site.pixels <= 1 for site in demux[0]) else ()
         mux = [*raw, *family.mux_candidates(backbone, seen)]
     trial = Trial(backbone, example, prefix)
     sites: Sites | None = None

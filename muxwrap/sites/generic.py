@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,7 +54,7 @@ def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
     if not isinstance(stem, nn.Conv2d) or stem.kernel_size == stem.stride:
         return
     for (site,) in _single(trace, trace.visits[0], "input"):
-        if site.image is not None and math.prod(site.image[1:]) >= pixels:
+        if site.pixels >= pixels:
             yield (site,)
 
 

@@ -51,7 +51,7 @@ def measure(
         MuxwrapError: what :func:`muxwrap.wrap` refuses.
     """
     counts = tuple(n)
-    pixels = image_pixels(strategy, max(counts, default=1))
+    pixels = image_pixels(strategy, max(counts, default=1))  # one place for all, so that only n differs
     sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=pixels)
     example = with_length(example, length)
     configurations = [Configuration("bare", backbone, example)]

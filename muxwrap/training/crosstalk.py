@@ -17,8 +17,8 @@ def damp_crosstalk(optimizer: Optimizer, model: Multiplex, rate: float = 0.1, ex
     """Let weights between features of different instances learn at ``rate`` times the learning rate.
 
     For a trunk that :func:`~muxwrap.training.start_apart`. The companions of an instance are drawn anew in every epoch, so
-    the gradient of a weight that reads them is mostly noise. Adam divides every gradient by its own size and makes steps of
-    full length of the noise, and what these weights add to an instance is crosstalk. Here a step's change of them is
+    the gradient of a weight that reads them should be mostly noise. Adam divides every gradient by its own size and would
+    make steps of full length of it, and what these weights add to an instance is crosstalk. Here a step's change of them is
     multiplied by ``rate``; the weights inside an instance's block, and all that is no weight of the trunk, learn as before.
 
     Hooks of the optimizer do it, so nothing changes in the model or in what either saves: call it again after loading a
