@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from muxwrap.training import damp_crosstalk, warm_up
 
 GROUPINGS = 5
 LEAST_ROWS = 32  # of a batch, also for a small n
+WARM_UP_LR = 1e-3
 SELECTION = 1_000_000  # seed of the one grouping that chooses the epoch; those that are reported have others
 
 
@@ -59,6 +60,12 @@ class Recipe(NamedTuple):
         rows = n * max(self.mixtures if n > 1 else 1, math.ceil(LEAST_ROWS / n))
         return Batches(data, rows, self.seed if seed is None else seed, self.device)
 
+    def optimizer(self, parameters: Iterable[nn.Parameter], model: nn.Module, lr: float) -> torch.optim.Optimizer:
+        made = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, fused=True)
+        if self.crosstalk != 1:
+            damp_crosstalk(made, model, self.crosstalk)  # type: ignore[arg-type]
+        return made
+
 
 class Trained(NamedTuple):
     state: dict[str, Tensor]  # of the best epoch
@@ -71,7 +78,13 @@ def retrieve(model: nn.Module, data: Encoded, select: Encoded, recipe: Recipe, s
     wrapped = model if isinstance(model, muxwrap.Multiplex) else muxwrap.wrap(model, n=1)
     held_out = list(recipe.batches(select, wrapped.n))[:8]
     batches = recipe.batches(data, wrapped.n)
-    done = warm_up(wrapped, batches, steps, held_out=held_out, every=steps, seed=recipe.seed, progress=False)
+
+    def made(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return recipe.optimizer(parameters, model, WARM_UP_LR)
+
+    done = warm_up(
+        wrapped, batches, steps, held_out=held_out, every=steps, optimizer=made, seed=recipe.seed, progress=False
+    )
     if wrapped is not model:
         muxwrap.unwrap(wrapped)
     assert done.accuracy is not None and done.per_index is not None
@@ -90,9 +103,7 @@ def fit(
     """Train with AdamW and one cycle of the learning rate, and keep the epoch that is best on the selection split."""
     torch.manual_seed(recipe.seed)
     batches = recipe.batches(data, getattr(model, "n", 1))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, fused=True)
-    if recipe.crosstalk != 1:
-        damp_crosstalk(optimizer, model, recipe.crosstalk)  # type: ignore[arg-type]
+    optimizer = recipe.optimizer(model.parameters(), model, lr)
     steps = len(batches) * recipe.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     best: Trained | None = None
