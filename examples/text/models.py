@@ -16,6 +16,7 @@ import muxwrap
 from muxwrap.training import start_apart
 
 BARE = ("B1", "B2")  # trained from scratch; the same after a warm-up with n = 1
+NARROW = {"rival": 0.5, "block": 1.0}  # plain models of 1/n to this power of the width
 APART = "apart"  # slots from a trunk that keeps them apart at the start, separated by the strategy's own way back
 
 
@@ -32,8 +33,8 @@ class Sizes(NamedTuple):
 def make(task: Task, configuration: str, n: int, sizes: Sizes, seed: int) -> nn.Module:
     """Return an untrained model; any strategy's name is a configuration."""
     torch.manual_seed(seed)
-    if configuration == "rival":
-        return bert(task, narrower(sizes, n))
+    if configuration in NARROW:
+        return bert(task, narrower(sizes, n ** NARROW[configuration]))
     model = bert(task, sizes)
     return model if configuration in BARE else multiplexed(model, configuration, n, seed)
 
@@ -65,9 +66,9 @@ def bert(task: Task, sizes: Sizes) -> nn.Module:
     return kind(config)
 
 
-def narrower(sizes: Sizes, n: int) -> Sizes:
-    """Return as many layers of 1/sqrt(n) of the width, about 1/n of the compute, with heads of four features or more."""
-    dim = max(4, 4 * round(sizes.dim / math.sqrt(n) / 4))
+def narrower(sizes: Sizes, times: float) -> Sizes:
+    """Return as many layers, so many times narrower, with heads of four features or more."""
+    dim = max(4, 4 * round(sizes.dim / times / 4))
     heads = max(heads for heads in range(1, sizes.heads + 1) if dim % heads == 0 and dim // heads >= 4)
     return sizes._replace(dim=dim, heads=heads)
 

@@ -6,8 +6,8 @@ FOLDER holds a folder a task (see data.py) and vocab/bert-base-uncased-vocab.txt
 results is not measured again, so the command can be interrupted and repeated. report.py draws what was found.
 
 Configurations: B1, the bare model from scratch; B2, the bare model after a warm-up with n = 1; rival, a plain model with
-about 1/n of B1's compute; apart, slots with a trunk that starts apart; and any strategy's name. Everything is trained
-for as many epochs.
+about 1/n of B1's compute; block, one as wide as an instance's part of a mixture, 1/n of the width; apart, slots with a
+trunk that starts apart; and any strategy's name. Everything is trained for as many epochs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 from data import TASKS, Task, load, wikitext
-from models import APART, BARE, Sizes, make, operations
+from models import APART, BARE, NARROW, Sizes, make, operations
 from pieces import Encoded, Pieces
 from scores import scorer
 from tqdm import tqdm
@@ -65,7 +65,7 @@ def cells(args: argparse.Namespace) -> Iterator[Cell]:
             elif name == "B2":
                 yield from (Cell(task, name, 1, steps) for steps in args.warm_up if steps)
             else:
-                warm_ups = [0] if name == "rival" else args.warm_up
+                warm_ups = [0] if name in NARROW else args.warm_up
                 yield from (Cell(task, name, n, steps) for n in args.n if n > 1 for steps in warm_ups)
 
 
@@ -80,7 +80,7 @@ def read(name: str, args: argparse.Namespace) -> Data:
 def settings(args: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     """Return what a cell's result depends on beside the cell itself."""
     names = ["layers", "dim", "heads", "vocab", "epochs", "limit"] + ["warm_up_text"] * bool(cell.warm_up)
-    names += ["mixtures"] * (cell.configuration not in (*BARE, "rival"))
+    names += ["mixtures"] * (cell.configuration not in (*BARE, *NARROW))
     names += ["crosstalk"] * (cell.configuration == APART)
     return {name: getattr(args, name) for name in names}
 
@@ -184,8 +184,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with a folder a task, and vocab")
     parser.add_argument("--only", nargs="+", choices=TASKS, default=["sst2", "snli", "wnut17"], metavar="TASK")
-    names = [*BARE, "rival", *MULTIPLEXED]
-    parser.add_argument("--configurations", nargs="+", default=names, help="B1, B2, rival, apart, or a strategy's name")
+    names = [*BARE, *NARROW, *MULTIPLEXED]
+    parser.add_argument(
+        "--configurations", nargs="+", default=names, help="B1, B2, rival, block, apart, or a strategy's name"
+    )
     parser.add_argument("--n", type=int, nargs="+", default=[2, 5, 10, 20, 40])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--warm-up", type=int, nargs="+", default=[0], help="steps; several are separate cells")
