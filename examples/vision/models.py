@@ -15,6 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import muxwrap
 from muxwrap.strategies import strategies
+from muxwrap.training import start_apart
+
+APART = "apart"
 
 
 class LeNet(nn.Module):
@@ -100,23 +103,28 @@ def bare(b: Backbone) -> nn.Module:
 def make(b: Backbone, configuration: str, n: int, demux: str, seed: int) -> nn.Module:
     """Return an untrained network: ``bare``, or ``strategy@mux_at``, such as ``layout:channels=8,hidden=(16,)@conv1@input``.
 
-    After ``strategy:`` stand its options as in a call. Without ``@mux_at`` muxwrap finds the places by itself.
+    After ``strategy:`` stand its options as in a call. Without ``@mux_at`` muxwrap finds the places by itself. The strategy
+    ``apart`` is slots with a trunk that starts apart.
     """
     torch.manual_seed(seed)
     model = bare(b)
     if configuration == "bare":
         return model
     said, _, mux_at = configuration.partition("@")
-    return muxwrap.wrap(
+    example = torch.zeros(1, b.channels, b.side, b.side)
+    wrapped = muxwrap.wrap(
         model,
         n=n,
-        strategy=_option(said, strategies.get),
+        strategy="slots" if said == APART else _option(said, strategies.get),
         demux=demux,
         mux_at=mux_at or None,
         demux_at=None if b.kind in ("resnet", "vit") else "head@input",
-        example_input=torch.zeros(1, b.channels, b.side, b.side),
+        example_input=example,
         seed=seed,
     )
+    if said == APART:
+        start_apart(wrapped, example)
+    return wrapped
 
 
 def _option(said: str, get: object) -> object:

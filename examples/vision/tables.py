@@ -62,7 +62,7 @@ def widths() -> Iterator[Cell]:
 
 def recipes() -> Iterator[Cell]:
     """What the recipe depends on, sixteen images a mixture; each line changes one thing."""
-    chosen = Cell("mnist", "lenet", DEEP, 16, 40)
+    chosen = Cell("mnist", "lenet", DEEP, 16, 20)
     yield chosen
     yield chosen._replace(backbone="lenet-relu")
     yield from (chosen._replace(mixtures=mixtures) for mixtures in (16, 128))
@@ -93,24 +93,28 @@ def places() -> Iterator[Cell]:
     for n in (2, 4, 8, 16):
         yield Cell("mnist", "lenet", "layout@conv1@input", n, 20)
         if n <= 10:  # a slot needs a channel
-            yield Cell("mnist", "lenet", "slots@pool1", n, 20)
+            yield from (Cell("mnist", "lenet", f"{name}@pool1", n, 20) for name in ("slots", "apart"))
 
 
 def mlp() -> Iterator[Cell]:
     """A perceptron on the pixels of MNIST and of Fashion-MNIST."""
     for dataset in ("mnist", "fashion-mnist"):
         yield Cell(dataset, "mlp", "bare", 1, 40)
-        yield from (Cell(dataset, "mlp", "slots@first", n, 40) for n in (2, 4, 8, 16))
+        for name in ("slots", "apart"):
+            yield from (Cell(dataset, "mlp", f"{name}@first", n, 40) for n in (2, 4, 8, 16))
 
 
 def resnet() -> Iterator[Cell]:
     """A small residual network of timm on a subset of CIFAR-10, beside narrower plain ones."""
-    yield from _beside_narrower("resnet", ("slots", "layout@@input", "slots@layer2"), longer="layout@@input")
+    configurations = "slots", "apart", "apart@maxpool", "layout@@input", "slots@layer2", "apart@layer2"
+    yield from _beside_narrower("resnet", configurations, longer="apart@maxpool")
 
 
 def vit() -> Iterator[Cell]:
     """A small vision transformer of timm on a subset of CIFAR-10, beside narrower plain ones."""
-    yield from _beside_narrower("vit", ("slots", "layout@@input", "concat@patch_embed"), longer="concat@patch_embed")
+    yield from _beside_narrower(
+        "vit", ("slots", "apart", "layout@@input", "concat@patch_embed"), longer="concat@patch_embed"
+    )
 
 
 def _beside_narrower(backbone: str, configurations: tuple[str, ...], longer: str) -> Iterator[Cell]:

@@ -12,19 +12,22 @@ import torch.nn.functional as F
 from data import Data, Part, moved
 from torch import Tensor, nn
 
+from muxwrap.training import damp_crosstalk
+
 GROUPINGS = 5
 LEAST_ROWS = 128  # of a step, also for a small n
 SELECTION = 1_000_000  # seed of the groupings of held-out images; those of test images have others
 
 
 class Recipe(NamedTuple):
-    """How a cell is trained: ``mixtures`` a step, but at least 128 images."""
+    """How a cell is trained: ``mixtures`` a step, but at least 128 images; ``crosstalk`` is a rate to learn it at."""
 
     epochs: int
     mixtures: int
     lr: float
     decay: float
     seed: int
+    crosstalk: float = 1
 
     def rows(self, n: int) -> int:
         return n * max(self.mixtures if n > 1 else 1, math.ceil(LEAST_ROWS / n))
@@ -47,6 +50,8 @@ def fit(model: nn.Module, data: Data, recipe: Recipe, tell: Callable[[str], obje
         {"params": plain, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    if recipe.crosstalk != 1:
+        damp_crosstalk(optimizer, model, recipe.crosstalk, images[:1, :, : data.side, : data.side])  # type: ignore[arg-type]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps, pct_start=0.2)
     model.train()
     for epoch in range(recipe.epochs):
