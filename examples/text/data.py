@@ -11,7 +11,6 @@ import csv
 import gzip
 import io
 import json
-import random
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +19,6 @@ from typing import Any, NamedTuple
 
 Text = tuple[str, ...]  # a sentence, a pair of them, or the words of a sentence to tag
 NLI = ("entailment", "neutral", "contradiction")
-SENTENCE = re.compile(r"(?<= [.?!]) ").split
 SNLI_TRAIN = {"1": 1, "2": 2, "3": 0}  # the training file's own coding: 1 neutral, 2 contradiction, 3 entailment
 MNLI_PROMPT = re.compile(
     r'^For the statement, "(.*)", does the hypothesis "(.*)" represent entailment, contradiction, or neutrality\?$',
@@ -102,40 +100,12 @@ def btc(folder: Path) -> Task:
     return Task("btc", _tags(train, select, report), True, train, select, report, "section h")
 
 
-def order(folder: Path) -> Task:
-    """Have two neighbouring words of a sentence been exchanged? (bigram shift, Conneau et al., 2018, section 3)
-
-    Made of WikiText-2's sentences of 5 to 25 words: labels cost nothing, so there are enough to need a large model.
-    """
-
-    def split(lines: Iterable[str]) -> Split:
-        rng = random.Random(0)
-        sentences = (
-            tuple(each.split()) for line in lines if not line.strip().startswith("=") for each in SENTENCE(line)
-        )
-        return _split(_exchanged(words, rng) for words in sentences if 5 <= len(words) <= 25)
-
-    lines = (line for part in articles(folder) for line in part.split("\n"))
-    parts = (split(each) for each in (lines, _lines(folder / "valid.txt.gz"), _lines(folder / "test.txt.gz")))
-    return Task("order", ("as written", "exchanged"), False, *parts, "test")
-
-
-def _exchanged(words: Text, rng: random.Random) -> tuple[Text, int]:
-    """Return a sentence with its label: one of two has two neighbouring words exchanged, not the last."""
-    at = rng.choice([k for k in range(len(words) - 2) if words[k] != words[k + 1]])
-    exchanged = int(rng.random() < 0.5)
-    if exchanged:
-        words = (*words[:at], words[at + 1], words[at], *words[at + 2 :])
-    return (" ".join(words),), exchanged
-
-
-TASKS: dict[str, Callable[[Path], Task]] = {f.__name__: f for f in (sst2, snli, wnut17, mnli, qnli, btc, order)}
-FOLDERS = {"order": "wikitext-2"}  # of the others: the task's name
+TASKS: dict[str, Callable[[Path], Task]] = {f.__name__: f for f in (sst2, snli, wnut17, mnli, qnli, btc)}
 
 
 def load(name: str, data: Path, limit: int | None = None) -> Task:
     """Read a task from its folder of ``data``; ``limit`` keeps so many of its training rows, and all of the others."""
-    task = TASKS[name](data / FOLDERS.get(name, name))
+    task = TASKS[name](data / name)
     return task._replace(train=task.train.rows(slice(limit)))
 
 

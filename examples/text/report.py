@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 Record = dict[str, Any]
 ORDER = ("B1", "B2", "rival", "block")
 NAMES = {"sst2": "SST-2", "snli": "SNLI", "mnli": "MNLI", "qnli": "QNLI", "wnut17": "WNUT-17", "btc": "BTC"}
-NAMES["order"] = "Exchanged words"
 SETTINGS = ("dataset", "split", "metric", "layers", "dim", "vocab", "epochs", "train_rows")
 
 
