@@ -196,12 +196,12 @@ def test_cells_resume_and_are_complete(folder: Path, capsys: pytest.CaptureFixtu
     import report
 
     arguments = ["--only", "sst2", "--n", "2", "--warm-up", "0", "3", "--epochs", "2", "--lr", "1e-2", "1e-9"]
-    arguments += ["--heads", "4", "--configurations", "B1", "B2", "rival", "slots", "apart"]
+    arguments += ["--heads", "4", "--configurations", "B1", "B2", "rival", "block", "slots", "apart"]
     records = study(folder, *arguments)
     printed = capsys.readouterr().out
     done = {(r["configuration"], r["n"], r["warm_up"]) for r in records}
     multiplexed = {(name, 2, steps) for name in ("slots", "apart") for steps in (0, 3)}
-    assert done == {("B1", 1, 0), ("B2", 1, 3), ("rival", 2, 0)} | multiplexed
+    assert done == {("B1", 1, 0), ("B2", 1, 3), ("rival", 2, 0), ("block", 2, 0)} | multiplexed
     assert printed.count("sst2 ") == len(records)
     for r in records:
         multiplexed = r["configuration"] in ("slots", "apart")
@@ -210,7 +210,7 @@ def test_cells_resume_and_are_complete(folder: Path, capsys: pytest.CaptureFixtu
         assert set(r["tried"]) == {"0.01", "1e-09"} and r["tried"][f"{r['lr']:g}"] == max(r["tried"].values())
         assert r["selected"] == pytest.approx(max(r["tried"].values()), abs=0.01)
     ratios = {r["configuration"]: r["operations_ratio"] for r in records}
-    assert ratios["B1"] == ratios["B2"] == 1 < ratios["rival"]
+    assert ratios["B1"] == ratios["B2"] == 1 < ratios["rival"] < ratios["block"]
     assert all("retrieval" in r for r in records if r["warm_up"])
 
     first = (folder.parent / "text.json").read_text()
@@ -222,6 +222,7 @@ def test_cells_resume_and_are_complete(folder: Path, capsys: pytest.CaptureFixtu
 
     page = report.markdown(again)
     assert "### SST-2" in page and "(2 seeds)" in page and "| slots, warm-up 3 |" in page
+    assert page.index("| rival |") < page.index("| block |") < page.index("| slots |")
     report.main(["--results", str(folder.parent / "text.json"), "--images", str(folder.parent / "images")])
     assert list((folder.parent / "images").glob("text-sst2-*.png"))
 

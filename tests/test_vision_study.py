@@ -142,7 +142,9 @@ def test_configurations_say_strategy_options_and_place() -> None:
     assert bare_cost == 2 * (18**2 * 9 * 6 + 36 * 6 * 16 * 16 + 16 * 9 * 120 + 120 * 84 + 84 * 10)
 
 
-@pytest.mark.parametrize("name", ["lenet", "fashion", "widths", "recipes", "strategies", "mlp", "resnet", "vit"])
+@pytest.mark.parametrize(
+    "name", ["lenet", "fashion", "widths", "recipes", "strategies", "places", "mlp", "resnet", "vit"]
+)
 def test_every_cell_of_the_tables_can_be_made(name: str) -> None:
     from models import Backbone, make
     from speed import SHAPES
@@ -152,6 +154,27 @@ def test_every_cell_of_the_tables_can_be_made(name: str) -> None:
         channels, side, _ = SHAPES[cell.dataset]
         model = make(Backbone.of(cell, channels, side), cell.configuration, cell.n, cell.demux, 0)
         assert model(torch.zeros(2 * cell.n, channels, side, side)).shape == (2 * cell.n, 10)
+
+
+def test_apart_starts_and_learns_apart(folder: Path) -> None:
+    from data import load
+    from models import Backbone, make
+    from tables import TABLES
+    from training import Recipe, fit
+
+    cell = next(cell for cell in TABLES["mlp"]() if cell.configuration == "apart@first" and cell.n == 2)
+    model = make(Backbone("mlp", 1, 20), cell.configuration, 2, "mlp", 0)
+    weight = model.backbone.second[0].weight  # [512, 128]: one segment of two slots in, four out
+    between = torch.arange(512)[:, None] % 128 // 64 != torch.arange(128) // 64
+    assert (weight[between] == 0).all() and (weight[~between] != 0).all()
+    data = load("mnist", folder, 2)
+    met = []
+    for crosstalk in (0.0, 0.1):
+        fit(model, data, Recipe(1, 8, 1e-3, 0.0, 0, crosstalk), lambda _: None)
+        met.append(weight[between].abs().mean() / weight[~between].abs().mean())
+    assert met[0] == 0 < met[1] < 0.05
+    (record,) = run(folder, "--tables", "mlp", "--only", "fashion-mnist mlp apart@first n=8", "--epochs", "1")
+    assert record["strategy"] == "slots" and record["configuration"] == "apart@first" and len(record["per_index"]) == 8
 
 
 def test_cells_resume_and_are_reported(
