@@ -95,7 +95,7 @@ def test_timm_images(model: str, options: list[str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("amp", [[], ["--amp"]], ids=["float32", "bfloat16"])
 def test_torchvision_resnet(amp: list[str], tmp_path: Path) -> None:
-    amp = [*amp, "--lr", "0.02"]  # eight steps at the script's own rate may end above where they began, by rounding
+    amp = [*amp, "--lr", "0.01"]  # at the script's own rate rounding decides whether eight steps end below their start
     found = run("torchvision_resnet", *amp, "--output-dir", str(tmp_path))
     assert found["losses"][1] < found["losses"][0]
     assert found["predictions"].shape == (39,)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 Record = dict[str, Any]
-ORDER = ("B1", "B2", "rival", "block")
+BARE, NARROW = ("B1", "B2"), ("rival", "block")
+ORDER = (*BARE, *NARROW)
 NAMES = {"sst2": "SST-2", "snli": "SNLI", "mnli": "MNLI", "qnli": "QNLI", "wnut17": "WNUT-17", "btc": "BTC"}
 SETTINGS = ("dataset", "split", "metric", "layers", "dim", "vocab", "epochs", "train_rows")
 
@@ -77,7 +78,7 @@ def headline(lines: dict[str, Line]) -> str:
             ((name, line[n]) for name, line in _multiplexed(lines).items() if n in line),
             key=lambda each: each[1].selected,
         )
-        others = [_best({k: v for k, v in lines.items() if k.startswith(kind)}, n) for kind in ORDER[:3]]
+        others = [_best({k: v for k, v in lines.items() if k.startswith(kind)}, n) for kind in (*BARE, "rival")]
         gaps = ["–" if other is None else f"{best.mean - other.mean:+.1f}" for other in others]
         rows.append([str(n), name, f"{best.mean:.1f}", *gaps])
     return table(["n", "chosen on the selection split", "score", "to B1", "to B2", "to the rival"], rows)
@@ -106,7 +107,7 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
                 ax.axhline(line[1].mean, color=color, linestyle="--", label=name)
                 continue
             spread = [point.std or 0 for point in line.values()]
-            style = {"linestyle": ":", "marker": "s"} if name in ORDER else {"marker": "o"}
+            style = {"linestyle": ":", "marker": "s"} if name in NARROW else {"marker": "o"}
             ax.errorbar(
                 counts, [p.mean for p in line.values()], yerr=spread, capsize=3, color=color, label=name, **style
             )
@@ -162,7 +163,7 @@ def _point(records: list[Record]) -> Point:
 
 
 def _chosen(r: Record) -> str:
-    heads = "" if r["configuration"] in ORDER[2:] else f", {r['heads']} heads"  # a narrow model's follow from its width
+    heads = "" if r["configuration"] in NARROW else f", {r['heads']} heads"  # a narrow model's follow from its width
     return f"{r['lr']:g}, epoch {r['best_epoch']}{heads}"
 
 

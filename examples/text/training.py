@@ -61,6 +61,7 @@ class Recipe(NamedTuple):
         return Batches(data, rows, self.seed if seed is None else seed, self.device)
 
     def optimizer(self, parameters: Iterable[nn.Parameter], model: nn.Module, lr: float) -> torch.optim.Optimizer:
+        """Return AdamW, which damps crosstalk where the recipe does: of the task and of a warm-up before it."""
         made = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, fused=True)
         if self.crosstalk != 1:
             damp_crosstalk(made, model, self.crosstalk)  # type: ignore[arg-type]

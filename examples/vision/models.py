@@ -9,15 +9,13 @@ from typing import NamedTuple
 
 import timm
 import torch
-from tables import Cell
+from tables import APART, Cell
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import muxwrap
 from muxwrap.strategies import strategies
 from muxwrap.training import start_apart
-
-APART = "apart"
 
 
 class LeNet(nn.Module):

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from data import Data, load
-from models import APART, Backbone, bare, make, operations
+from models import Backbone, bare, make, operations
 from tables import TABLES, Cell
 from tqdm import tqdm
 from training import SELECTION, Recipe, evaluate, fit
@@ -36,8 +36,7 @@ def measure(cell: Cell, seed: int, data: Data, tell: Callable[[str], object]) ->
     backbone = Backbone.of(cell, data.channels, data.side)
     model = make(backbone, cell.configuration, cell.n, cell.demux, seed)
     ratio = operations(bare(backbone._replace(width=1)), backbone) / operations(model, backbone)
-    crosstalk = 0.1 if cell.configuration.partition("@")[0] == APART else 1
-    recipe = Recipe(cell.epochs, cell.mixtures, cell.lr, cell.decay, seed, crosstalk)
+    recipe = Recipe(cell.epochs, cell.mixtures, cell.lr, cell.decay, seed, cell.crosstalk)
     steps = fit(model, data, recipe, tell)
     multiplexed = hasattr(model, "n")
     return {

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import muxwrap
 
+APART = "apart"  # slots with a trunk that starts apart and learns crosstalk slowly
+
 
 class Cell(NamedTuple):
     """One network, trained in one way; what is left out has LeNet's settings."""
@@ -31,6 +33,10 @@ class Cell(NamedTuple):
     def label(self) -> str:
         size = f" x{self.width:g}" if self.width != 1 else ""
         return f"{self.dataset} {self.backbone}{size} {self.configuration} n={self.n}"
+
+    @property
+    def crosstalk(self) -> float:
+        return 0.1 if self.configuration.partition("@")[0] == APART else 1.0
 
     @property
     def network(self) -> str:
