@@ -267,3 +267,42 @@ def test_report_compares_what_was_selected() -> None:
     cells += [{**record("sign", 2, 95, 85, "another way"), "seed": 2}]
     (lines,) = report.experiments(cells).values()
     assert report.headline(lines).splitlines()[-1] == "| 2 | sign | 70.0 | -10.0 | – | -9.0 |"
+
+
+def test_bare_models_teach(folder: Path) -> None:
+    import report
+
+    arguments = ["--only", "sst2", "--n", "2", "--epochs", "2", "--lr", "1e-2", "--heads", "4"]
+    kept = folder.parent / "kept"
+    taught = ["--teachers", "0", "1", "--kept", str(kept)]
+    study(folder, *arguments, "--configurations", "B1", "rival", "apart")
+    records = study(folder, *arguments, "--configurations", "rival", "apart", *taught)
+    assert len(list(kept.iterdir())) == 2  # asked for once, by the first cell
+    answers = [torch.load(path) for path in kept.iterdir()]
+    assert all(each.shape == (90, 2) for each in answers) and not torch.equal(*answers)
+    assert [record.get("teachers") for record in records] == [None] * 3 + [[0, 1]] * 2
+    assert "teachers=[0, 1]" in records[-1]["cell"]
+    (lines,) = report.experiments(records).values()
+    assert list(lines) == ["B1", "rival", "rival, taught", "apart, crosstalk at 0.1", "apart, crosstalk at 0.1, taught"]
+    plain, other = report.headline(lines).splitlines()[2:]
+    gap = f"{lines['apart, crosstalk at 0.1, taught'][2].mean - lines['rival, taught'][2].mean:+.1f}"
+    assert "taught" not in plain and other.endswith(f"| {gap} |") and "taught" in other
+    with pytest.raises(SystemExit):
+        study(folder, *arguments, "--configurations", "B1", *taught)
+
+
+def test_teachers_answers_are_in_the_order_of_the_rows(folder: Path) -> None:
+    import teachers
+    from data import load
+    from models import Sizes, make
+    from pieces import Data, Pieces
+    from training import Recipe
+
+    task = load("sst2", folder)
+    pieces = Pieces(folder / "vocab" / "bert-base-uncased-vocab.txt.gz", task.train.texts, None, False)
+    splits = [pieces.split(split, task.classes) for split in (task.train, task.select, task.report)]
+    model = make(task, "B1", 1, Sizes(1, 16, 4, pieces.size), 0).eval()
+    found = teachers.logits(model, Data(task, pieces.size, *splits, splits[0]), Recipe(1, 8, 0, torch.device("cpu")))
+    batch = splits[0].batch(torch.arange(90), torch.device("cpu"))
+    with torch.no_grad():
+        torch.testing.assert_close(found, model(**batch).logits)

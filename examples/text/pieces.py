@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from data import Split, Text
+from data import Split, Task, Text
 from tokenizers import Encoding, Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -41,6 +41,17 @@ class Encoded(NamedTuple):
         made = {"input_ids": self.ids[rows, :longest], "token_type_ids": self.types[rows, :longest]}
         made |= {"attention_mask": mask.long(), "labels": labels}
         return {key: value.to(device) for key, value in made.items()}
+
+
+class Data(NamedTuple):
+    """A task as a model sees it."""
+
+    task: Task
+    pieces: int
+    train: Encoded
+    select: Encoded
+    report: Encoded
+    plain: Encoded  # what the warm-up reads
 
 
 class Pieces:

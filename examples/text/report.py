@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 Record = dict[str, Any]
 BARE, NARROW = ("B1", "B2"), ("rival", "block")
 ORDER = (*BARE, *NARROW)
+TAUGHT = ", taught"
 NAMES = {"sst2": "SST-2", "snli": "SNLI", "mnli": "MNLI", "qnli": "QNLI", "wnut17": "WNUT-17", "btc": "BTC"}
 SETTINGS = ("dataset", "split", "metric", "layers", "dim", "vocab", "epochs", "train_rows")
 
@@ -71,17 +72,27 @@ def markdown(records: Iterable[Record]) -> str:
 
 
 def headline(lines: dict[str, Line]) -> str:
-    """Return for every n the multiplexed model that is best on the selection split, and how far it is from the others."""
+    """Return for every n the multiplexed model that is best on the selection split, and how far it is from the others.
+
+    Those that had a teacher have rows of their own, and are compared with rivals that had one.
+    """
     rows = []
-    for n in sorted({n for line in _multiplexed(lines).values() for n in line}):
-        name, best = max(
-            ((name, line[n]) for name, line in _multiplexed(lines).items() if n in line),
-            key=lambda each: each[1].selected,
-        )
-        others = [_best({k: v for k, v in lines.items() if k.startswith(kind)}, n) for kind in (*BARE, "rival")]
-        gaps = ["–" if other is None else f"{best.mean - other.mean:+.1f}" for other in others]
-        rows.append([str(n), name, f"{best.mean:.1f}", *gaps])
+    for taught in (False, True):
+        alike = {
+            name: line for name, line in lines.items() if (TAUGHT in name) == taught or name.partition(",")[0] in BARE
+        }
+        rows += [_headline(alike, n) for n in sorted({n for line in _multiplexed(alike).values() for n in line})]
     return table(["n", "chosen on the selection split", "score", "to B1", "to B2", "to the rival"], rows)
+
+
+def _headline(lines: dict[str, Line], n: int) -> list[str]:
+    name, best = max(
+        ((name, line[n]) for name, line in _multiplexed(lines).items() if n in line),
+        key=lambda each: each[1].selected,
+    )
+    others = [_best({k: v for k, v in lines.items() if k.startswith(kind)}, n) for kind in (*BARE, "rival")]
+    gaps = ["–" if other is None else f"{best.mean - other.mean:+.1f}" for other in others]
+    return [str(n), name, f"{best.mean:.1f}", *gaps]
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
@@ -107,7 +118,7 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
                 ax.axhline(line[1].mean, color=color, linestyle="--", label=name)
                 continue
             spread = [point.std or 0 for point in line.values()]
-            style = {"linestyle": ":", "marker": "s"} if name in NARROW else {"marker": "o"}
+            style = {"linestyle": ":", "marker": "s"} if name.partition(",")[0] in NARROW else {"marker": "o"}
             ax.errorbar(
                 counts, [p.mean for p in line.values()], yerr=spread, capsize=3, color=color, label=name, **style
             )
@@ -130,7 +141,7 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
 def _name(r: Record) -> str:
     warmed = f", warm-up {r['warm_up']:,}" if r["warm_up"] else ""
     damped = f", crosstalk at {r['crosstalk']:g}" if r.get("crosstalk", 1) != 1 else ""
-    return f"{r['configuration']}{warmed}{damped}"
+    return f"{r['configuration']}{warmed}{damped}{TAUGHT * ('teachers' in r)}"
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from data import TASKS, Task, load, wikitext
+from data import TASKS, load, wikitext
 from models import APART, BARE, NARROW, Sizes, make, operations
-from pieces import Encoded, Pieces
+from pieces import Data, Pieces
 from scores import scorer
+from teachers import answers
 from tqdm import tqdm
 from training import Recipe, Trained, evaluate, fit, retrieve
 
@@ -43,17 +44,6 @@ class Cell(NamedTuple):
     def __str__(self) -> str:
         warmed = f" warm-up={self.warm_up}" if self.warm_up else ""
         return f"{self.task} {self.configuration} n={self.n}{warmed}"
-
-
-class Data(NamedTuple):
-    """A task as a model sees it."""
-
-    task: Task
-    pieces: int
-    train: Encoded
-    select: Encoded
-    report: Encoded
-    plain: Encoded  # what the warm-up reads
 
 
 def cells(args: argparse.Namespace) -> Iterator[Cell]:
@@ -82,6 +72,7 @@ def settings(args: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     names = ["layers", "dim", "heads", "vocab", "epochs", "limit"] + ["warm_up_text"] * bool(cell.warm_up)
     names += ["mixtures"] * (cell.configuration not in (*BARE, *NARROW))
     names += ["crosstalk"] * (cell.configuration == APART)
+    names += ["teachers"] * bool(args.teachers)
     return {name: getattr(args, name) for name in names}
 
 
@@ -98,12 +89,13 @@ def measure(
     if cell.warm_up:
         tell(f"{cell.warm_up} steps of warm-up")
         warmed = retrieve(model, data.plain, data.select, recipe, cell.warm_up)
+    taught = answers(data, sizes, recipe, args.teachers, args.kept, tell) if args.teachers else None
     began = {key: value.clone() for key, value in model.state_dict().items()}
     tried: dict[float, Trained] = {}
     for lr in rates:
         model.load_state_dict(began)
         select = scorer(data.task, data.task.select, data.select)
-        tried[lr] = fit(model, data.train, data.select, select, recipe, lr, tell)
+        tried[lr] = fit(model, data.train, data.select, select, recipe, lr, tell, taught)
     lr, best = max(tried.items(), key=lambda each: each[1].selected)
     model.load_state_dict(best.state)
     score = scorer(data.task, data.task.report, data.report)
@@ -167,8 +159,8 @@ def run(args: argparse.Namespace) -> None:
 def command(args: argparse.Namespace) -> str:
     """Return the command without the paths of one machine."""
     said = [f"--only {' '.join(args.only)}", f"--configurations {' '.join(args.configurations)}"]
-    many = {"n": args.n, "seeds": args.seeds, "warm-up": args.warm_up, "lr": args.lr}
-    said += [f"--{key} {' '.join(map(str, values))}" for key, values in many.items()]
+    many = {"n": args.n, "seeds": args.seeds, "warm-up": args.warm_up, "lr": args.lr, "teachers": args.teachers}
+    said += [f"--{key} {' '.join(map(str, values))}" for key, values in many.items() if values]
     one = {"epochs": args.epochs, "layers": args.layers, "dim": args.dim, "heads": args.heads, "vocab": args.vocab}
     one |= {
         "limit": args.limit,
@@ -201,10 +193,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--vocab", type=int, default=8000, help="most frequent pieces that are kept; 0 keeps all")
     parser.add_argument("--mixtures", type=int, default=32, help="of a step, but at least 32 rows")
     parser.add_argument("--crosstalk", type=float, default=0.1, help="at what rate apart learns it; 1 is the whole")
+    parser.add_argument(
+        "--teachers", type=int, nargs="+", default=[], help="seeds of bare models that teach the others"
+    )
+    parser.add_argument("--kept", type=Path, default=Path("runs/text"), help="folder for what teachers answer")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--results", type=Path, default=Path("docs/results/text.json"))
     args = parser.parse_args(argv)
+    if args.teachers and (args.limit or set(args.configurations) & set(BARE) or {"wnut17", "btc"} & set(args.only)):
+        parser.error(
+            "--teachers: bare models, of whole sets and one class a text; leave out --limit, B1, B2, wnut17 and btc"
+        )
     if not any(True for _ in cells(args)):
         parser.error("nothing to measure: B2 needs --warm-up STEPS, and all but B1 and B2 an n above 1")
     return args

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 import muxwrap
 from muxwrap.samplers import LengthBatches
-from muxwrap.training import damp_crosstalk, warm_up
+from muxwrap.training import damp_crosstalk, distillation, warm_up
 
 GROUPINGS = 5
 LEAST_ROWS = 32  # of a batch, also for a small n
 WARM_UP_LR = 1e-3
+TAUGHT = 0.5  # share of the teacher's answers in the loss, where there is one
 SELECTION = 1_000_000  # seed of the one grouping that chooses the epoch; those that are reported have others
 
 
@@ -100,8 +101,12 @@ def fit(
     recipe: Recipe,
     lr: float,
     tell: Callable[[str], object],
+    answers: Tensor | None = None,
 ) -> Trained:
-    """Train with AdamW and one cycle of the learning rate, and keep the epoch that is best on the selection split."""
+    """Train with AdamW and one cycle of the learning rate, and keep the epoch that is best on the selection split.
+
+    ``answers`` are a teacher's log-probabilities for all rows, which then are half of what is learned.
+    """
     torch.manual_seed(recipe.seed)
     batches = recipe.batches(data, getattr(model, "n", 1))
     optimizer = recipe.optimizer(model.parameters(), model, lr)
@@ -110,8 +115,12 @@ def fit(
     best: Trained | None = None
     for epoch in range(1, recipe.epochs + 1):
         model.train()
-        for at, batch in enumerate(batches):
-            loss = model(**batch).loss
+        for at, rows in enumerate(batches.rows()):
+            output = model(**data.batch(rows, recipe.device))
+            loss = output.loss
+            if answers is not None:
+                taught = distillation(output.logits, answers[rows].to(recipe.device))
+                loss = (1 - TAUGHT) * loss + TAUGHT * taught
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,20 +1,23 @@
-"""Training what multiplexing needs: a start with instances apart, the retrieval warm-up, and its objective beside a task's."""
+"""Training what multiplexing needs: a start with instances apart, the retrieval warm-up, and other losses beside a task's."""
 
 from muxwrap.training.accuracy import Retrieved, retrieval_accuracy
 from muxwrap.training.apart import start_apart
-from muxwrap.training.auxiliary import RetrievalLoss
 from muxwrap.training.crosstalk import damp_crosstalk
+from muxwrap.training.distillation import DistillationLoss, distillation
 from muxwrap.training.head import RetrievalHead, retrieval_head
 from muxwrap.training.records import Record
+from muxwrap.training.retrieval_loss import RetrievalLoss
 from muxwrap.training.warm_up import WarmUp, warm_up
 
 __all__ = [
+    "DistillationLoss",
     "Record",
     "RetrievalHead",
     "RetrievalLoss",
     "Retrieved",
     "WarmUp",
     "damp_crosstalk",
+    "distillation",
     "retrieval_accuracy",
     "retrieval_head",
     "start_apart",
