@@ -111,9 +111,9 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for settings, lines in experiments(records).items():
         dataset, split, metric, layers, dim, vocab, epochs, rows = settings
-        figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
+        figure, ax = plt.subplots(figsize=(8.4, 4), layout="constrained")
         for k, (name, line) in enumerate(lines.items()):
-            counts, color = list(line), f"C{k}"
+            counts, color = list(line), plt.get_cmap("tab20")(k % 20)
             if counts == [1]:
                 ax.axhline(line[1].mean, color=color, linestyle="--", label=name)
                 continue
@@ -130,7 +130,7 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
             f"{NAMES.get(dataset, dataset)}, {layers} layers of {dim}, {rows:,} rows, {epochs} epochs", size=10
         )
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=8)
+        figure.legend(fontsize=8, loc="outside right center")
         path = folder / f"text-{dataset}-{layers}x{dim}-{vocab}-{rows}-{epochs}.png"
         figure.savefig(path, dpi=120)
         plt.close(figure)
