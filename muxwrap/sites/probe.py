@@ -141,11 +141,17 @@ def pixels(backbone: nn.Module, channels: int, height: int, width: int) -> Tenso
 @contextmanager
 def quiet(backbone: nn.Module) -> Iterator[None]:
     """Run in evaluation mode without gradients, and leave modes and random state as they were."""
+    with evaluating(backbone), torch.random.fork_rng(), torch.no_grad():
+        yield
+
+
+@contextmanager
+def evaluating(backbone: nn.Module) -> Iterator[None]:
+    """Run in evaluation mode, and leave every module's mode as it was."""
     modes = [(module, module.training) for module in backbone.modules()]
     try:
         backbone.eval()
-        with torch.random.fork_rng(), torch.no_grad():
-            yield
+        yield
     finally:
         for module, mode in modes:
             module.training = mode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from muxwrap.tensors import replace_object
 from muxwrap.training.head import check_wrapped
 
 
-class AuxiliaryLoss(nn.Module):
+class AuxiliaryLoss(nn.Module, ABC):
     """A wrapped model that has another loss in training.
 
     It is called as the model is and passes on its attributes, so that a Trainer takes it in the model's place. In
@@ -34,9 +35,9 @@ class AuxiliaryLoss(nn.Module):
         """Call the model; in training and with labels, its output has the summed loss."""
         return (self.train_call if self.training else self.model)(*args, **kwargs)
 
+    @abstractmethod
     def train_call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model in training, and return its output with the summed loss."""
-        raise NotImplementedError
 
     def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call under the names that the backbone's forward has for them."""

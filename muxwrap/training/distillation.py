@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
-from muxwrap.sites.probe import quiet
+from muxwrap.sites.probe import evaluating
 from muxwrap.training.auxiliary import AuxiliaryLoss, loss_of, with_loss
 
 IGNORED = -100  # PyTorch's label of what does not count
@@ -96,7 +96,7 @@ class DistillationLoss(AuxiliaryLoss):
             raise MuxwrapError("DistillationLoss(): several labels at once are no choice between classes")
         logits = _logits_of(output)
         teacher = self._teacher[0].to(logits.device)
-        with quiet(teacher):
+        with evaluating(teacher), torch.no_grad():
             wanted = _logits_of(teacher(*args, **kwargs))
         labels = self.named(args, kwargs).get("labels")
         if labels is not None and logits.shape[:-1] == wanted.shape[:-1] == labels.shape:
