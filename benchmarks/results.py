@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "einops", "scikit-learn", "timm", "torchvision", "transformers")
 
@@ -49,6 +51,11 @@ def write(path: Path, study: str, records: list[dict[str, Any]], command: str | 
     made = path.with_name(f".{path.name}.{os.getpid()}")  # whole or not at all, whenever this is interrupted
     made.write_text(json.dumps({**facts, "records": records}, indent=1) + "\n")
     made.replace(path)
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a record says it was made on, if it was not on the machine's processor."""
+    return "cpu" if device.type == "cpu" else torch.get_device_module(device).get_device_name(device)
 
 
 @contextmanager

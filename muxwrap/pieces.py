@@ -1,4 +1,4 @@
-"""A stem that embeds tokens, run some rows at a time: what it makes of them fits into the caches, and of all does not."""
+"""A stem that embeds tokens, run some rows at a time: what it makes of them fits into memory or caches, and of all does not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from muxwrap.tensors import map_tensors, tensors_in
 
 NUMBERS = 2**20
-"""Numbers that a stem makes at a time. Larger tensors are slower: beyond the caches every operation of the stem waits for
-memory, and beyond a few megabytes a C library's allocator gives memory back to the system and faults it in again."""
+"""Numbers that a stem makes at a time on a processor. Larger tensors are slower: beyond the caches every operation of the
+stem waits for memory, and beyond a few megabytes a C library's allocator gives memory back to the system and faults it in
+again."""
+NUMBERS_ELSEWHERE = 2**27
+"""The same on an accelerator, whose memory is fast, and for which many small calls are the slower way; this only keeps what
+is held at a time small."""
 
 
 class Pieces:
@@ -78,6 +82,7 @@ def cut(module: nn.Module, args: Any, kwargs: Any, n: int, dim: int, additive: b
     rows = max(value.shape[0] for value in tensors)
     if any(value.shape[0] not in (1, rows) for value in tensors):
         return None
-    fit = max(1, NUMBERS // (tensors[0].shape[1] * dim))
+    numbers = NUMBERS if tensors[0].device.type == "cpu" else NUMBERS_ELSEWHERE
+    fit = max(1, numbers // (tensors[0].shape[1] * dim))
     most = fit if additive else max(fit, n)
     return Pieces(args, kwargs, rows, n, most) if most < rows and n > 1 else None

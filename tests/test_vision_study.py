@@ -28,6 +28,7 @@ MODULES = (
     "speed",
     "report",
     "pictures",
+    "teachers",
 )  # names that the text study has, too
 
 
@@ -70,7 +71,8 @@ def run(folder: Path, *arguments: str) -> list[dict[str, Any]]:
     import study
 
     results = folder / "vision.json"
-    study.main(["--data", str(folder), "--results", str(results), "--threads", "1", *arguments])
+    fixed = ["--data", str(folder), "--results", str(results), "--threads", "1", "--device", "cpu"]
+    study.main([*fixed, *arguments])
     return json.loads(results.read_text())["records"]
 
 
@@ -173,8 +175,46 @@ def test_apart_starts_and_learns_apart(folder: Path) -> None:
         fit(model, data, Recipe(1, 8, 1e-3, 0.0, 0, crosstalk), lambda _: None)
         met.append(weight[between].abs().mean() / weight[~between].abs().mean())
     assert met[0] == 0 < met[1] < 0.05
-    (record,) = run(folder, "--tables", "mlp", "--only", "fashion-mnist mlp apart@first n=8", "--epochs", "1")
+    record, taught = run(
+        folder,
+        "--tables",
+        "mlp",
+        "--only",
+        "fashion-mnist mlp apart@first n=8",
+        "--epochs",
+        "1",
+        "--kept",
+        str(folder / "kept"),
+    )
     assert record["strategy"] == "slots" and record["configuration"] == "apart@first" and len(record["per_index"]) == 8
+    assert not record["taught"] and taught["taught"]
+
+
+def test_a_bare_network_teaches(folder: Path) -> None:
+    import report
+    from data import load
+    from models import Backbone, make
+    from tables import Cell
+    from teachers import teacher
+
+    kept = folder / "kept"
+    options = ["--tables", "resnet", "--only", "x0.5 bare n=1", "--epochs", "2", "--limit", "60", "--kept", str(kept)]
+    alone, taught = run(folder, *options)
+    assert "taught" not in alone["cell"] and "taught=True" in taught["cell"] and alone["mean"] is not None
+    (path,) = kept.iterdir()
+    cell = Cell("cifar10-subset", "resnet", "bare", 1, 2, width=0.5, mixtures=32, shift=4, lr=2e-3, taught=True)
+    data = load("cifar10-subset", folder, 4, 60)
+    held = teacher(cell, data, kept, torch.device("cpu"), lambda _: None)
+    assert path.name.startswith(str(cell.teacher)) and list(kept.iterdir()) == [path] and not held.training
+    assert sum(p.numel() for p in held.parameters()) == sum(
+        p.numel() for p in make(Backbone("resnet", 3, 32), "bare", 1, "mlp", 0).parameters()
+    )
+    assert "`bare`, taught" in report._table("resnet", report.points("resnet", _of_the_tables([alone, taught])))
+
+
+def _of_the_tables(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a trial's records as if they had been trained for as long as the tables say."""
+    return [{**r, "group": r["group"].replace("epochs=2", "epochs=80").partition(" limit")[0]} for r in records]
 
 
 def test_cells_resume_and_are_reported(
@@ -212,7 +252,7 @@ def test_speed_is_measured_and_reported(folder: Path, monkeypatch: pytest.Monkey
     import speed
     import tables
 
-    chosen = [cell for cell in tables.TABLES["resnet"]() if cell.configuration in ("bare", "slots") and cell.n < 4]
+    chosen = [cell for cell in tables.TABLES["resnet"]() if cell.method in ("bare", "slots") and cell.n < 4]
     monkeypatch.setitem(tables.TABLES, "resnet", lambda: iter(chosen[1:] + chosen[:1]))
     results = folder / "vision_speed.json"
     options = ["--rounds", "1", "--seconds", "0.001", "--threads", "1"]

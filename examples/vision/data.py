@@ -22,6 +22,9 @@ class Part(NamedTuple):
     images: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device) -> Part:
+        return Part(self.images.to(device), self.labels.to(device))
+
 
 class Data(NamedTuple):
     """Training images are larger than ``side`` by what they may be shifted; the others are not."""
@@ -35,6 +38,9 @@ class Data(NamedTuple):
     @property
     def channels(self) -> int:
         return self.test.images.shape[1]
+
+    def to(self, device: torch.device) -> Data:
+        return Data(self.name, self.side, *(part.to(device) for part in self[2:]))
 
 
 def load(name: str, folder: Path, shift: int, limit: int | None = None) -> Data:
@@ -72,13 +78,13 @@ def load(name: str, folder: Path, shift: int, limit: int | None = None) -> Data:
 
 def moved(images: Tensor, side: int, flip: bool) -> Tensor:
     """Cut every image to ``side`` at a random place, and turn it left to right or not if ``flip``."""
-    rows, range_ = len(images), images.shape[-1] - side + 1
+    rows, range_, device = len(images), images.shape[-1] - side + 1, images.device
     if range_ > 1:
         windows = images.unfold(2, side, 1).unfold(3, side, 1)  # a view: [rows, C, range, range, side, side]
-        down, right = torch.randint(range_, (2, rows))
-        images = windows[torch.arange(rows), :, down, right]
+        down, right = torch.randint(range_, (2, rows), device=device)
+        images = windows[torch.arange(rows, device=device), :, down, right]
     if flip:
-        images = torch.where(torch.rand(rows, 1, 1, 1) < 0.5, images.flip(-1), images)
+        images = torch.where(torch.rand(rows, 1, 1, 1, device=device) < 0.5, images.flip(-1), images)
     return images
 
 

@@ -27,7 +27,7 @@ def plot(tables: Mapping[str, Sequence[Any]], folder: Path) -> list[Path]:
         if any(p.cell.n > 1 for p in found) and all(p.speed is not None for p in found):
             lines = {}
             for p in found:
-                line = "plain, narrower" if p.cell.n == 1 else p.cell.configuration
+                line = p.cell.method.replace("bare", "plain, narrower")
                 lines.setdefault(line, []).append((p.speed, p.mean, p.groupings or 0.0))
             label = "images per second, the whole plain network = 1"
             written.append(_draw(lines, label, folder / f"vision-{name}-speed.png"))
@@ -41,13 +41,13 @@ def _from_bare(found: Iterable[Any]) -> dict[str, Line]:
     """Return a line over n for every network and configuration; it begins at the same network without multiplexing."""
     starts: dict[tuple[Any, ...], tuple[float, float, float]] = {}
     lines: dict[tuple[Any, ...], Line] = {}
-    for p in sorted(found, key=lambda p: p.cell.n):
+    for p in sorted(found, key=lambda p: (p.cell.n, p.cell.taught)):
         network, point = (p.cell.dataset, p.cell.width, p.cell.first), (p.cell.n, p.mean, p.groupings or 0.0)
         if p.cell.n == 1:
-            starts[network] = point
+            starts.setdefault(network, point)
         else:
             begun = [starts[network]] if network in starts else []
-            lines.setdefault((*network, p.cell.configuration), begun).append(point)
+            lines.setdefault((*network, p.cell.method), begun).append(point)
     return {f"{data}, width {width:g}, {said}": line for (data, width, _, said), line in lines.items()}
 
 

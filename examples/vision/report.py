@@ -92,7 +92,7 @@ def _table(name: str, found: Sequence[Point]) -> str:
         "network": [p.cell.backbone for p in found],
         "width": [f"{p.cell.width:g}" for p in found],
         "first layer": [str(p.cell.first) for p in found],
-        "configuration": [f"`{p.cell.configuration}`" for p in found],
+        "configuration": [f"`{p.cell.configuration}`" + ", taught" * p.cell.taught for p in found],
         "n": [str(p.cell.n) for p in found],
         "mixtures": [str(p.cell.mixtures) for p in found],
         "learning rate": [f"{p.cell.lr:g}" for p in found],

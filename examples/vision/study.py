@@ -23,21 +23,24 @@ import torch
 from data import Data, load
 from models import Backbone, bare, make, operations
 from tables import TABLES, Cell
+from teachers import teacher
 from tqdm import tqdm
 from training import SELECTION, Recipe, evaluate, fit
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from results import merge_records, read_records
+from results import device_name, merge_records, read_records
 
 
-def measure(cell: Cell, seed: int, data: Data, tell: Callable[[str], object]) -> dict[str, Any]:
+def measure(
+    cell: Cell, seed: int, data: Data, args: argparse.Namespace, tell: Callable[[str], object]
+) -> dict[str, Any]:
     """Train one cell and score it on the held-out images and on the test images."""
     start = time.perf_counter()
     backbone = Backbone.of(cell, data.channels, data.side)
     model = make(backbone, cell.configuration, cell.n, cell.demux, seed)
     ratio = operations(bare(backbone._replace(width=1)), backbone) / operations(model, backbone)
-    recipe = Recipe(cell.epochs, cell.mixtures, cell.lr, cell.decay, seed, cell.crosstalk)
-    steps = fit(model, data, recipe, tell)
+    taught = teacher(cell, data, args.kept, args.device, tell) if cell.taught else None
+    steps = fit(model.to(args.device), data, Recipe.of(cell, seed), tell, taught)
     multiplexed = hasattr(model, "n")
     return {
         **cell._asdict(),
@@ -50,6 +53,7 @@ def measure(cell: Cell, seed: int, data: Data, tell: Callable[[str], object]) ->
         **evaluate(model, data.test),
         "selected": evaluate(model, data.select, SELECTION)["mean"],
         "train_rows": len(data.train.labels),
+        "device": device_name(args.device),
         "steps": steps,
         "parameters": sum(p.numel() for p in (model.backbone if multiplexed else model).parameters()),
         "added_parameters": model.added_parameters() if multiplexed else 0,
@@ -74,8 +78,8 @@ def run(args: argparse.Namespace) -> None:
         bar.set_description(f"{cell.label} seed={seed}")
         source = cell.dataset, cell.shift
         if source not in data:
-            data[source] = load(cell.dataset, args.data, cell.shift, args.limit)
-        record = {"cell": key, "group": group, **measure(cell, seed, data[source], bar.set_postfix_str)}
+            data[source] = load(cell.dataset, args.data, cell.shift, args.limit).to(args.device)
+        record = {"cell": key, "group": group, **measure(cell, seed, data[source], args, bar.set_postfix_str)}
         merge_records(args.results, "vision", [record], key="cell", command=command(args))
         spread = f" ± {record['std']:.2f}" if record["std"] is not None else ""
         indices = f"{min(record['per_index']):.1f} … {max(record['per_index']):.1f}"
@@ -100,6 +104,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, help="other than the tables say, for a trial")
     parser.add_argument("--limit", type=int, help="rows of every part at most, for a trial")
+    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--kept", type=Path, default=Path("runs/vision"), help="folder for the networks that teach")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--results", type=Path, default=Path("docs/results/vision.json"))
     return parser.parse_args(argv)

@@ -25,14 +25,26 @@ class Cell(NamedTuple):
     lr: float = 4e-3
     decay: float = 0.05
     shift: int = 2
+    taught: bool = False  # by the whole bare network, trained for as many epochs
 
     def __str__(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in self._asdict().items())
+        settings = self._asdict()
+        return " ".join(f"{key}={value}" for key, value in settings.items() if key != "taught" or value)
 
     @property
     def label(self) -> str:
         size = f" x{self.width:g}" if self.width != 1 else ""
-        return f"{self.dataset} {self.backbone}{size} {self.configuration} n={self.n}"
+        return f"{self.dataset} {self.backbone}{size} {self.configuration} n={self.n}{' taught' * self.taught}"
+
+    @property
+    def method(self) -> str:
+        """The configuration as tables and pictures call it."""
+        return self.configuration + ", taught" * self.taught
+
+    @property
+    def teacher(self) -> Cell:
+        """The bare network that teaches this one."""
+        return self._replace(configuration="bare", n=1, width=1, taught=False)
 
     @property
     def crosstalk(self) -> float:
@@ -108,23 +120,26 @@ def mlp() -> Iterator[Cell]:
         yield Cell(dataset, "mlp", "bare", 1, 40)
         for name in ("slots", "apart"):
             yield from (Cell(dataset, "mlp", f"{name}@first", n, 40) for n in (2, 4, 8, 16))
+        yield from (Cell(dataset, "mlp", "apart@first", n, 40, taught=True) for n in (2, 4, 8, 16))
 
 
 def resnet() -> Iterator[Cell]:
     """A small residual network of timm on a subset of CIFAR-10, beside narrower plain ones."""
     places = "slots", "apart", "apart@maxpool", "layout@@input", "slots@layer2", "apart@layer2"
-    yield from _beside_narrower("resnet", places)
+    yield from _beside_narrower("resnet", places, taught=("apart@maxpool", "apart@layer2"))
 
 
 def vit() -> Iterator[Cell]:
     """A small vision transformer of timm on a subset of CIFAR-10, beside narrower plain ones."""
-    yield from _beside_narrower("vit", ("slots", "apart", "layout@@input", "concat@patch_embed"))
+    yield from _beside_narrower("vit", ("slots", "apart", "layout@@input", "concat@patch_embed"), taught=("apart",))
 
 
-def _beside_narrower(backbone: str, configurations: tuple[str, ...]) -> Iterator[Cell]:
+def _beside_narrower(backbone: str, configurations: tuple[str, ...], taught: tuple[str, ...]) -> Iterator[Cell]:
     cell = Cell("cifar10-subset", backbone, "bare", 1, 80, mixtures=32, shift=4, lr=2e-3)
     yield from (cell._replace(width=width) for width in (1, 0.7, 0.5))
     yield from (cell._replace(configuration=each, n=n) for n in (2, 4) for each in configurations)
+    yield from (cell._replace(configuration=each, n=n, taught=True) for n in (2, 4) for each in taught)
+    yield from (cell._replace(width=width, taught=True) for width in (0.7, 0.5))
 
 
 EPOCHS = 100

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from data import Data, Part, moved
+from tables import Cell
 from torch import Tensor, nn
 
-from muxwrap.training import damp_crosstalk
+from muxwrap.training import damp_crosstalk, distillation
 
 GROUPINGS = 5
 LEAST_ROWS = 128  # of a step, also for a small n
+TAUGHT = 0.5  # share of the teacher's answers in the loss, where there is one
 SELECTION = 1_000_000  # seed of the groupings of held-out images; those of test images have others
 
 
@@ -29,12 +31,20 @@ class Recipe(NamedTuple):
     seed: int
     crosstalk: float = 1
 
+    @classmethod
+    def of(cls, cell: Cell, seed: int) -> Recipe:
+        return cls(cell.epochs, cell.mixtures, cell.lr, cell.decay, seed, cell.crosstalk)
+
     def rows(self, n: int) -> int:
         return n * max(self.mixtures if n > 1 else 1, math.ceil(LEAST_ROWS / n))
 
 
-def fit(model: nn.Module, data: Data, recipe: Recipe, tell: Callable[[str], object]) -> int:
+def fit(
+    model: nn.Module, data: Data, recipe: Recipe, tell: Callable[[str], object], teacher: nn.Module | None = None
+) -> int:
     """Train with AdamW and one cycle of the learning rate; a new order every epoch gives every image new companions.
+
+    What a ``teacher`` says of the same images, moved alike, is half of what is learned.
 
     Returns:
         The steps made.
@@ -55,10 +65,16 @@ def fit(model: nn.Module, data: Data, recipe: Recipe, tell: Callable[[str], obje
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps, pct_start=0.2)
     model.train()
     for epoch in range(recipe.epochs):
-        total = torch.zeros(())
-        for batch in torch.randperm(len(labels))[: len(labels) // rows * rows].split(rows):
+        total = torch.zeros((), device=images.device)
+        order = torch.randperm(len(labels), device=images.device)
+        for batch in order[: len(labels) // rows * rows].split(rows):
             x = moved(images[batch], data.side, flip=data.channels == 3)
-            loss = F.cross_entropy(model(x), labels[batch])
+            logits = model(x)
+            loss = F.cross_entropy(logits, labels[batch])
+            if teacher is not None:
+                with torch.no_grad():
+                    answers = teacher(x)
+                loss = (1 - TAUGHT) * loss + TAUGHT * distillation(logits, answers)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -74,8 +90,9 @@ def hits(model: nn.Module, part: Part, grouping: int) -> tuple[Tensor, Tensor]:
     n = getattr(model, "n", 1)
     model.eval()
     order = torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(grouping))
+    order = order.to(part.labels.device)
     found = [model(part.images[rows]).argmax(1) == part.labels[rows] for rows in order.split(64 * n)]
-    return torch.cat(found).float(), torch.arange(len(order)) % n
+    return torch.cat(found).float().cpu(), torch.arange(len(order)) % n
 
 
 def evaluate(model: nn.Module, part: Part, first: int = 0) -> dict[str, Any]:
