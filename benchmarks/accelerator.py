@@ -35,7 +35,7 @@ def sequence(device: torch.device, rounds: int, tell: Tell) -> list[dict[str, An
 
 def training(device: torch.device, rounds: int, tell: Tell) -> list[dict[str, Any]]:
     """Return the same, forward and backward."""
-    options = {"mixtures": SEQUENCES[:2], "rounds": rounds, "progress": tell}
+    options = {"mixtures": SEQUENCES[1:], "rounds": rounds, "progress": tell}
     return _text(bert(), (2, 10, 40), device, "training", train=True, **options)
 
 
@@ -48,7 +48,7 @@ def compiled(device: torch.device, rounds: int, tell: Tell) -> list[dict[str, An
         model = model if n == 1 else muxwrap.wrap(model, n, example_input=example).eval()
         name = "bare" if n == 1 else f"n={n}"
         configurations.append(Configuration(name, model, example, torch.compile(model)))
-    report = compare(configurations, mixtures=SEQUENCES[1:2], rounds=rounds, progress=tell)
+    report = compare(configurations, mixtures=SEQUENCES[2:], rounds=rounds, progress=tell)
     return _records(report, "compiled", device, backbone="BERT 12x768", length=LENGTH)
 
 

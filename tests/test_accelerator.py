@@ -65,6 +65,19 @@ def test_features(net: str, name: str) -> None:
             same(a.grad, b.grad, 1e-3)
 
 
+@pytest.mark.parametrize("net", ["mlp", "cnn", "tagger", "bert"])
+def test_models_are_wrapped_there(net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    held = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        backbone, x = (bert(32), None) if net == "bert" else (make(net), batch(net, 2))
+        here = muxwrap.find_sites(backbone, x)
+        assert muxwrap.find_sites(backbone.to(device()), x if x is None else x.to(device())) == here
+    finally:
+        torch.set_float32_matmul_precision(held)
+
+
 @pytest.mark.parametrize("name", muxwrap.list_strategies("image"))
 def test_images(name: str) -> None:
     here, there = pair("cnn", 2, strategy=name, mux_at="@input")

@@ -306,21 +306,3 @@ def test_teachers_answers_are_in_the_order_of_the_rows(folder: Path) -> None:
     batch = train.batch(torch.arange(90), torch.device("cpu"))
     with torch.no_grad():
         torch.testing.assert_close(found, model(**batch).logits)
-
-
-def test_pairs_without_labels_are_learned_from_the_teacher(folder: Path) -> None:
-    import study as script
-    from data import Split
-    from teachers import recombined
-
-    made = recombined(Split([("a", "x"), ("b", "y"), ("c", "z")], [0, 1, 2]), 2)
-    assert [first for first, _ in made.texts] == ["a", "b", "c"] * 2 and set(made.labels) == {-100}
-    assert sorted(second for _, second in made.texts[:3]) == ["x", "y", "z"] and made.texts[:3] != made.texts[3:]
-    arguments = ["--only", "snli", "--n", "2", "--epochs", "1", "--heads", "4", "--configurations", "apart"]
-    arguments += ["--teachers", "0", "--kept", str(folder.parent / "kept")]
-    (record,) = study(folder, *arguments, "--recombined", "30")
-    assert record["recombined"] == 30 and record["train_rows"] == 3 and "recombined=30" in record["cell"]
-    assert len(list((folder.parent / "kept").iterdir())) == 1
-    for wrong in (["--only", "sst2", *arguments[2:]], [*arguments[:-4]]):
-        with pytest.raises(SystemExit):
-            script.parse(["--data", str(folder), *wrong, "--recombined", "1"])

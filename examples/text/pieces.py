@@ -52,7 +52,6 @@ class Data(NamedTuple):
     select: Encoded
     report: Encoded
     plain: Encoded  # what the warm-up reads
-    pool: Encoded  # what a teacher answers: the training rows, and behind them those without labels
 
 
 class Pieces:

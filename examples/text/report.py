@@ -141,8 +141,7 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
 def _name(r: Record) -> str:
     warmed = f", warm-up {r['warm_up']:,}" if r["warm_up"] else ""
     damped = f", crosstalk at {r['crosstalk']:g}" if r.get("crosstalk", 1) != 1 else ""
-    pairs = f", {r['recombined']} pairs more" if r.get("recombined") else ""
-    return f"{r['configuration']}{warmed}{damped}{TAUGHT * ('teachers' in r)}{pairs}"
+    return f"{r['configuration']}{warmed}{damped}{TAUGHT * ('teachers' in r)}"
 
 
 def _rank(name: str) -> tuple[int, str]:

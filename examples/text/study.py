@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from data import TASKS, Split, load, wikitext
+from data import TASKS, load, wikitext
 from models import APART, BARE, NARROW, Sizes, make, operations
 from pieces import Data, Pieces
 from scores import scorer
-from teachers import answers, recombined
+from teachers import answers
 from tqdm import tqdm
 from training import Recipe, Trained, evaluate, fit, retrieve
 
@@ -32,7 +32,6 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from results import device_name, merge_records, read_records
 
 MULTIPLEXED = (APART, "slots", "hadamard", "orthogonal")
-PAIRS = {"snli", "mnli", "qnli"}
 VOCABULARY = Path("vocab") / "bert-base-uncased-vocab.txt.gz"
 
 
@@ -65,9 +64,7 @@ def read(name: str, args: argparse.Namespace) -> Data:
     pieces = Pieces(args.data / VOCABULARY, task.train.texts, args.vocab or None, task.tagging)
     splits = [pieces.split(split, task.classes) for split in (task.train, task.select, task.report)]
     plain = pieces.plain(wikitext(args.data)) if args.warm_up_text == "wikitext-2" else splits[0]
-    more = recombined(task.train, args.recombined) if args.recombined else Split([], [])
-    pool = pieces.split(Split(task.train.texts + more.texts, task.train.labels + more.labels), task.classes)
-    return Data(task, pieces.size, *splits, plain, pool if args.recombined else splits[0])
+    return Data(task, pieces.size, *splits, plain)
 
 
 def settings(args: argparse.Namespace, cell: Cell) -> dict[str, Any]:
@@ -76,7 +73,7 @@ def settings(args: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     names += ["mixtures"] * (cell.configuration not in (*BARE, *NARROW))
     names += ["crosstalk"] * (cell.configuration == APART)
     names += ["tf32"] * args.tf32
-    names += ["teachers"] * bool(args.teachers) + ["recombined"] * bool(args.recombined)
+    names += ["teachers"] * bool(args.teachers)
     return {name: getattr(args, name) for name in names}
 
 
@@ -99,9 +96,7 @@ def measure(
     for lr in rates:
         model.load_state_dict(began)
         select = scorer(data.task, data.task.select, data.select)
-        tried[lr] = fit(
-            model, data.train if taught is None else data.pool, data.select, select, recipe, lr, tell, taught
-        )
+        tried[lr] = fit(model, data.train, data.select, select, recipe, lr, tell, taught)
     lr, best = max(tried.items(), key=lambda each: each[1].selected)
     model.load_state_dict(best.state)
     score = scorer(data.task, data.task.report, data.report)
@@ -174,7 +169,6 @@ def command(args: argparse.Namespace) -> str:
         "mixtures": args.mixtures,
         "warm-up-text": args.warm_up_text,
         "crosstalk": args.crosstalk,
-        "recombined": args.recombined or None,
     }
     said += [f"--{key} {value}" for key, value in one.items() if value is not None]
     said += ["--tf32"] * args.tf32
@@ -205,12 +199,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--teachers", type=int, nargs="+", default=[], help="seeds of bare models that teach the others"
     )
-    parser.add_argument(
-        "--recombined",
-        type=int,
-        default=0,
-        help="so many pairs without a label for each training pair, for the teachers",
-    )
     parser.add_argument("--kept", type=Path, default=Path("runs/text"), help="folder for the teachers")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--tf32", action="store_true", help="products in TensorFloat-32, on an accelerator")
@@ -221,8 +209,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error(
             "--teachers: bare models, of whole sets and one class a text; leave out --limit, B1, B2, wnut17 and btc"
         )
-    if args.recombined and (not args.teachers or set(args.only) - PAIRS):
-        parser.error(f"--recombined: pairs without labels need --teachers, and a task of {', '.join(sorted(PAIRS))}")
     if not any(True for _ in cells(args)):
         parser.error("nothing to measure: B2 needs --warm-up STEPS, and all but B1 and B2 an n above 1")
     return args

@@ -1,4 +1,4 @@
-"""Bare models that teach: trained once and kept, and what they answer to the training rows and to others without labels."""
+"""Bare models that teach: trained once and kept, and what they answer to the training rows."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from data import Split
 from models import Sizes, make
-from pieces import IGNORED, Data, Encoded
+from pieces import Data, Encoded
 from scores import scorer
 from torch import Tensor, nn
 from training import Recipe, fit
@@ -16,29 +15,18 @@ from training import Recipe, fit
 LR, HEADS = 3e-4, 16  # of B1, as selection prefers it
 
 
-def recombined(split: Split, times: int) -> Split:
-    """Return pairs without labels: every first sentence with so many second ones of other rows, drawn at random."""
-    rng = torch.Generator().manual_seed(0)
-    firsts, seconds = zip(*split.texts, strict=True)
-    orders = (torch.randperm(len(seconds), generator=rng).tolist() for _ in range(times))
-    texts = [(first, seconds[at]) for order in orders for first, at in zip(firsts, order, strict=True)]
-    return Split(texts, [IGNORED] * len(texts))
-
-
 def answers(
     data: Data, sizes: Sizes, recipe: Recipe, seeds: list[int], kept: Path, tell: Callable[[str], object]
 ) -> Tensor:
-    """Return the mean log-probabilities that B1 gives the rows of the pool, over these seeds: ``[rows, classes]``.
+    """Return the mean log-probabilities that B1 gives the training rows, over these seeds: ``[rows, classes]``.
 
     Every seed's weights are kept in a folder.
     """
     found = []
     for seed in seeds:
         model = make(data.task, "B1", 1, sizes._replace(heads=HEADS), seed).to(recipe.device)
-        path = (
-            kept
-            / f"{data.task.name} {sizes.layers}x{sizes.dim} pieces={data.pieces} epochs={recipe.epochs} seed={seed}.pt"
-        )
+        size = f"{sizes.layers}x{sizes.dim} pieces={data.pieces}"
+        path = kept / f"{data.task.name} {size} epochs={recipe.epochs} seed={seed}.pt"
         if path.exists():
             model.load_state_dict(torch.load(path, map_location=recipe.device))
         else:
@@ -46,12 +34,12 @@ def answers(
             _train(model, data, recipe._replace(seed=seed, crosstalk=1), tell)
             kept.mkdir(parents=True, exist_ok=True)
             torch.save(model.state_dict(), path)
-        found.append(logits(model.eval(), data.pool, recipe).log_softmax(-1))
+        found.append(logits(model.eval(), data.train, recipe).log_softmax(-1))
     return torch.stack(found).mean(0)
 
 
 def _train(model: nn.Module, data: Data, recipe: Recipe, tell: Callable[[str], object]) -> None:
-    """Train B1 on the rows with labels, in place."""
+    """Train B1 in place."""
     score = scorer(data.task, data.task.select, data.select)
     model.load_state_dict(fit(model, data.train, data.select, score, recipe, LR, tell).state)
 

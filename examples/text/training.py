@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from pieces import IGNORED, Encoded
+from pieces import Encoded
 from scores import Score
 from torch import Tensor, nn
 
@@ -106,7 +105,7 @@ def fit(
 ) -> Trained:
     """Train with AdamW and one cycle of the learning rate, and keep the epoch that is best on the selection split.
 
-    ``answers`` are a teacher's log-probabilities for all rows, which then are half of what is learned from those with labels.
+    ``answers`` are a teacher's log-probabilities for all rows, which then are half of what is learned.
     """
     torch.manual_seed(recipe.seed)
     batches = recipe.batches(data, getattr(model, "n", 1))
@@ -117,8 +116,11 @@ def fit(
     for epoch in range(1, recipe.epochs + 1):
         model.train()
         for at, rows in enumerate(batches.rows()):
-            batch = data.batch(rows, recipe.device)
-            loss = model(**batch).loss if answers is None else _taught(model, batch, answers[rows])
+            output = model(**data.batch(rows, recipe.device))
+            loss = output.loss
+            if answers is not None:
+                taught = distillation(output.logits, answers[rows].to(recipe.device))
+                loss = (1 - TAUGHT) * loss + TAUGHT * taught
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -131,14 +133,6 @@ def fit(
             best = Trained(copy.deepcopy(model.state_dict()), epoch, selected)
     assert best is not None
     return best
-
-
-def _taught(model: nn.Module, batch: dict[str, Tensor], answers: Tensor) -> Tensor:
-    """Return the loss of a model with a teacher; rows without a label are learned from the teacher alone."""
-    labels = batch.pop("labels")
-    logits = model(**batch).logits
-    own = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / (labels != IGNORED).sum().clamp(1)
-    return (1 - TAUGHT) * own + TAUGHT * distillation(logits, answers.to(logits.device))
 
 
 @torch.inference_mode()

@@ -34,6 +34,7 @@ class Trial:
         self.example = with_rows(with_rows(_one_choice(example), 1))
         self.prefix = prefix
         self._outcomes: dict[Any, list[Tensor] | str] = {}
+        self._products: dict[torch.device, float] = {}  # their error
 
     def problem(self, sites: Sites) -> str | None:
         """Return what goes wrong at these sites, or None if three rows come back."""
@@ -64,9 +65,17 @@ class Trial:
 
     def _close(self, own: Tensor, mixed: Tensor) -> bool:
         """Whether answers are equal but for rounding."""
-        rounding = 0.02 if own.dtype in (torch.float16, torch.bfloat16) else 1e-5
+        rounding = 0.02 if self._coarse(own) else 1e-5
         distance = _distance(own, mixed)
         return distance <= rounding or distance <= 50 * self._noise
+
+    def _coarse(self, like: Tensor) -> bool:
+        """Whether products are rounded as in half precision: an accelerator may do so with float32 (TensorFloat-32)."""
+        if like.dtype in (torch.float16, torch.bfloat16):
+            return True
+        if like.device not in self._products:
+            self._products[like.device] = _product_error(like)
+        return self._products[like.device] > 1e-5
 
     @cached_property
     def masked(self) -> bool:
@@ -126,6 +135,14 @@ def _distance(a: Tensor, b: Tensor) -> float:
         return 0.0 if a.shape == b.shape else math.inf
     largest = float(a.abs().max())
     return float((a - b).abs().max()) / largest if largest else float(b.abs().max())
+
+
+def _product_error(like: Tensor) -> float:
+    """Return how far a matrix product and a convolution are from the exact ones, where and as ``like`` was made."""
+    a, b = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(0), device="cpu", dtype=torch.float64)
+    left, right = a.to(like), b.to(like)
+    made = left @ right, torch.nn.functional.conv2d(right.view(1, 64, 64, 1), left.view(64, 64, 1, 1)).view(64, 64)
+    return max(_distance(a @ b, each.detach().to("cpu", torch.float64)) for each in made)
 
 
 def _one_choice(example: Any) -> Any:
