@@ -66,6 +66,12 @@ STUDIES = {
     "growth_width": "Width",
     "batch": "Mixtures in a call",
 }
+ON_ACCELERATOR = {
+    "sequence": "Sequence classification at full length",
+    "compiled": "The same, compiled",
+    "training": "The same, forward and backward",
+    "vision": "Images of 224 pixels",
+}
 PARITY = {"published": "published", "backbone": "backbone", "task": "task", "strategy": "strategy", "demux": "demuxer"}
 PARITY |= {"largest_logit": "largest logit", "max": "largest difference"}
 FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
@@ -142,13 +148,13 @@ def zoo() -> str:
     return "\n\n".join([*parts, "## What does not, and why", _records([r for r in records if not r["works"]], FAILED)])
 
 
-def throughput() -> str:
-    """What `benchmarks/throughput.py` measured, a table a study."""
-    data = _results("throughput")
+def throughput(name: str, script: str, titles: dict[str, str]) -> str:
+    """What a benchmark measured, a table a study."""
+    data = _results(name)
     if data is None:
-        return "*Not measured before these pages were built: `benchmarks/throughput.py` writes `docs/results/throughput.json`.*"
+        return f"*Not measured before these pages were built: `benchmarks/{script}` writes `docs/results/{name}.json`.*"
     tables = []
-    for study, title in STUDIES.items():
+    for study, title in titles.items():
         records = [r for r in data["records"] if r["study"] == study]
         shown = {key: name for key, name in SPEED.items() if any(r.get(key) is not None for r in records)}
         tables += [f"### {title}", _records(records, shown)] if records else []
@@ -285,7 +291,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "demuxer costs": lambda: costs(demuxers),
     "demo": demo,
     "zoo": zoo,
-    "throughput": throughput,
+    "throughput": partial(throughput, "throughput", "throughput.py", STUDIES),
+    "accelerator": partial(throughput, "throughput_accelerator", "accelerator.py", ON_ACCELERATOR),
     "retrieval levels": retrieval_levels,
     "text": text,
     "capacity": capacity,

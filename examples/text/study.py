@@ -32,6 +32,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from results import device_name, merge_records, read_records
 
 MULTIPLEXED = (APART, "slots", "hadamard", "orthogonal")
+WARM_UP_LR = 1e-3  # too high for 12 layers of 768
 VOCABULARY = Path("vocab") / "bert-base-uncased-vocab.txt.gz"
 
 
@@ -72,7 +73,7 @@ def settings(args: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     names = ["layers", "dim", "heads", "vocab", "epochs", "limit"] + ["warm_up_text"] * bool(cell.warm_up)
     names += ["mixtures"] * (cell.configuration not in (*BARE, *NARROW))
     names += ["crosstalk"] * (cell.configuration == APART)
-    names += ["tf32"] * args.tf32
+    names += ["warm_up_lr"] * bool(cell.warm_up and args.warm_up_lr != WARM_UP_LR) + ["tf32"] * args.tf32
     names += ["teachers"] * bool(args.teachers)
     return {name: getattr(args, name) for name in names}
 
@@ -89,7 +90,7 @@ def measure(
     warmed: dict[str, Any] = {}
     if cell.warm_up:
         tell(f"{cell.warm_up} steps of warm-up")
-        warmed = retrieve(model, data.plain, data.select, recipe, cell.warm_up)
+        warmed = retrieve(model, data.plain, data.select, recipe, cell.warm_up, args.warm_up_lr)
     taught = answers(data, sizes, recipe, args.teachers, args.kept, tell) if args.teachers else None
     began = {key: value.clone() for key, value in model.state_dict().items()}
     tried: dict[float, Trained] = {}
@@ -168,6 +169,7 @@ def command(args: argparse.Namespace) -> str:
         "limit": args.limit,
         "mixtures": args.mixtures,
         "warm-up-text": args.warm_up_text,
+        "warm-up-lr": args.warm_up_lr,
         "crosstalk": args.crosstalk,
     }
     said += [f"--{key} {value}" for key, value in one.items() if value is not None]
@@ -187,6 +189,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--warm-up", type=int, nargs="+", default=[0], help="steps; several are separate cells")
     parser.add_argument("--warm-up-text", choices=("task", "wikitext-2"), default="task")
+    parser.add_argument("--warm-up-lr", type=float, default=WARM_UP_LR)
     parser.add_argument("--lr", type=float, nargs="+", default=[1e-3], help="several: the best on the selection split")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--limit", type=int, help="training rows at most; the other splits stay whole")

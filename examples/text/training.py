@@ -19,7 +19,6 @@ from muxwrap.training import damp_crosstalk, distillation, warm_up
 
 GROUPINGS = 5
 LEAST_ROWS = 32  # of a batch, also for a small n
-WARM_UP_LR = 1e-3
 TAUGHT = 0.5  # share of the teacher's answers in the loss, where there is one
 SELECTION = 1_000_000  # seed of the one grouping that chooses the epoch; those that are reported have others
 
@@ -75,14 +74,14 @@ class Trained(NamedTuple):
     selected: float  # its score on the selection split
 
 
-def retrieve(model: nn.Module, data: Encoded, select: Encoded, recipe: Recipe, steps: int) -> dict[str, Any]:
+def retrieve(model: nn.Module, data: Encoded, select: Encoded, recipe: Recipe, steps: int, lr: float) -> dict[str, Any]:
     """Warm the model up in place by naming tokens; a bare model does so as one wrapped with n = 1."""
     wrapped = model if isinstance(model, muxwrap.Multiplex) else muxwrap.wrap(model, n=1)
     held_out = list(recipe.batches(select, wrapped.n))[:8]
     batches = recipe.batches(data, wrapped.n)
 
     def made(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return recipe.optimizer(parameters, model, WARM_UP_LR)
+        return recipe.optimizer(parameters, model, lr)
 
     done = warm_up(
         wrapped, batches, steps, held_out=held_out, every=steps, optimizer=made, seed=recipe.seed, progress=False

@@ -80,7 +80,8 @@ def warm_up(
             ``attention_mask``. A data loader or a list is read again and again; a generator needs enough for all steps.
             Give multiples of n rows, shuffled, so that instances meet different companions.
         steps: optimizer steps to make in all.
-        lr: of the default AdamW. (Published: 5e-5 for 12 layers, 768 features and 500,000 steps.)
+        lr: of the default AdamW. The default is for small models; it is too high for 12 layers of 768 features. (Published
+            for those: 5e-5, and 500,000 steps.)
         head: a head to go on with, or one with other options; by default a new one of :func:`retrieval_head`.
         indices: ``"one"`` (published) draws one instance for every position, so that the vocabulary costs as much as in a
             bare model; ``"all"`` asks for all n.
