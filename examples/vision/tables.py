@@ -131,7 +131,8 @@ def resnet() -> Iterator[Cell]:
 
 def vit() -> Iterator[Cell]:
     """A small vision transformer of timm on a subset of CIFAR-10, beside narrower plain ones."""
-    yield from _beside_narrower("vit", ("slots", "apart", "layout@@input", "concat@patch_embed"), taught=("apart",))
+    places = "slots", "apart", "layout@@input", "concat@patch_embed", "apart@blocks.0"
+    yield from _beside_narrower("vit", places, taught=("apart", "apart@blocks.0"))
 
 
 def _beside_narrower(backbone: str, configurations: tuple[str, ...], taught: tuple[str, ...]) -> Iterator[Cell]:
