@@ -72,6 +72,7 @@ def run(folder: Path, *arguments: str) -> list[dict[str, Any]]:
 
     results = folder / "vision.json"
     fixed = ["--data", str(folder), "--results", str(results), "--threads", "1", "--device", "cpu"]
+    fixed += ["--kept", str(folder / "kept")]
     study.main([*fixed, *arguments])
     return json.loads(results.read_text())["records"]
 
@@ -198,7 +199,7 @@ def test_a_bare_network_teaches(folder: Path) -> None:
     from teachers import teacher
 
     kept = folder / "kept"
-    options = ["--tables", "resnet", "--only", "x0.5 bare n=1", "--epochs", "2", "--limit", "60", "--kept", str(kept)]
+    options = ["--tables", "resnet", "--only", "x0.5 bare n=1", "--epochs", "2", "--limit", "60"]
     alone, taught = run(folder, *options)
     assert "taught" not in alone["cell"] and "taught=True" in taught["cell"] and alone["mean"] is not None
     (path,) = kept.iterdir()
@@ -230,7 +231,7 @@ def test_cells_resume_and_are_reported(
     for record in records:
         assert len(record["per_index"]) == record["n"] and record["scored"] == 45
         assert (record["std"] is not None) == (record["n"] > 1)
-        assert (record["operations_ratio"] > 1.4) == (record["n"] > 1)
+        assert (record["operations_ratio"] > 1) == (record["n"] > 1)
     first = (folder / "vision.json").read_text()
     capsys.readouterr()
     run(folder, "--tables", "mlp")

@@ -61,7 +61,9 @@ def _draw(lines: dict[str, Line], label: str, path: Path) -> Path:
     for line, points in lines.items():
         x, means, deviations = zip(*sorted(points), strict=True)
         ours = "notebook" not in line and "plain" not in line
-        style = {"marker": "o"} if ours else {"marker": "s", "linestyle": ":", "color": "0.4"}
+        style = (
+            {"marker": "o"} if ours else {"marker": "s", "linestyle": "--" if "taught" in line else ":", "color": "0.4"}
+        )
         ax.errorbar(x, means, yerr=deviations, capsize=3, label=line, **style)
     ax.set(xscale="log", xlabel=label, ylabel="accuracy on the test images in %")
     last = max(x for points in lines.values() for x, *_ in points)

@@ -118,9 +118,10 @@ def mlp() -> Iterator[Cell]:
     """A perceptron on the pixels of MNIST and of Fashion-MNIST."""
     for dataset in ("mnist", "fashion-mnist"):
         yield Cell(dataset, "mlp", "bare", 1, 40)
-        for name in ("slots", "apart"):
-            yield from (Cell(dataset, "mlp", f"{name}@first", n, 40) for n in (2, 4, 8, 16))
-        yield from (Cell(dataset, "mlp", "apart@first", n, 40, taught=True) for n in (2, 4, 8, 16))
+        for configuration in ("slots@first", "apart@first", "apart@second"):
+            yield from (Cell(dataset, "mlp", configuration, n, 40) for n in (2, 4, 8, 16))
+        for configuration in ("apart@first", "apart@second"):
+            yield from (Cell(dataset, "mlp", configuration, n, 40, taught=True) for n in (2, 4, 8, 16))
 
 
 def resnet() -> Iterator[Cell]:
