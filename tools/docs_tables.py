@@ -246,7 +246,11 @@ def _results(study: str) -> dict[str, Any] | None:
 
 def _origin(data: dict[str, Any]) -> str:
     machine, packages = _cell(data["machine"]), _cell(data["packages"])
-    return f"*Made by `{data['command']}`, commit {str(data['commit'])[:9]}; {machine}; {packages}.*"
+    devices = Counter(record.get("device", "cpu") for record in data["records"])
+    elsewhere = [f"; {count} of {devices.total()} cells on {name}" for name, count in devices.items() if name != "cpu"]
+    return (
+        f"*Made by `{data['command']}`, commit {str(data['commit'])[:9]}; {machine}{''.join(elsewhere)}; {packages}.*"
+    )
 
 
 def _records(records: list[dict[str, Any]], titles: dict[str, str]) -> str:
