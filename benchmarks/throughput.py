@@ -8,14 +8,13 @@ Writes docs/results/throughput.json and two pictures; cells of studies that are 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from allocator import keep_memory
 from results import merge_records
 from speed_bound import prefix, sequence, smaller, strategies, tokens, vision
 from speed_growth import arithmetic, batch, growth, memory, share, training
@@ -29,9 +28,6 @@ STUDIES: dict[str, Study] = {study.__name__: study for study in _ALL}
 COMMAND = (
     "python benchmarks/throughput.py --data FOLDER"  # which makes all of the file; a part replaces its own studies
 )
-# A C library's allocator that gives memory back to the system after every call faults it in again at the next, which costs
-# more than the operations themselves and differs from run to run. All configurations, the bare model first, run with this.
-ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "33554432"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -54,6 +50,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    if not ALLOCATOR.keys() <= os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
+    keep_memory()
     main()

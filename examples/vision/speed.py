@@ -19,6 +19,7 @@ from tqdm import tqdm
 from muxwrap.throughput import Configuration, compare
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from allocator import keep_memory
 from results import merge_records
 
 SHAPES = {"mnist": (1, 20, 20), "fashion-mnist": (1, 20, 20), "cifar10-subset": (3, 32, 32)}
@@ -63,4 +64,5 @@ def _configuration(cell: Cell) -> Configuration:
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()
