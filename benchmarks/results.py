@@ -54,7 +54,7 @@ def write(path: Path, study: str, records: list[dict[str, Any]], command: str | 
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a record says it was made on, if it was not on the machine's processor."""
+    """Return an accelerator's name, or ``cpu``."""
     return "cpu" if device.type == "cpu" else torch.get_device_module(device).get_device_name(device)
 
 
