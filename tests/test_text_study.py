@@ -277,9 +277,9 @@ def test_bare_models_teach(folder: Path) -> None:
     taught = ["--teachers", "0", "1", "--kept", str(kept)]
     study(folder, *arguments, "--configurations", "B1", "rival", "apart")
     records = study(folder, *arguments, "--configurations", "rival", "apart", *taught)
-    assert len(list(kept.iterdir())) == 2  # trained once, by the first cell
-    first, second = (torch.load(path)["classifier.weight"] for path in kept.iterdir())
-    assert first.shape == (2, 16) and not torch.equal(first, second)
+    assert len(list(kept.iterdir())) == 2  # asked for once, by the first cell
+    answers = [torch.load(path) for path in kept.iterdir()]
+    assert all(each.shape == (90, 2) for each in answers) and not torch.equal(*answers)
     assert [record.get("teachers") for record in records] == [None] * 3 + [[0, 1]] * 2
     assert "teachers=[0, 1]" in records[-1]["cell"]
     (lines,) = report.experiments(records).values()
@@ -295,14 +295,14 @@ def test_teachers_answers_are_in_the_order_of_the_rows(folder: Path) -> None:
     import teachers
     from data import load
     from models import Sizes, make
-    from pieces import Pieces
+    from pieces import Data, Pieces
     from training import Recipe
 
     task = load("sst2", folder)
     pieces = Pieces(folder / "vocab" / "bert-base-uncased-vocab.txt.gz", task.train.texts, None, False)
-    train = pieces.split(task.train, task.classes)
+    splits = [pieces.split(split, task.classes) for split in (task.train, task.select, task.report)]
     model = make(task, "B1", 1, Sizes(1, 16, 4, pieces.size), 0).eval()
-    found = teachers.logits(model, train, Recipe(1, 8, 0, torch.device("cpu")))
-    batch = train.batch(torch.arange(90), torch.device("cpu"))
+    found = teachers.logits(model, Data(task, pieces.size, *splits, splits[0]), Recipe(1, 8, 0, torch.device("cpu")))
+    batch = splits[0].batch(torch.arange(90), torch.device("cpu"))
     with torch.no_grad():
         torch.testing.assert_close(found, model(**batch).logits)

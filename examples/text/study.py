@@ -202,7 +202,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--teachers", type=int, nargs="+", default=[], help="seeds of bare models that teach the others"
     )
-    parser.add_argument("--kept", type=Path, default=Path("runs/text"), help="folder for the teachers")
+    parser.add_argument("--kept", type=Path, default=Path("runs/text"), help="folder for what teachers answer")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--tf32", action="store_true", help="products in TensorFloat-32, on an accelerator")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
