@@ -52,8 +52,6 @@ def same(here: Tensor, there: Tensor, tolerance: float = 1e-4) -> None:
 @pytest.mark.parametrize("name", muxwrap.list_strategies("features"))
 @pytest.mark.parametrize("net", ["mlp", "cnn", "tagger"])
 def test_features(net: str, name: str) -> None:
-    if name == "concat" and net != "tagger":
-        pytest.skip("tokens only")
     here, there = pair(net, 2, strategy=name)
     x = batch(net, 5)
     same(here.eval()(x), there.eval()(x.to(device())))

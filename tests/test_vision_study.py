@@ -176,17 +176,7 @@ def test_apart_starts_and_learns_apart(folder: Path) -> None:
         fit(model, data, Recipe(1, 8, 1e-3, 0.0, 0, crosstalk), lambda _: None)
         met.append(weight[between].abs().mean() / weight[~between].abs().mean())
     assert met[0] == 0 < met[1] < 0.05
-    record, taught = run(
-        folder,
-        "--tables",
-        "mlp",
-        "--only",
-        "fashion-mnist mlp apart@first n=8",
-        "--epochs",
-        "1",
-        "--kept",
-        str(folder / "kept"),
-    )
+    record, taught = run(folder, "--tables", "mlp", "--only", "fashion-mnist mlp apart@first n=8", "--epochs", "1")
     assert record["strategy"] == "slots" and record["configuration"] == "apart@first" and len(record["per_index"]) == 8
     assert not record["taught"] and taught["taught"]
 
@@ -201,7 +191,7 @@ def test_a_bare_network_teaches(folder: Path) -> None:
     kept = folder / "kept"
     options = ["--tables", "resnet", "--only", "x0.5 bare n=1", "--epochs", "2", "--limit", "60"]
     alone, taught = run(folder, *options)
-    assert "taught" not in alone["cell"] and "taught=True" in taught["cell"] and alone["mean"] is not None
+    assert "taught" not in alone["cell"] and "taught=True" in taught["cell"]
     (path,) = kept.iterdir()
     cell = Cell("cifar10-subset", "resnet", "bare", 1, 2, width=0.5, mixtures=32, shift=4, lr=2e-3, taught=True)
     data = load("cifar10-subset", folder, 4, 60)
@@ -231,7 +221,8 @@ def test_cells_resume_and_are_reported(
     for record in records:
         assert len(record["per_index"]) == record["n"] and record["scored"] == 45
         assert (record["std"] is not None) == (record["n"] > 1)
-        assert (record["operations_ratio"] > 1) == (record["n"] > 1)
+        saved = 1 if "@second" in record["configuration"] else 1.4  # later saves less
+        assert (record["operations_ratio"] > saved) == (record["n"] > 1)
     first = (folder / "vision.json").read_text()
     capsys.readouterr()
     run(folder, "--tables", "mlp")
