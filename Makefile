@@ -28,10 +28,10 @@ $(READY): pyproject.toml constraints.txt tools/cure_torchvision.py
 	@touch $@
 
 demo: $(READY) ## run the demo (ARGS="...")
-	$(BIN)/python examples/demo.py $(ARGS)
+	$(BIN)/python -m benchmarks.demo $(ARGS)
 
 zoo: $(READY) ## run the model zoo benchmark (ARGS="...")
-	$(BIN)/python benchmarks/zoo.py $(ARGS)
+	$(BIN)/python -m benchmarks.zoo $(ARGS)
 
 test: $(READY) ## run the tests (ARGS="...")
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(ARGS)

@@ -2,8 +2,8 @@
 
 from muxwrap.demuxers.base import Demuxer, list_demuxers, register_demuxer
 from muxwrap.errors import MuxwrapError
-from muxwrap.layout import Site, Sites
 from muxwrap.multiplex import Multiplex
+from muxwrap.site import Site, Sites
 from muxwrap.sites import find_sites
 from muxwrap.strategies.base import Strategy, list_strategies, register_strategy
 from muxwrap.wrapping import load, unwrap, wrap

@@ -9,11 +9,10 @@ from typing import Any
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from muxwrap.attach import Attached
-from muxwrap.demuxers import demuxers
+from muxwrap import demuxers, strategies
+from muxwrap._hooks.attachment import Attached
 from muxwrap.errors import MuxwrapError
 from muxwrap.registry import options_of
-from muxwrap.strategies import strategies
 
 CONFIG, WEIGHTS, FORMAT = "muxwrap.json", "model.safetensors", 1
 
@@ -77,7 +76,7 @@ def load_tensors(model: Attached, folder: str | Path) -> None:
 
 
 def _named(module: nn.Module, kind: str) -> dict[str, Any]:
-    registry = strategies if kind == "strategy" else demuxers
+    registry = strategies.registry if kind == "strategy" else demuxers.registry
     name = getattr(module, "name", None)
     if name is None or registry.get(name) is not type(module):
         raise MuxwrapError(

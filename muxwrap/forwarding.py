@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from muxwrap.errors import MuxwrapError
-from muxwrap.sites.timm import layer_of
+from muxwrap.sites.families.timm import layer_of
 
 FORWARDED_METHODS = frozenset(
     {

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from muxwrap.attach import Attached
+from muxwrap._hooks.attachment import Attached
 from muxwrap.forwarding import class_for
 
 

@@ -8,14 +8,14 @@ from typing import Any
 from torch import nn
 
 from muxwrap import checkpoint
-from muxwrap.attach import Attached
-from muxwrap.choices import DemuxChoice, StrategyChoice, build_demuxers, build_strategy, image_pixels, prefix_length
+from muxwrap._hooks.attachment import Attached
+from muxwrap.defaults import DemuxChoice, StrategyChoice, build_demuxers, build_strategy, image_pixels, prefix_length
 from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.forwarding import blank, class_for, forwarded
 from muxwrap.grouped import Grouped
-from muxwrap.layout import Sites
 from muxwrap.registry import options_of
-from muxwrap.sites import Choice, check_paths, search, verify
+from muxwrap.site import Sites
+from muxwrap.sites import Choice, check_paths, locate, verify
 
 
 class Multiplex(Attached):
@@ -72,7 +72,7 @@ class Multiplex(Attached):
             check_count(n)
             if sites is None:
                 prefix, pixels = prefix_length(demux, n), image_pixels(strategy, n)
-                sites, example = search(
+                sites, example = locate(
                     backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix, pixels=pixels
                 )
             check_paths(backbone, sites)

@@ -8,14 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from muxwrap import checkpoint
-from muxwrap.choices import DemuxChoice, StrategyChoice
-from muxwrap.demuxers import demuxers
+from muxwrap import checkpoint, demuxers, strategies
+from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.errors import MuxwrapError
-from muxwrap.layout import Sites
 from muxwrap.multiplex import Multiplex
+from muxwrap.site import Sites
 from muxwrap.sites import Choice
-from muxwrap.strategies import strategies
 
 
 def wrap(
@@ -80,8 +78,8 @@ def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
     model = Multiplex(
         backbone,
         config["n"],
-        partial(strategies.get(phi["name"]), **phi["options"]),
-        partial(demuxers.get(demux["name"]), **demux["options"]),
+        partial(strategies.registry.get(phi["name"]), **phi["options"]),
+        partial(demuxers.registry.get(demux["name"]), **demux["options"]),
         sites=Sites.from_dict(config["sites"]),
         check_finite=config["check_finite"],
     )

@@ -5,11 +5,13 @@ import copy
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+ROOT = Path(__file__).parent.parent
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 

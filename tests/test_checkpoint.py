@@ -13,9 +13,7 @@ from nets import batch, make
 from torch import Tensor, nn
 
 import muxwrap
-from muxwrap import MuxwrapError
-from muxwrap.demuxers import demuxers
-from muxwrap.strategies import strategies
+from muxwrap import MuxwrapError, demuxers, strategies
 
 
 class Shift(muxwrap.Strategy):
@@ -57,7 +55,7 @@ DEMUXERS = [*(name for name in muxwrap.list_demuxers() if name != "unbind"), "te
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
     """Register the classes of this file for its own tests only: the conformance suites take every registered one."""
-    held = [(registry, dict(registry._classes)) for registry in (strategies, demuxers)]
+    held = [(registry, dict(registry._classes)) for registry in (strategies.registry, demuxers.registry)]
     muxwrap.register_strategy("test_shift")(Shift)
     muxwrap.register_demuxer("test_linear")(Linear)
     yield

@@ -14,12 +14,12 @@ from helpers import assert_same_state
 from torch import Tensor, nn
 
 import muxwrap
-from muxwrap.strategies import strategies
+from muxwrap import strategies
 
 timm = pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")
 
-Hadamard = strategies.get("hadamard")
+Hadamard = strategies.registry.get("hadamard")
 
 # -- timm ---------------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 import transformers
-from tiny_configs import tiny_config
 from torch import Tensor
+
+from benchmarks.zoo.tiny_configs import tiny_config
 
 TASKS = {
     "base": transformers.AutoModel,

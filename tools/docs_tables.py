@@ -9,19 +9,20 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import runpy
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from muxwrap import MuxwrapError
-from muxwrap.demuxers import demuxers
-from muxwrap.strategies import strategies
+sys.path.insert(0, str(Path(__file__).parent.parent))  # mkdocs runs this file from elsewhere
 
-DOCS = Path(__file__).parent.parent / "docs"
-ABLATIONS = Path(__file__).parent.parent / "examples" / "ablations"
+from benchmarks.studies.ablations.studies import STUDIES as STUDIED
+from muxwrap import MuxwrapError, demuxers, strategies
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 MARKER = re.compile(r"<!-- table: ([\w ]+) -->")
 ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):(<code>|`)~?(?:\w+\.)*(\w+)(</code>|`)")
 COST = re.compile(r"Cost: (.+?\.)(?:\s|$)", re.DOTALL)
@@ -90,7 +91,7 @@ def on_page_content(html: str, **_: Any) -> str:
 def strategy_facts() -> str:
     """One line a strategy: what is true of it."""
     rows = []
-    for name in strategies.names():
+    for name in strategies.registry.names():
         made: Any = _made(name)
         facts = ["yes" if fact else "no" for fact in (made.invertible, made.isometric, made.disjoint)]
         seen = {"features": "a position"}.get(made.sees, made.sees)
@@ -100,9 +101,9 @@ def strategy_facts() -> str:
 
 def _made(name: str, **options: Any) -> Any:
     """A strategy at n=8: on features for 256 of them, on images for 3 channels of 16 x 16 pixels."""
-    cls = strategies.get(name)
+    cls = strategies.registry.get(name)
     dim = 3 if cls.sees == "image" else DIM
-    return strategies.build(partial(cls, **options), n=N, dim=dim, size=(16, 16))
+    return strategies.registry.build(partial(cls, **options), n=N, dim=dim, size=(16, 16))
 
 
 def _learns(made: Any) -> str:
@@ -114,7 +115,10 @@ def _learns(made: Any) -> str:
 
 def demuxer_facts() -> str:
     """One line a demuxer: what is true of it."""
-    made = [demuxers.build(name, n=N, dim=DIM, strategy=strategies.get("sign")(N, DIM)) for name in demuxers.names()]
+    made = [
+        demuxers.registry.build(name, n=N, dim=DIM, strategy=strategies.registry.get("sign")(N, DIM))
+        for name in demuxers.registry.names()
+    ]
     rows = ([_link(d.name), _summary(d), "n" if d.prefix_length == N else "none", f"{_kept(d):,}"] for d in made)
     return _table("| name | output for index i | prefix tokens | numbers kept |", rows)
 
@@ -162,7 +166,7 @@ def throughput(name: str, script: str, titles: dict[str, str]) -> str:
 
 
 def published() -> str:
-    """How far `benchmarks/published_parity.py` found muxwrap from the authors' answers."""
+    """How far `benchmarks/speed/published_parity.py` found muxwrap from the authors' answers."""
     data = _results("published")
     if data is None:
         return "*Not compared before these pages were built.*"
@@ -170,7 +174,7 @@ def published() -> str:
 
 
 def retrieval_levels() -> str:
-    """What `examples/text/retrieval.py` reached on unseen text, by n and configuration."""
+    """What `benchmarks/studies/text/retrieval.py` reached on unseen text, by n and configuration."""
     data = _results("retrieval_levels")
     if data is None:
         return "*Not measured before these pages were built.*"
@@ -183,17 +187,18 @@ def retrieval_levels() -> str:
 
 
 def text() -> str:
-    """What `examples/text/study.py` found, as `examples/text/report.py` shows it, with its pictures."""
+    """What `benchmarks/studies/text/study.py` found, as `benchmarks/studies/text/report.py` shows it, with its pictures."""
     data = _results("text")
     if data is None:
-        return "*Not run before these pages were built: `examples/text/study.py` writes `docs/results/text.json`.*"
-    report = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "text" / "report.py"))
+        return "*Not run before these pages were built: `benchmarks/studies/text/study.py` writes `docs/results/text.json`.*"
+    from benchmarks.studies.text.report import markdown
+
     pictures = [f"![Score against n](images/{path.name})" for path in sorted((DOCS / "images").glob("text-*.png"))]
-    return "\n\n".join([_origin(data), *pictures, report["markdown"](data["records"])])
+    return "\n\n".join([_origin(data), *pictures, markdown(data["records"])])
 
 
 def capacity() -> str:
-    """The largest n that `examples/theory/figures.py` read back, by width and vocabulary, beside rule and prediction."""
+    """The largest n that `benchmarks.studies.theory` read back, by width and vocabulary, beside rule and prediction."""
     data = _results("theory")
     records = [r for r in data["records"] if r["figure"] == "capacity limit"] if data else []
     if not records:
@@ -214,27 +219,30 @@ def ablations() -> str:
     """Where the tables of the ablations come from."""
     data = _results("ablations")
     if data is None:
-        return "*Not run before these pages were built: `examples/ablations/ablate.py` writes `docs/results/ablations.json`.*"
+        return "*Not run before these pages were built: `benchmarks.studies.ablations` writes `docs/results/ablations.json`.*"
     return _origin(data)
 
 
 def ablation(name: str) -> str:
-    """One study's picture and table, as `examples/ablations/draw.py` shows them."""
+    """One study's picture and table, as `benchmarks/studies/ablations/draw.py` shows them."""
     data = _results("ablations")
-    made = runpy.run_path(str(ABLATIONS / "draw.py"))["markdown"](name, data["records"]) if data else ""
+    from benchmarks.studies.ablations.draw import markdown
+
+    made = markdown(name, data["records"]) if data else ""
     picture = DOCS / "images" / f"ablation_{name}.png"
     shown = [f"![{name.replace('_', ' ')}: the table below as a picture](images/{picture.name})"] * picture.exists()
     return "\n\n".join([*shown, made]) if made else "*Not measured before these pages were built.*"
 
 
 def vision() -> str:
-    """What `examples/vision/study.py` and `speed.py` found, as `examples/vision/report.py` shows it, with its pictures."""
+    """What the vision study and its `speed.py` found, as `benchmarks/studies/vision/report.py` shows it, with its pictures."""
     data, speeds = _results("vision"), _results("vision_speed")
     if data is None:
-        return "*Not run before these pages were built: `examples/vision/study.py` writes `docs/results/vision.json`.*"
-    report = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "vision" / "report.py"))
+        return "*Not run before these pages were built: `benchmarks.studies.vision.study` writes `docs/results/vision.json`.*"
+    from benchmarks.studies.vision.report import markdown
+
     pictures = [f"![Accuracy](images/{path.name})" for path in sorted((DOCS / "images").glob("vision-*.png"))]
-    tables = report["markdown"](data["records"], speeds["records"] if speeds else ())
+    tables = markdown(data["records"], speeds["records"] if speeds else ())
     origins = [_origin(each) for each in (data, speeds) if each is not None]
     return "\n\n".join([*origins, *pictures, tables])
 
@@ -290,9 +298,9 @@ def _link(name: str) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "strategies": strategy_facts,
-    "strategy costs": lambda: costs(strategies),
+    "strategy costs": lambda: costs(strategies.registry),
     "demuxers": demuxer_facts,
-    "demuxer costs": lambda: costs(demuxers),
+    "demuxer costs": lambda: costs(demuxers.registry),
     "demo": demo,
     "zoo": zoo,
     "throughput": partial(throughput, "throughput", "throughput.py", STUDIES),
@@ -304,5 +312,4 @@ TABLES: dict[str, Callable[[], str]] = {
     "published": published,
     "vision": vision,
 }
-STUDIED = runpy.run_path(str(ABLATIONS / "studies.py"))["STUDIES"]
 TABLES |= {f"ablation {name}": partial(ablation, name) for name in STUDIED}

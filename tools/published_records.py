@@ -1,6 +1,6 @@
 """Pack records of the published code's answers into the one file that the tests read.
 
-    python tools/published_records.py FOLDER tests/published_records.safetensors
+    python tools/published_records.py FOLDER tests/published/published_records.safetensors
 
 A record is a safetensors file: ``state.*`` (random weights under the published names), ``input_ids``, ``attention_mask``,
 ``expected.logits`` and ``expected.demuxed`` (what the head was given), and in its metadata the config and the class. Kept

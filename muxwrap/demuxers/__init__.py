@@ -1,7 +1,7 @@
 """How one trunk output becomes n outputs. One demuxer a file."""
 
 from muxwrap.demuxers.base import Demuxer as Demuxer
-from muxwrap.demuxers.base import demuxers as demuxers
+from muxwrap.demuxers.base import registry as registry
 from muxwrap.demuxers.index import Index as Index
 from muxwrap.demuxers.key import Key as Key
 from muxwrap.demuxers.mlp import MLP as MLP

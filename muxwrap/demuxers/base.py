@@ -9,10 +9,10 @@ from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
 
+from muxwrap._util.seeding import seeded
 from muxwrap.demuxers.centering import centered
 from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.registry import Registry
-from muxwrap.seeding import seeded
 
 D = TypeVar("D", bound="Demuxer")
 
@@ -106,7 +106,7 @@ class Demuxer(nn.Module, ABC):
             )
 
 
-demuxers: Registry[Demuxer] = Registry("demuxer", Demuxer)  # type: ignore[type-abstract]
+registry: Registry[Demuxer] = Registry("demuxer", Demuxer)  # type: ignore[type-abstract]
 
 
 def register_demuxer(name: str) -> Callable[[type[D]], type[D]]:
@@ -115,9 +115,9 @@ def register_demuxer(name: str) -> Callable[[type[D]], type[D]]:
     Raises:
         MuxwrapError: another class has the name.
     """
-    return demuxers.register(name)
+    return registry.register(name)
 
 
 def list_demuxers() -> list[str]:
     """Return the names that ``demux=`` takes, sorted."""
-    return demuxers.names()
+    return registry.names()

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muxwrap.demuxers.base import Demuxer, demuxers
+from muxwrap.demuxers.base import Demuxer, registry
 from muxwrap.demuxers.marks import check_prefix_ids, prepend
 from muxwrap.errors import MuxwrapError, check_dim
 
 
-@demuxers.register("index")
+@registry.register("index")
 class Index(Demuxer):
     """Linear(GELU-LayerNorm(W_p p_i + W_h h_j + b)), p_i the trunk's output at prefix token i (DataMUX, section 3.2).
 

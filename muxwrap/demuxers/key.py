@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muxwrap.demuxers.base import Demuxer, demuxers
+from muxwrap.demuxers.base import Demuxer, registry
 from muxwrap.demuxers.marks import check_id, overwrite_first
 from muxwrap.errors import MuxwrapError
 
 
-@demuxers.register("key")
+@registry.register("key")
 class Key(Demuxer):
     """GELU(Linear([h; k_i])), then residual blocks u + GELU(Linear(u)), then LayerNorm (MUX-PLM, "RSA demux").
 

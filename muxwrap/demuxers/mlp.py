@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muxwrap.demuxers.base import Demuxer, demuxers
+from muxwrap.demuxers.base import Demuxer, registry
 from muxwrap.demuxers.marks import check_id, overwrite_first
 from muxwrap.errors import MuxwrapError
 
 
-@demuxers.register("mlp")
+@registry.register("mlp")
 class MLP(Demuxer):
     """Per index i: Linear_i(dim, dim) -> GELU -> LayerNorm_i (DataMUX, section 3.2, "MLP demuxing").
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from muxwrap.demuxers.base import Demuxer, demuxers
+from muxwrap.demuxers.base import Demuxer, registry
 from muxwrap.errors import MuxwrapError
 from muxwrap.strategies.base import Strategy
 
 
-@demuxers.register("unbind")
+@registry.register("unbind")
 class Unbind(Demuxer):
     """h_i = φ_i⁻¹(h / s), or the adjoint: :meth:`~muxwrap.strategies.Strategy.separate` of what the trunk made.
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from muxwrap.demuxers import MLP, Demuxer, Index, Key
 from muxwrap.errors import MuxwrapError
-from muxwrap.layout import Site, Sites
 from muxwrap.published.facts import Facts
+from muxwrap.site import Site, Sites
 from muxwrap.strategies import Binary, Contextual, Hadamard, LowRank, Orthogonal, Strategy
 
 FIRST_ID = {"roberta": 49923, "bert": 101}

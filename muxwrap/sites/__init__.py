@@ -1,6 +1,6 @@
 """Finding where a backbone can be multiplexed."""
 
-from muxwrap.sites.find import Choice, find_sites, search, verify
 from muxwrap.sites.resolve import check_paths
+from muxwrap.sites.search import Choice, find_sites, locate, verify
 
-__all__ = ["Choice", "check_paths", "find_sites", "search", "verify"]
+__all__ = ["Choice", "check_paths", "find_sites", "locate", "verify"]

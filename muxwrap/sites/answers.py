@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from muxwrap.row_facts import MASK
-from muxwrap.sites.probe import ROWS, quiet, run, with_rows
-from muxwrap.tensors import first_tensor, tensors_in
+from muxwrap._hooks.side_inputs import MASK
+from muxwrap._util.examples import ROWS, quiet, run, with_rows
+from muxwrap._util.nested import first_tensor, tensors_in
 
 PADDED_ROWS = 4
 _KEPT = ("hidden_states", "attentions", "encoder_last_hidden_state", "past_key_values", "mems", "router_logits")

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from muxwrap.embeddings import token_embedding
+from muxwrap._hooks.axes import feature_size
+from muxwrap._hooks.embeddings import token_embedding
 from muxwrap.errors import MuxwrapError, known_names
-from muxwrap.layout import Side, Site, Sites, feature_size
-from muxwrap.sites.probe import Trace, Visit
+from muxwrap.site import Side, Site, Sites
+from muxwrap.sites.trace import Trace, Visit
 
 _SIDES: tuple[Side, Side] = ("input", "output")
 

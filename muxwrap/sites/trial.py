@@ -10,14 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from muxwrap.attach import Attached
-from muxwrap.layout import Sites
-from muxwrap.row_facts import takes_mask
+from muxwrap._hooks.attachment import Attached
+from muxwrap._hooks.side_inputs import takes_mask
+from muxwrap._util.examples import ROWS, with_rows
+from muxwrap._util.nested import first_tensor, replace_object, tensors_in
+from muxwrap.site import Sites
 from muxwrap.sites.answers import answers, kept, unpadded
-from muxwrap.sites.probe import ROWS, with_rows
 from muxwrap.sites.repeat import Repeat
-from muxwrap.strategies.identity import Identity
-from muxwrap.tensors import first_tensor, replace_object, tensors_in
+from muxwrap.strategies.features.identity import Identity
 
 
 class Trial:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError, check_count, check_dim, known_names
-from muxwrap.layout import Sees
 from muxwrap.registry import Registry
+from muxwrap.site import Sees
 
 S = TypeVar("S", bound="Strategy")
 _SCALES = {"mean": -1.0, "sqrt": -0.5, "sum": 0.0}  # the exponent of n
@@ -183,7 +183,7 @@ class Strategy(nn.Module, ABC):
         return f"n={self.n}, dim={self.dim}, scale={self.scale!r}, learnable={self.learnable}"
 
 
-strategies: Registry[Strategy] = Registry("strategy", Strategy)  # type: ignore[type-abstract]
+registry: Registry[Strategy] = Registry("strategy", Strategy)  # type: ignore[type-abstract]
 
 
 def scale_factor(scale: str | float, n: int) -> float:
@@ -212,7 +212,7 @@ def register_strategy(name: str) -> Callable[[type[S]], type[S]]:
     Raises:
         MuxwrapError: another class has the name.
     """
-    return strategies.register(name)
+    return registry.register(name)
 
 
 def list_strategies(sees: Sees | None = None) -> list[str]:
@@ -221,5 +221,5 @@ def list_strategies(sees: Sees | None = None) -> list[str]:
     Args:
         sees: only those that need to see ``"features"`` (they fit anywhere), ``"tokens"`` or an ``"image"``.
     """
-    names = strategies.names()
-    return [name for name in names if sees in (None, strategies.get(name).sees)]
+    names = registry.names()
+    return [name for name in names if sees in (None, registry.get(name).sees)]

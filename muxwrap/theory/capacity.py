@@ -9,8 +9,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from muxwrap import strategies
 from muxwrap.errors import MuxwrapError, check_dim
-from muxwrap.strategies import Strategy, strategies
+from muxwrap.strategies import Strategy
 
 _APART = 1_000_003  # the vectors must not come from the stream that the strategy draws its keys from
 _CHUNK = 256  # decoded rows at a time: a block of scores is _CHUNK x vocabulary
@@ -50,7 +51,7 @@ def recovery(
     """
     _check_vocabulary(f"recovery({strategy!r}, n={n!r}, dim={dim!r}, vocabulary={vocabulary!r})", vocabulary)
     facts: dict[str, Any] = {"n": n, "dim": dim, "seed": seed}
-    phi = strategies.build(strategy, **facts)
+    phi = strategies.registry.build(strategy, **facts)
     generator = torch.Generator().manual_seed(seed + _APART)
     table = torch.randn(vocabulary, dim, generator=generator)
     tokens = torch.randint(vocabulary, (positions, n), generator=generator)

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from muxwrap.choices import DemuxChoice, StrategyChoice, image_pixels
+from muxwrap.defaults import DemuxChoice, StrategyChoice, image_pixels
 from muxwrap.multiplex import Multiplex
-from muxwrap.sites import Choice, search
+from muxwrap.sites import Choice, locate
 from muxwrap.throughput.report import Report
 from muxwrap.throughput.timing import Configuration, with_length
 
@@ -52,7 +52,7 @@ def measure(
     """
     counts = tuple(n)
     pixels = image_pixels(strategy, max(counts, default=1))  # one place for all, so that only n differs
-    sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=pixels)
+    sites, example = locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=pixels)
     example = with_length(example, length)
     configurations = [Configuration("bare", backbone, example)]
     for count in counts:

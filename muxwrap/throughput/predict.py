@@ -14,11 +14,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from muxwrap.choices import DemuxChoice, StrategyChoice, image_pixels
+from muxwrap._util.examples import quiet, run, with_rows
+from muxwrap._util.nested import tensors_in
+from muxwrap.defaults import DemuxChoice, StrategyChoice, image_pixels
 from muxwrap.multiplex import Multiplex
-from muxwrap.sites import Choice, search
-from muxwrap.sites.probe import quiet, run, with_rows
-from muxwrap.tensors import tensors_in
+from muxwrap.sites import Choice, locate
 from muxwrap.throughput.timing import synchronize, with_length
 
 _SIZES = tuple(2**k for k in range(6, 26, 3))  # numbers in the tensors that memory is measured with
@@ -85,7 +85,7 @@ def predict(
     Raises:
         MuxwrapError: what :func:`muxwrap.wrap` refuses.
     """
-    sites, example = search(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=image_pixels(strategy, n))
+    sites, example = locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=image_pixels(strategy, n))
     example = with_length(example, length)
     rates = machine or this_machine(next(backbone.parameters()).device.type)
     bare = _seconds(backbone, with_rows(example, mixtures), rates) / mixtures

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from muxwrap._util.examples import run, with_rows
+from muxwrap._util.nested import tensors_in
 from muxwrap.multiplex import Multiplex
-from muxwrap.sites.probe import run, with_rows
-from muxwrap.tensors import tensors_in
 from muxwrap.throughput.memory import activation_bytes
 from muxwrap.throughput.report import Cell
 

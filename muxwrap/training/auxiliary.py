@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from muxwrap._util.nested import replace_object
 from muxwrap.forwarding import blank, class_for
 from muxwrap.multiplex import Multiplex
-from muxwrap.tensors import replace_object
 from muxwrap.training.head import check_wrapped
 
 

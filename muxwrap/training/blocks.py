@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from muxwrap.errors import MuxwrapError
-from muxwrap.layout import Site
 from muxwrap.multiplex import Multiplex
-from muxwrap.sites.find import example_of
-from muxwrap.sites.probe import Trace, trace
+from muxwrap.site import Site
+from muxwrap.sites.search import example_of
+from muxwrap.sites.trace import Trace, trace
 from muxwrap.training.head import check_wrapped
 
 

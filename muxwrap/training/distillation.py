@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muxwrap._util.examples import evaluating
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
-from muxwrap.sites.probe import evaluating
 from muxwrap.training.auxiliary import AuxiliaryLoss, loss_of, with_loss
 
 IGNORED = -100  # PyTorch's label of what does not count

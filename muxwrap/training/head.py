@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muxwrap._util.seeding import seeded
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError, check_dim, known_names
 from muxwrap.multiplex import Multiplex
-from muxwrap.seeding import seeded
 from muxwrap.training.tokens import TokenPlaces, find_places
 
 Vocabulary = Literal["tied", "free"]

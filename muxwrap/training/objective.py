@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muxwrap._hooks.grouping import group
 from muxwrap.errors import MuxwrapError, known_names
-from muxwrap.grouping import group
 from muxwrap.multiplex import Multiplex
 from muxwrap.training.batches import Batch
 from muxwrap.training.head import RetrievalHead

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from muxwrap._hooks.embeddings import declared_embedding
+from muxwrap._util.examples import ROWS, with_rows
+from muxwrap._util.nested import first_tensor
 from muxwrap.demuxers.base import Demuxer
-from muxwrap.embeddings import declared_embedding
 from muxwrap.errors import MuxwrapError
-from muxwrap.layout import Site
 from muxwrap.multiplex import Multiplex
-from muxwrap.sites import transformers
-from muxwrap.sites.probe import ROWS, Trace, Visit, trace, with_rows
-from muxwrap.tensors import first_tensor
+from muxwrap.site import Site
+from muxwrap.sites.families import transformers
+from muxwrap.sites.trace import Trace, Visit, trace
 from muxwrap.training.batches import Batch, as_batch
 
 

@@ -1,0 +1,134 @@
+"""From texts to word pieces: BERT's vocabulary, cut to the pieces that the training data uses most."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tokenizers import Encoding, Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+
+from benchmarks.studies.text.data import Split, Task, Text
+
+LENGTH = 128  # pieces of a text at most; longer ones are cut
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # get the numbers 0 to 3
+IGNORED = -100
+
+
+class Encoded(NamedTuple):
+    """A split as tensors: ``ids`` and ``types`` are ``[rows, longest]``, ``labels`` ``[rows]`` or ``[rows, longest]``.
+
+    For tagging ``places[r][w]`` is where word w's first piece is, -1 if it has none within the length.
+    """
+
+    ids: Tensor
+    types: Tensor
+    lengths: Tensor
+    labels: Tensor
+    places: list[list[int]]
+
+    def batch(self, rows: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """Return rows as a model takes them, as long as the longest of them."""
+        longest = int(self.lengths[rows].max())
+        mask = torch.arange(longest) < self.lengths[rows].unsqueeze(1)
+        labels = self.labels[rows] if self.labels.ndim == 1 else self.labels[rows, :longest]
+        made = {"input_ids": self.ids[rows, :longest], "token_type_ids": self.types[rows, :longest]}
+        made |= {"attention_mask": mask.long(), "labels": labels}
+        return {key: value.to(device) for key, value in made.items()}
+
+
+class Data(NamedTuple):
+    """A task as a model sees it."""
+
+    task: Task
+    pieces: int
+    train: Encoded
+    select: Encoded
+    report: Encoded
+    plain: Encoded  # what the warm-up reads
+
+
+class Pieces:
+    """Turns texts into numbers.
+
+    Args:
+        vocabulary: file with one piece a line, gzipped.
+        texts: training texts, whose most frequent pieces are kept.
+        most: how many pieces to keep, special ones included; others become ``[UNK]``. None keeps all that occur.
+        tagging: the texts are words.
+    """
+
+    def __init__(self, vocabulary: Path, texts: Sequence[Text], most: int | None, tagging: bool) -> None:
+        with gzip.open(vocabulary, "rt", encoding="utf-8") as file:
+            numbers = {line.rstrip("\n"): number for number, line in enumerate(file)}
+        self.tagging = tagging
+        self.tokenizer = _tokenizer(numbers)
+        used = torch.tensor([i for each in self._encode(texts) for i in each.ids])
+        counts = used.bincount(minlength=len(numbers))
+        special = [numbers[name] for name in SPECIAL]
+        counts[special] = 0
+        kept = counts.argsort(descending=True, stable=True)[: None if most is None else most - len(SPECIAL)]
+        kept = torch.cat([torch.tensor(special), kept[counts[kept] > 0]])
+        self.size = len(kept)
+        self.new = torch.full((len(numbers),), SPECIAL.index("[UNK]"))
+        self.new[kept] = torch.arange(self.size)
+
+    def split(self, split: Split, classes: Sequence[str]) -> Encoded:
+        """Encode a split with its labels; a word's tag stands at its first piece, other pieces are ignored."""
+        found = self._encode(split.texts)
+        ids, types, lengths = self._padded(found)
+        if not self.tagging:
+            return Encoded(ids, types, lengths, torch.tensor(split.labels), [])
+        places = [_first_pieces(each, len(text)) for each, text in zip(found, split.texts, strict=True)]
+        labels = torch.full_like(ids, IGNORED)
+        number = {name: k for k, name in enumerate(classes)}
+        for row, (at, tags) in enumerate(zip(places, split.labels, strict=True)):
+            for place, tag in zip(at, tags, strict=True):
+                if place >= 0:
+                    labels[row, place] = number[tag]
+        return Encoded(ids, types, lengths, labels, places)
+
+    def plain(self, texts: Sequence[Text]) -> Encoded:
+        """Encode sentences without labels."""
+        ids, types, lengths = self._padded(self.tokenizer.encode_batch([text[0] for text in texts]))
+        return Encoded(ids, types, lengths, torch.zeros(len(texts), dtype=torch.long), [])
+
+    def _encode(self, texts: Sequence[Text]) -> list[Encoding]:
+        if self.tagging:
+            return self.tokenizer.encode_batch([list(words) for words in texts], is_pretokenized=True)
+        return self.tokenizer.encode_batch([text if len(text) == 2 else text[0] for text in texts])
+
+    def _padded(self, found: list[Encoding]) -> tuple[Tensor, Tensor, Tensor]:
+        lengths = torch.tensor([len(each.ids) for each in found])
+        ids, types = (torch.zeros(len(found), int(lengths.max()), dtype=torch.long) for _ in range(2))
+        for row, each in enumerate(found):
+            ids[row, : len(each.ids)] = self.new[torch.tensor(each.ids)]
+            types[row, : len(each.ids)] = torch.tensor(each.type_ids)
+        return ids, types, lengths
+
+
+def _tokenizer(numbers: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(WordPiece(numbers, unk_token="[UNK]"))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    marks = [(name, numbers[name]) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=marks
+    )
+    tokenizer.enable_truncation(LENGTH)
+    return tokenizer
+
+
+def _first_pieces(encoding: Encoding, words: int) -> list[int]:
+    places = [-1] * words
+    for place, word in reversed(list(enumerate(encoding.word_ids))):
+        if word is not None:
+            places[word] = place
+    return places

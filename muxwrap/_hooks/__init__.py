@@ -1,0 +1,1 @@
+"""What happens inside one call of a multiplexed model, in the order of a batch."""

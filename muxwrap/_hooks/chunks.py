@@ -1,0 +1,88 @@
+"""A stem that embeds tokens, run some rows at a time: what it makes of them fits into memory or caches, and of all does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muxwrap._util.nested import map_tensors, tensors_in
+
+NUMBERS = 2**20
+"""Numbers that a stem makes at a time on a processor. Larger tensors are slower: beyond the caches every operation of the
+stem waits for memory, and beyond a few megabytes a C library's allocator gives memory back to the system and faults it in
+again."""
+NUMBERS_ELSEWHERE = 2**27
+"""The same on an accelerator, whose memory is fast, and for which many small calls are the slower way; this only keeps what
+is held at a time small."""
+
+
+class Pieces:
+    """The call of a stem, cut into calls on some of its rows.
+
+    Args:
+        args: positional arguments of the whole call.
+        kwargs: keyword arguments of the whole call.
+        rows: of the batch.
+        n: instances in a mixture.
+        most: rows in a piece; a piece is whole groups, or a part of one.
+    """
+
+    def __init__(self, args: Any, kwargs: Any, rows: int, n: int, most: int) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.rows = rows
+        self.n = n
+        self.most = most // n * n or most
+
+    def __iter__(self) -> Iterator[range]:
+        """Yield the rows of every piece; those beyond the batch fill the last group."""
+        filled = -(-self.rows // self.n) * self.n
+        unit = max(self.most, self.n)
+        for start in range(0, filled, unit):
+            end = min(start + unit, filled)
+            for first in range(start, end, self.most):
+                yield range(first, min(first + self.most, end))
+
+    def call(self, rows: range) -> Any:
+        """Return the arguments for some rows."""
+        return map_tensors((self.args, self.kwargs), lambda value: self.take(value, rows))
+
+    def take(self, value: Tensor, rows: range) -> Tensor:
+        """Return some rows of a tensor; the last group is filled as :func:`muxwrap._hooks.grouping.group` fills it."""
+        if value.shape[0] != self.rows:
+            return value  # [1, L]: positions, the same for all rows
+        if rows.stop <= self.rows:
+            return value[rows.start : rows.stop]
+        return value[torch.arange(rows.start, rows.stop, device=value.device) % self.rows]
+
+
+def cut(module: nn.Module, args: Any, kwargs: Any, n: int, dim: int, additive: bool) -> Pieces | None:
+    """Return the pieces of a module's call on token ids, or None where it has to be made whole.
+
+    Rows of ids are looked up one by one, and the call is cut only where nothing else would notice: without gradients
+    (which keep everything anyway), outside of compiled code (which fuses the passes over memory itself), and where nobody
+    else has a hook on the module.
+
+    Args:
+        module: the stem.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        n: instances in a mixture.
+        dim: numbers that the stem makes of a token.
+        additive: whether a mixture may be accumulated from parts.
+    """
+    if torch.is_grad_enabled() or module.training or torch.compiler.is_compiling() or len(module._forward_hooks) > 1:
+        return None
+    tensors = list(tensors_in((args, kwargs)))
+    if not tensors or any(value.ndim != 2 or value.is_floating_point() for value in tensors):
+        return None
+    rows = max(value.shape[0] for value in tensors)
+    if any(value.shape[0] not in (1, rows) for value in tensors):
+        return None
+    numbers = NUMBERS if tensors[0].device.type == "cpu" else NUMBERS_ELSEWHERE
+    fit = max(1, numbers // (tensors[0].shape[1] * dim))
+    most = fit if additive else max(fit, n)
+    return Pieces(args, kwargs, rows, n, most) if most < rows and n > 1 else None

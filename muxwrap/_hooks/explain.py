@@ -1,0 +1,93 @@
+"""Why a call of a text model failed, in the caller's terms; asked only when it did."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muxwrap._hooks.embeddings import declared_embedding
+from muxwrap._util.nested import first_tensor
+from muxwrap.demuxers.base import Demuxer
+from muxwrap.errors import MuxwrapError
+
+FAILURES = (IndexError, RuntimeError, ValueError, ZeroDivisionError, MuxwrapError)
+"""What is raised for inputs of wrong sizes and values, by torch, Transformers and the parts of muxwrap."""
+
+
+def explained(backbone: nn.Module, demuxer: Demuxer, args: Any, kwargs: Any) -> str | None:
+    """Return what is wrong with the arguments of a call that failed, or None where nothing known is.
+
+    Args:
+        backbone: what was called.
+        demuxer: of the wrapped model; its prefix makes sequences longer.
+        args: positional arguments.
+        kwargs: keyword arguments.
+    """
+    if torch.compiler.is_compiling():  # values are not known then
+        return None
+    try:
+        said = inspect.signature(backbone.forward).bind_partial(*args, **kwargs).arguments
+    except TypeError:
+        return None
+    name, batch = next(((name, value) for name, value in said.items() if first_tensor(value) is value), (None, None))
+    if name is None or batch is None:
+        return None
+    if batch.numel() == 0:
+        return f"{name} is {list(batch.shape)}: there is nothing to mix; give at least one row, and one token in it"
+    labels = said.get("labels")
+    problem = _labels(name, batch, labels, demuxer) if isinstance(labels, Tensor) and labels.ndim else None
+    if problem is None and batch.ndim == 2 and not batch.is_floating_point():
+        problem = _vocabulary(backbone, name, batch) or _positions(backbone, name, batch, demuxer)
+    return problem
+
+
+def _labels(name: str, batch: Tensor, labels: Tensor, demuxer: Demuxer) -> str | None:
+    if labels.shape[0] != batch.shape[0]:
+        return f"labels are {list(labels.shape)} for {name} {list(batch.shape)}; every row needs its labels"
+    if labels.ndim != 2 or batch.ndim != 2 or labels.is_floating_point():
+        return None
+    if labels.shape[1] != batch.shape[1]:
+        return (
+            f"labels are {list(labels.shape)} for {name} {list(batch.shape)}; every token needs a label (-100 for none)"
+        )
+    if demuxer.kept:
+        return (
+            f"labels are {list(labels.shape)}, and the model answers for {demuxer.kept} tokens of the prefix as well, as "
+            "published; load it with keep_prefix=False"
+        )
+    return None
+
+
+def _vocabulary(backbone: nn.Module, name: str, ids: Tensor) -> str | None:
+    size = getattr(declared_embedding(backbone), "num_embeddings", None)
+    if size is None:
+        return None
+    outside = (ids < 0) | (ids >= size)
+    if not outside.any():
+        return None
+    row = int(outside.any(1).nonzero()[0])
+    return (
+        f"{name} holds {int(ids[outside][0])} in row {row}; the vocabulary has the ids 0 to {size - 1}: is it another "
+        "tokenizer's?"
+    )
+
+
+def _positions(backbone: nn.Module, name: str, ids: Tensor, demuxer: Demuxer) -> str | None:
+    limit = getattr(getattr(backbone, "config", None), "max_position_embeddings", None)
+    if not isinstance(limit, int):
+        return None
+    for path, module in backbone.named_modules():
+        if path.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts from behind the padding's position
+    own, added = ids.shape[1], demuxer.inserted
+    if own > limit:
+        return f"{name} holds {own} tokens, and the model has positions for {limit}; cut them"
+    if own + added > limit:
+        return (
+            f"{name} holds {own} tokens and a prefix of {added} makes them {own + added}, and the model has positions for "
+            f"{limit}; cut them to {limit - added}, or take a demuxer without a prefix ('key', 'mlp')"
+        )
+    return None

@@ -1,0 +1,134 @@
+"""What is done at a mux site: the rows that pass there come in, their mixtures go on.
+
+The functions are called by the hooks of :mod:`muxwrap._hooks.attachment`, with the running call before a hook's own
+arguments; ``k`` is the place of the site among the mux sites.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muxwrap._hooks.axes import for_strategy, from_strategy
+from muxwrap._hooks.call import Call
+from muxwrap._hooks.chunks import Pieces, cut
+from muxwrap._hooks.embeddings import EMBEDS, embedded
+from muxwrap._hooks.grouping import group
+from muxwrap._hooks.widening import Widening
+from muxwrap._util.nested import first_tensor, map_first_tensor, replace_object
+from muxwrap.errors import MuxwrapError
+
+
+def mark(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Put the demuxer's own ids among the token ids."""
+    demuxer = call.model.demuxer
+    ids = first_tensor((args, kwargs))
+    if ids is None or ids.is_floating_point():
+        raise MuxwrapError(f"{demuxer.name} marks the instances by token ids: call the model with input_ids")
+    call.unmarked = ids.shape[0]
+    return replace_object((args, kwargs), ids, demuxer.mark(group(ids, call.n)).flatten(0, 1))
+
+
+def cut_stem(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Give the stem its first rows only, where it can run piece by piece; the others follow in :func:`mix_output`."""
+    model = call.model
+    if model.check_finite:
+        return None
+    pieces = cut(module, args, kwargs, call.n, model.sites.mux[k].dim, model.strategy.additive)
+    if pieces is None:
+        return None
+    call.pieces[k] = pieces
+    return pieces.call(next(iter(pieces)))
+
+
+def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Mix what a module is given; token ids are embedded first."""
+    args, kwargs, embeds = embedded(module, args, kwargs)
+    if embeds is not None:
+        return args, {**kwargs, EMBEDS: _mix(call, k, embeds)}
+    return map_first_tensor((args, kwargs), partial(_mix, call, k))
+
+
+def mix_output(call: Call, k: int, module: nn.Module, _args: Any, output: Any) -> Any:
+    """Mix what a module returned."""
+    pieces = call.pieces.pop(k, None)
+    if pieces is not None and isinstance(output, Tensor):
+        mixed = _mix_pieces(call, k, module, pieces, output)
+    else:
+        whole = output if pieces is None else module.forward(*pieces.args, **pieces.kwargs)
+        mixed = map_first_tensor(whole, partial(_mix, call, k))
+    return module.forward(**{EMBEDS: mixed}) if call.model.sites.mux[k].twice else mixed
+
+
+def widen(call: Call, k: int, _module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
+    """Add to the stem's output what it has no weights for."""
+    return output + call.model.widenings[k](call.wide.pop(k)) if k in call.wide else None
+
+
+def _mix(call: Call, k: int, x: Tensor) -> Tensor:
+    model, site = call.model, call.model.sites.mux[k]
+    if not x.is_floating_point():
+        raise MuxwrapError(
+            f"mux_at={site.path!r} ({site.side}) holds {x.dtype} values; token ids cannot be mixed: mix their embeddings, "
+            "for example mux_at='embeddings'"
+        )
+    if model.check_finite and not torch.compiler.is_compiling() and not bool(torch.isfinite(x).all()):
+        bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero().flatten().tolist()
+        raise MuxwrapError(
+            f"NaN or infinity in rows {bad} at the {site}; they would spoil every row of their groups: drop them first"
+        )
+    call.rows = call.unmarked or x.shape[0]
+    call.mixed[k] += 1
+    mask = call.mask_of(k)
+    mask = mask if mask is None else group(mask, call.n)
+    return model.demuxer.extend(_mixture(call, k, group(x, call.n), mask))
+
+
+def _mix_pieces(call: Call, k: int, module: nn.Module, pieces: Pieces, x: Tensor) -> Tensor:
+    """Mix what the stem makes of one piece after the other; ``x`` is what it made of the first."""
+    mask = call.mask_of(k)
+    mixtures: list[Tensor] = []
+    for rows in pieces:
+        if rows.start:
+            args, kwargs = pieces.call(rows)
+            x = module.forward(*args, **kwargs)
+        together = (-1, min(len(rows), call.n))
+        said = None if mask is None else pieces.take(mask, rows).unflatten(0, together)
+        part = _mixture(call, k, x.unflatten(0, together), said, rows.start % call.n)
+        if rows.start % call.n:
+            mixtures[-1] = mixtures[-1] + part
+        else:
+            mixtures.append(part)
+    call.rows = call.unmarked or pieces.rows
+    call.mixed[k] += 1
+    return call.model.demuxer.extend(torch.cat(mixtures))
+
+
+def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: int = 0) -> Tensor:
+    """Mix ``[g, n, ...]`` into ``[g, ...]``, or ``[g, k, ...]`` into what instances ``start``, ... add to it."""
+    site, strategy = call.model.sites.mux[k], call.model.strategy
+    said: dict[str, Tensor] = {}
+    if mask is not None and grouped.ndim == 4 and mask.shape == grouped.shape[:3]:
+        # What stands at an instance's padding is no part of it: it would only disturb the others.
+        if strategy.reads_mask:
+            said["mask"] = mask
+        else:
+            grouped = grouped * mask.unsqueeze(-1).to(grouped.dtype)
+    laid = for_strategy(grouped, site, strategy.sees)
+    mixture = strategy(laid, **said) if laid.shape[1] == call.n else strategy.part(laid, start)
+    if call.model.widenings:
+        mixture = _narrow(call, k, mixture)
+    return from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, strategy.sees)
+
+
+def _narrow(call: Call, k: int, mixture: Tensor) -> Tensor:
+    """Return as many channels as the stem reads; what it has no weights for is added behind it, or here."""
+    widening: Widening = call.model.widenings[k]  # type: ignore[assignment]
+    narrow = widening.reduce(mixture)
+    if not widening.in_stem:
+        return narrow + widening(mixture)
+    call.wide[k] = mixture
+    return narrow

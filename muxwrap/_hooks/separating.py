@@ -1,0 +1,47 @@
+"""What is done at a demux site: the mixtures that pass there come in, their rows go on.
+
+Called as in :mod:`muxwrap._hooks.mixing`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muxwrap._hooks.axes import features_back, features_last
+from muxwrap._hooks.call import Call
+from muxwrap._hooks.grouping import ungroup
+from muxwrap._util.nested import map_first_tensor
+from muxwrap.demuxers.base import Demuxer
+from muxwrap.errors import MuxwrapError
+
+
+def separate_input(call: Call, k: int, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Separate what a module is given."""
+    return map_first_tensor((args, kwargs), partial(_separate, call, k))
+
+
+def separate_output(call: Call, k: int, _module: nn.Module, _args: Any, output: Any) -> Any:
+    """Separate what a module returned."""
+    return map_first_tensor(output, partial(_separate, call, k))
+
+
+def _separate(call: Call, k: int, h: Tensor) -> Tensor:
+    site = call.model.sites.demux[k]
+    demuxer: Demuxer = call.model.demuxers[k]  # type: ignore[assignment]
+    call.separated[k] += 1
+    if call.rows is None:
+        raise MuxwrapError(f"the {site} is reached before anything was mixed; demux_at has to come after mux_at")
+    # Not asked of traced code, whose number of groups may be free.
+    if not torch.compiler.is_compiling() and h.shape[0] != -(-call.rows // call.n):
+        raise MuxwrapError(
+            f"the {site} holds {h.shape[0]} rows, and {call.rows} rows make {-(-call.rows // call.n)} mixtures of "
+            f"{call.n}; demux_at has to be where a row is a mixture"
+        )
+    if site.first_token:
+        h = h[:, : 1 + demuxer.prefix_length]
+    separated = demuxer(features_last(h, site.axis, lead=1))
+    return ungroup(features_back(separated, tuple(h.shape), site.axis, lead=2), call.rows)

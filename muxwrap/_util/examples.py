@@ -1,0 +1,73 @@
+"""Running a model on an example: its rows, its mode and the random state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muxwrap._util.nested import first_tensor
+from muxwrap.errors import MuxwrapError
+
+ROWS = 3  # over n=2: two mixtures, one of them incomplete, so that rows and mixtures cannot be taken for each other
+
+
+def run(module: nn.Module, example: Any) -> Any:
+    """Call a module with an example: a tensor, a tuple of arguments, or a dict of keyword arguments."""
+    if isinstance(example, dict) or hasattr(example, "keys"):
+        return module(**example)
+    return module(*example) if isinstance(example, (tuple, list)) else module(example)
+
+
+def with_rows(example: Any, rows: int = ROWS) -> Any:
+    """Return the example with ``rows`` rows: its own, repeated or cut.
+
+    Every tensor whose first axis is as long as the first tensor's is taken to have the batch's rows.
+    """
+    first = first_tensor(example)
+    if first is None:
+        raise MuxwrapError(
+            f"example_input={type(example).__name__} holds no tensor with rows; give one that the model accepts"
+        )
+    size = first.shape[0]
+
+    def resize(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == size:
+            return value[torch.arange(rows, device=value.device) % size]
+        if isinstance(value, (tuple, list)):
+            return type(value)(resize(part) for part in value)
+        if hasattr(value, "keys"):
+            return {key: resize(value[key]) for key in value.keys()}  # noqa: SIM118 - a BatchEncoding is no dict
+        return value
+
+    return resize(example)
+
+
+def pixels(backbone: nn.Module, channels: int, height: int, width: int) -> Tensor:
+    """Return one image of noise, always the same one, on the backbone's device and in its dtype."""
+    weight = next(backbone.parameters())
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, channels, height, width, generator=generator, dtype=torch.float32, device="cpu")
+    return image.to(device=weight.device, dtype=weight.dtype)
+
+
+@contextmanager
+def quiet(backbone: nn.Module) -> Iterator[None]:
+    """Run in evaluation mode without gradients, and leave modes and random state as they were."""
+    with evaluating(backbone), torch.random.fork_rng(), torch.no_grad():
+        yield
+
+
+@contextmanager
+def evaluating(backbone: nn.Module) -> Iterator[None]:
+    """Run in evaluation mode, and leave every module's mode as it was."""
+    modes = [(module, module.training) for module in backbone.modules()]
+    try:
+        backbone.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

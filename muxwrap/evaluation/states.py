@@ -1,0 +1,115 @@
+"""The state at the place where a wrapped model separates: of the wrapped model, and of the bare one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from muxwrap._util.nested import first_tensor, tensors_in
+from muxwrap.errors import MuxwrapError
+from muxwrap.multiplex import Multiplex
+
+
+def call(module: Any, inputs: Any) -> Any:
+    """Call a model with a tensor, a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(inputs, dict):
+        return module(**inputs)
+    return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+
+
+def answers(model: Multiplex, inputs: Any) -> Tensor:
+    """Return the first tensor of a model's output that has a row for every row of the batch."""
+    output = call(model, inputs)
+    found = next((t for t in tensors_in(output) if t.ndim and t.shape[0] == rows_of(inputs)), None)
+    if found is None:
+        raise MuxwrapError(
+            f"{type(model.backbone).__name__} returned no tensor with a row for each of {rows_of(inputs)}"
+        )
+    return found
+
+
+def state(model: Multiplex, inputs: Any, *, bare: bool = False) -> Tensor:
+    """Return ``[rows, features]`` at the (first) place where the model separates, behind the demuxer.
+
+    Args:
+        model: a wrapped model.
+        inputs: a tensor, a tuple of arguments or a dict of keyword arguments.
+        bare: of the bare model instead, at the same place.
+
+    Raises:
+        MuxwrapError: the bare model does not pass there.
+    """
+    site, held = model.sites.demux[0], []
+    module = model.backbone.get_submodule(site.path)
+
+    def keep_input(_module: Any, args: Any, kwargs: Any) -> None:
+        held.append(first_tensor((args, kwargs)))
+
+    def keep_output(_module: Any, _args: Any, output: Any) -> None:
+        held.append(first_tensor(output))
+
+    # Hooks run in the order in which they were put on: these see what the model's own have made of the tensor.
+    if site.side == "input":
+        handle = module.register_forward_pre_hook(keep_input, with_kwargs=True)
+    else:
+        handle = module.register_forward_hook(keep_output)
+    try:
+        call(model.backbone if bare else model, inputs)
+    finally:
+        handle.remove()
+    if not held or held[0] is None:
+        raise MuxwrapError(f"the {site} was not reached, so there is no state to look at")
+    kept = held[0][:, :1] if site.first_token else held[0]
+    return kept.flatten(1).float()
+
+
+def rows_of(inputs: Any) -> int:
+    """Return how many rows a batch has."""
+    found = next(tensors_in(inputs), None)
+    if found is None or found.ndim == 0:
+        raise MuxwrapError(f"{type(inputs).__name__} holds no tensor with rows")
+    return found.shape[0]
+
+
+def check_wrapped(model: object, function: str) -> None:
+    """Refuse what :func:`muxwrap.wrap` did not return.
+
+    Raises:
+        MuxwrapError: the model is not wrapped.
+    """
+    if not isinstance(model, Multiplex):
+        raise MuxwrapError(f"{function}({type(model).__name__}): not a wrapped model; give what muxwrap.wrap returned")
+
+
+def whole_groups(model: Multiplex, inputs: Any, function: str, least: int = 1) -> int:
+    """Return the number of groups of a batch, or refuse one whose last group would be filled up.
+
+    Raises:
+        MuxwrapError: the rows are no multiple of n, or fewer than ``least`` groups; or the model is not wrapped.
+    """
+    check_wrapped(model, function)
+    rows = rows_of(inputs)
+    if rows % model.n or rows < least * model.n:
+        raise MuxwrapError(
+            f"{function}: {rows} rows in mixtures of n={model.n}; give whole groups, {least} or more: a multiple of "
+            f"{model.n} rows from {least * model.n} on"
+        )
+    return rows // model.n
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Open a ``with`` block without gradients, every module in evaluation mode; the modes are put back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,1 @@
+"""What is known of the models of one library: an example input, and candidates for sites."""

@@ -1,0 +1,153 @@
+"""Any module: sites from nothing but the order in which its layers run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from muxwrap._util.nested import tensors_in
+from muxwrap.errors import MuxwrapError
+from muxwrap.site import Side, Site
+from muxwrap.sites.resolve import site_at, width
+from muxwrap.sites.trace import Trace, Visit
+
+
+def matches(backbone: nn.Module) -> bool:
+    """Every module."""
+    return True
+
+
+def example(backbone: nn.Module) -> Any:
+    """A user-written model says nowhere what it takes.
+
+    Raises:
+        MuxwrapError: always; the message asks for an example.
+    """
+    raise MuxwrapError(
+        f"{type(backbone).__name__} does not say what it takes; give example_input= (a tensor, a tuple of arguments or a "
+        "dict of keyword arguments), one row is enough"
+    )
+
+
+def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
+    """After the first layer, after the blocks that it begins, before the layers that follow, at the raw input."""
+    first = _first_layer(trace)
+    if first is not None:
+        yield from _single(trace, first, "output")
+        for visit in _around(trace, first):
+            yield from _single(trace, visit, "output")
+        for visit in _after(trace, first)[:4]:
+            yield from _single(trace, visit, "input")
+    if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.is_floating_point():
+        yield from _single(trace, trace.visits[0], "input")
+
+
+def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
+    """The backbone's own input where it is images of so many pixels or more, and a convolution reads them first.
+
+    Not one that embeds patches: they meet only in the trunk, and after such a stem mixing is hardly dearer.
+    """
+    first = _first_layer(trace)
+    stem = None if first is None else first.module
+    if not isinstance(stem, nn.Conv2d) or stem.kernel_size == stem.stride:
+        return
+    for (site,) in _single(trace, trace.visits[0], "input"):
+        if site.pixels >= pixels:
+            yield (site,)
+
+
+def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
+    """Before the heads that make the answers; before the last layer and its like; or what the backbone returns."""
+    yield from _makers(trace)
+    for visit in reversed(trace.leaves()[-2:]):
+        yield from with_peers(backbone, trace, visit)
+    yield from _single(trace, trace.visits[0], "output")
+
+
+def with_peers(backbone: nn.Module, trace: Trace, head: Visit) -> Iterator[tuple[Site, ...]]:
+    """Yield the sites before a head and its peers, and before the head alone: a peer may be just a layer before it."""
+    site = site_at(trace, head.path, "input")
+    if site is None:
+        return
+    auxiliary = auxiliary_heads(backbone, trace, [head])
+    kind, parent = _kind(head.module), head.path.rpartition(".")[0]
+    siblings = [visit for visit in trace.once if visit.path and visit.path.rpartition(".")[0] == parent]
+    alike = [visit for visit in siblings if visit is head or (kind is not None and _kind(visit.module) == kind)]
+    sites = [site_at(trace, visit.path, "input") for visit in alike]
+    if len(sites) > 1 and all(sites):
+        yield (*(site for site in sites if site is not None), *auxiliary)
+    yield (site, *auxiliary)
+
+
+def auxiliary_heads(backbone: nn.Module, trace: Trace, heads: list[Visit]) -> tuple[Site, ...]:
+    """Return the sites before heads that run in training only: of the kind and width of a head, and not reached here.
+
+    No run finds them, since a run in training mode would leave its marks on the statistics of batch norms.
+    """
+    kinds = {_kind(head.module) for head in heads}
+    reached = {visit.path for visit in trace.visits}
+    unseen = [(path, module) for path, module in backbone.named_modules() if path not in reached]
+    found = [(path, module) for path, module in unseen if isinstance(module, _HEADS) and _kind(module) in kinds]
+    sizes = [(path, -1 if isinstance(module, nn.Linear) else 1, width(module, "input")) for path, module in found]
+    return tuple(Site(path, "input", axis, dim) for path, axis, dim in sizes if dim is not None)
+
+
+def _makers(trace: Trace) -> Iterator[tuple[Site, ...]]:
+    """Yield the sites before the layers that make the answers, where a backbone gives several (tasks, say)."""
+    answers = [tensor for tensor in tensors_in(trace.output) if tensor.ndim > 1 and tensor.is_floating_point()]
+    makers = [[v for v in trace.once if v.output is answer and v.path] for answer in answers]
+    if len(makers) > 1 and all(makers):
+        paths = dict.fromkeys(min(found, key=lambda visit: visit.left).path for found in makers)
+        sites = [site_at(trace, path, "input") for path in paths]
+        if all(sites):
+            yield tuple(site for site in sites if site is not None)
+
+
+def _kind(module: nn.Module) -> tuple[type[nn.Module], int | None] | None:
+    """Return what heads of one model have in common: their class and the width of their last layer."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _HEADS)]
+    return (type(module), width(layers[-1], "output")) if layers else None
+
+
+_HEADS = (nn.Linear, nn.Conv2d)
+_STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more trunk than stem
+
+
+def _first_layer(trace: Trace) -> Visit | None:
+    """Return the first layer with a weight matrix: raw pixels may pass a norm before it."""
+    leaves = trace.leaves()
+    with_matrix = (visit for visit in leaves if any(p.ndim > 1 for p in visit.module.parameters(recurse=False)))
+    return next(with_matrix, next(iter(leaves), None))
+
+
+def _around(trace: Trace, first: Visit) -> Iterator[Visit]:
+    """Yield the blocks that the first layer is part of, from the smallest on, as long as they are a stem."""
+    leaves = trace.leaves()
+    path = first.path
+    while "." in path:
+        path = path.rpartition(".")[0]
+        visit = trace.at(path)
+        inside = [leaf for leaf in leaves if leaf.path.startswith(path + ".")]
+        if visit is not None and len(inside) <= _STEM_SHARE * len(leaves):
+            yield visit
+
+
+def _after(trace: Trace, first: Visit) -> list[Visit]:
+    """Return the modules entered soon after the first layer was left, one for every tensor that they read, but the head."""
+    leaves = trace.leaves()
+    soon = max(1, int(_STEM_SHARE * len(leaves)))
+    found: list[Visit] = []
+    for visit in trace.once:
+        new = visit.input is not None and all(visit.input is not other.input for other in found)
+        late = visit is leaves[-1] or sum(leaf.left < visit.entered for leaf in leaves) > soon
+        if visit.entered > first.left and new and not late:
+            found.append(visit)
+    return found
+
+
+def _single(trace: Trace, visit: Visit, side: Side) -> Iterator[tuple[Site, ...]]:
+    site = site_at(trace, visit.path, side)
+    if site is not None:
+        yield (site,)

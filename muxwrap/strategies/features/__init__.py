@@ -1,0 +1,1 @@
+"""Strategies that act on one position's features, and fit anywhere."""

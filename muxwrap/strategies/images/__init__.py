@@ -1,0 +1,1 @@
+"""Strategies that act on whole images or feature maps."""

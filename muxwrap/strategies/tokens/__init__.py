@@ -1,0 +1,1 @@
+"""Strategies that act on sequences of tokens."""
