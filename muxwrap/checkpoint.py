@@ -10,15 +10,20 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from muxwrap import demuxers, strategies
-from muxwrap._hooks.attachment import Attached
+from muxwrap._hooks.components import Components
 from muxwrap.errors import MuxwrapError
 from muxwrap.registry import options_of
 
 CONFIG, WEIGHTS, FORMAT = "muxwrap.json", "model.safetensors", 1
 
 
-def save(model: Attached, folder: str | Path) -> None:
+def save(model: nn.Module, components: Components, folder: str | Path) -> None:
     """Write a wrapped model into a folder, which is made if it is not there.
+
+    Args:
+        model: the wrapped model, which holds the tensors.
+        components: of the model.
+        folder: where to write.
 
     Raises:
         MuxwrapError: the strategy or the demuxer has no registered name, so that nobody could load it.
@@ -26,18 +31,18 @@ def save(model: Attached, folder: str | Path) -> None:
     folder = Path(folder)
     config = {
         "format": FORMAT,
-        "backbone": type(model.backbone).__name__,
-        "n": model.n,
-        "check_finite": model.check_finite,
-        "strategy": _named(model.strategy, "strategy"),
-        "demux": _named(model.demuxer, "demuxer"),
-        "sites": model.sites.to_dict(),
+        "backbone": type(components.backbone).__name__,
+        "n": components.n,
+        "check_finite": components.check_finite,
+        "strategy": _named(components.strategy, "strategy"),
+        "demux": _named(components.demuxer, "demuxer"),
+        "sites": components.sites.to_dict(),
     }
     text = json.dumps(config, indent=2)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(text + "\n")
     save_model(model, str(folder / WEIGHTS))
-    backbone_config: Any = getattr(model.backbone, "config", None)
+    backbone_config: Any = getattr(components.backbone, "config", None)
     if hasattr(backbone_config, "save_pretrained"):
         backbone_config.save_pretrained(str(folder))
 
@@ -61,7 +66,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
-def load_tensors(model: Attached, folder: str | Path) -> None:
+def load_tensors(model: nn.Module, folder: str | Path) -> None:
     """Load every tensor of a saved model into one that is wrapped alike.
 
     Raises:
@@ -70,9 +75,8 @@ def load_tensors(model: Attached, folder: str | Path) -> None:
     try:
         load_model(model, str(Path(folder) / WEIGHTS))
     except RuntimeError as error:
-        raise MuxwrapError(
-            f"load({str(folder)!r}): the saved tensors do not fit this {type(model.backbone).__name__}: {error}"
-        ) from error
+        backbone = type(model.get_submodule("backbone")).__name__
+        raise MuxwrapError(f"load({str(folder)!r}): the saved tensors do not fit this {backbone}: {error}") from error
 
 
 def _named(module: nn.Module, kind: str) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from muxwrap._hooks.attachment import Attached
 from muxwrap.forwarding import class_for
+
+if TYPE_CHECKING:
+    from muxwrap.multiplex import Multiplex
 
 
 class Grouped(nn.Module):
@@ -20,11 +22,11 @@ class Grouped(nn.Module):
         model: the wrapped model; shared, not copied.
     """
 
-    def __new__(cls, model: Attached) -> Grouped:
+    def __new__(cls, model: Multiplex) -> Grouped:
         """Make an instance of the subclass that has the backbone's forward signature, by which export names inputs."""
         return object.__new__(class_for(Grouped, type(model.backbone)))
 
-    def __init__(self, model: Attached) -> None:
+    def __init__(self, model: Multiplex) -> None:
         super().__init__()
         self.model = model
 

@@ -1,4 +1,4 @@
-"""Put data multiplexing into a model, and take it out again."""
+"""A model whose trunk runs once for every n rows, and what training scripts ask of it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from typing import Any
 from torch import nn
 
 from muxwrap import checkpoint
-from muxwrap._hooks.attachment import Attached
-from muxwrap.defaults import DemuxChoice, StrategyChoice, build_demuxers, build_strategy, image_pixels, prefix_length
-from muxwrap.errors import MuxwrapError, check_count
+from muxwrap._hooks.attachment import Attachment
+from muxwrap._hooks.components import Components
+from muxwrap.building import build, check_backbone
+from muxwrap.defaults import DemuxChoice, StrategyChoice
+from muxwrap.demuxers.base import Demuxer
+from muxwrap.errors import MuxwrapError
 from muxwrap.forwarding import blank, class_for, forwarded
 from muxwrap.grouped import Grouped
 from muxwrap.registry import options_of
 from muxwrap.site import Sites
-from muxwrap.sites import Choice, check_paths, locate, verify
+from muxwrap.strategies.base import Strategy
 
 
-class Multiplex(Attached):
+class Multiplex(nn.Module):
     """A model whose trunk runs once for every n rows of a batch (DataMUX, Murahari et al., NeurIPS 2022).
+
+    ``Multiplex(backbone, n, ...)`` is :func:`muxwrap.wrap`, which documents the arguments and the errors.
 
     Call it as the backbone is called, with any number of rows: as many come back, in the same order, in the backbone's
     own output type. Rows ``j·n .. j·n + n - 1`` share mixture j, and an incomplete last group is filled with rows of the
@@ -29,28 +34,23 @@ class Multiplex(Attached):
     The backbone is attached to, not edited: ``model.backbone(x)`` stays the bare model, and :func:`unwrap` takes every
     hook off. Make the optimizer after wrapping: a wrapped model has parameters of its own.
 
-    Args:
-        backbone: any module: timm, torchvision, Transformers, or user-written.
-        n: instances in a mixture; 1 is the bare model.
-        strategy: φ: a name of :func:`list_strategies`, a class, a ``functools.partial`` of one (for its options), or an
-            instance. By default ``layout`` where a CNN reads raw images, slots elsewhere, or Hadamard codes where
-            neither fits.
-        demux: likewise, of :func:`list_demuxers`.
-        mux_at: where to mix, see :func:`find_sites`; by default found.
-        demux_at: where to separate.
-        example_input: a call of the backbone, one row is enough: a tensor, a tuple of arguments or a dict of keyword
-            arguments. Needed where the model's own metadata does not tell what it takes.
-        sites: found sites; then nothing is searched and no example is needed.
-        seed: fixes φ and the demuxer's initial values; the global random state is left alone.
-        check_finite: refuse rows with NaN or infinity where they are mixed (eager mode).
-
-    Raises:
-        MuxwrapError: what cannot work; the backbone is then as it was.
+    Attributes:
+        backbone: the bare model.
+        n: instances per mixture.
+        sites: where instances are mixed and separated.
+        strategy: φ.
+        demuxers: one per demux site.
+        check_finite: whether rows with NaN or infinity are refused.
     """
+
+    backbone: nn.Module
+    strategy: Strategy
+    demuxers: nn.ModuleList
+    widenings: nn.ModuleList
 
     def __new__(cls, backbone: nn.Module, *_: Any, **__: Any) -> Multiplex:
         """Make an instance of the subclass that has the forward signature of the backbone's class."""
-        _check_backbone(backbone)
+        check_backbone(backbone)
         return object.__new__(class_for(Multiplex, type(backbone)))
 
     def __init__(
@@ -59,51 +59,68 @@ class Multiplex(Attached):
         n: int,
         strategy: StrategyChoice = None,
         demux: DemuxChoice = None,
-        *,
-        mux_at: Choice = None,
-        demux_at: Choice = None,
-        example_input: Any = None,
-        sites: Sites | None = None,
-        seed: int = 0,
-        check_finite: bool = False,
+        **options: Any,
     ) -> None:
-        example = None
-        try:
-            check_count(n)
-            if sites is None:
-                prefix, pixels = prefix_length(demux, n), image_pixels(strategy, n)
-                sites, example = locate(
-                    backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix, pixels=pixels
-                )
-            check_paths(backbone, sites)
-            phi = build_strategy(strategy, n, sites, seed)
-            separators = build_demuxers(demux, n, sites, phi, seed)
-            _follow(backbone, phi, *separators)
-            super().__init__(backbone, n, sites, phi, separators, check_finite)
-            _follow(backbone, self.widenings)
-            self._follow_mode()
-            if example is not None:
-                verify(self, example)
-        except MuxwrapError as error:
-            call = f"Multiplex({type(backbone).__name__}, n={n!r}, strategy={strategy!r}, demux={demux!r})"
-            raise MuxwrapError(f"{call}: {error}") from error
+        super().__init__()
+        made = build(backbone, n, strategy, demux, **options)
+        self.backbone = made.backbone
+        self.n = made.n
+        self.sites: Sites = made.sites
+        self.strategy = made.strategy
+        self.demuxers = made.demuxers
+        self.widenings = made.widenings
+        self.check_finite = made.check_finite
+        self.training = backbone.training
+        self._attachment = Attachment()
+        self.attach()
 
-    def _follow_mode(self) -> None:
-        """Take on the backbone's mode, without touching what the user froze inside it."""
-        self.training = self.backbone.training
-        for module in (self.strategy, self.widenings, self.demuxers):
-            module.train(self.training)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the backbone with the batch's own rows; its trunk runs on ``ceil(rows / n)`` mixtures.
+
+        Raises:
+            MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
+        """
+        return self._attachment.call(self._components(), args, kwargs)
 
     def grouped(self) -> Grouped:
         """Return the view of this model that takes and gives ``[groups, n, ...]``: for export with free groups."""
         return Grouped(self)
+
+    def _components(self) -> Components:
+        """Return what a call works with; read anew for every call, since any of it may be replaced."""
+        return Components(
+            self.backbone, self.n, self.sites, self.strategy, self.demuxers, self.widenings, self.check_finite
+        )
+
+    # -- hooks on and off ---------------------------------------------------------------------------------------------
+
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are on the backbone."""
+        return bool(self._attachment.handles)
+
+    def attach(self) -> None:
+        """Put the hooks on the backbone's modules as they are now, if they are not on."""
+        self._attachment.attach(self._components())
+
+    def detach(self) -> nn.Module:
+        """Take every hook off and return the backbone, which keeps nothing of the attachment."""
+        self._attachment.detach()
+        return self.backbone
+
+    # -- what training scripts ask of a model -------------------------------------------------------------------------
+
+    @property
+    def demuxer(self) -> Demuxer:
+        """The demuxer (of the first head, where a model has several)."""
+        return self.demuxers[0]  # type: ignore[return-value]
 
     def save_pretrained(self, folder: str, **_: Any) -> None:
         """Write ``muxwrap.json`` and ``model.safetensors`` (and the backbone's config, if it has one) into a folder.
 
         :func:`load` reads them back.
         """
-        checkpoint.save(self, folder)
+        checkpoint.save(self, self._components(), folder)
 
     def generate(self, *_: Any, **__: Any) -> None:
         """Refuse: a mixture has one next token, not n.
@@ -116,8 +133,6 @@ class Multiplex(Attached):
             "call model.backbone.generate(...) for the bare model"
         )
 
-    # -- what training scripts ask of a model -------------------------------------------------------------------------
-
     def reset_classifier(self, num_classes: int, *args: Any, **kwargs: Any) -> None:
         """Give a timm backbone a new classifier; mixing and separating are attached to the new one."""
         self.detach()
@@ -127,7 +142,7 @@ class Multiplex(Attached):
             self.attach()
 
     def no_weight_decay(self) -> set[str]:
-        """Return the parameters without weight decay (timm): the backbone's own, and one-vector-an-index keys of φ."""
+        """Return the parameters without weight decay (timm): the backbone's own, and keys of one vector per index."""
         own = getattr(self.backbone, "no_weight_decay", set)
         keys = {
             f"strategy.{name}" for name, p in self.strategy.named_parameters() if p.shape == (self.n, self.strategy.dim)
@@ -140,10 +155,11 @@ class Multiplex(Attached):
         return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
 
     def added_parameters(self) -> int:
-        """Return how many numbers φ and the demuxers hold beside the backbone, trained or fixed."""
-        added = (self.strategy, self.widenings, self.demuxers)
-        held = [*(p for module in added for p in module.parameters()), *self.strategy.buffers()]
-        return sum(value.numel() for value in held)
+        """Return how many numbers φ and the demuxers hold besides the backbone, trained or fixed."""
+        added = [p for module in self._components().added for p in module.parameters()]
+        return sum(value.numel() for value in (*added, *self.strategy.buffers()))
+
+    # -- what Python and torch ask of an object -----------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -178,35 +194,14 @@ class Multiplex(Attached):
 
     def _replicate_for_data_parallel(self) -> Any:
         raise MuxwrapError(
-            "nn.DataParallel copies modules but not what their hooks point at, so its copies would answer for the first "
+            "nn.DataParallel copies modules but not what their hooks belong to, so its copies would answer for the first "
             "one; use torch.nn.parallel.DistributedDataParallel"
         )
-
-
-def _check_backbone(backbone: object) -> None:
-    if not isinstance(backbone, nn.Module):
-        raise MuxwrapError(f"Multiplex({backbone!r}): a {type(backbone).__name__} is no torch.nn.Module")
-    for path, module in backbone.named_modules():
-        hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-        owners = (getattr(getattr(hook, "func", hook), "__self__", None) for hook in hooks)
-        if isinstance(module, Attached) or any(isinstance(owner, Attached) for owner in owners):
-            raise MuxwrapError(
-                f"Multiplex({type(backbone).__name__}): it is wrapped already (at {path or 'its root'!r}); "
-                "muxwrap.unwrap the wrapped model first"
-            )
-
-
-def _follow(backbone: nn.Module, *modules: nn.Module) -> None:
-    """Move modules to where the backbone is, in its dtype."""
-    reference = next((p for p in backbone.parameters() if p.is_floating_point()), None)
-    if reference is not None:
-        for module in modules:
-            module.to(device=reference.device, dtype=reference.dtype)
 
 
 def _describe(module: nn.Module) -> str:
     """Return a strategy's or demuxer's name, and the options that are not the constructor's defaults."""
     options = options_of(module)
     defaults = inspect.signature(type(module)).parameters
-    said = ", ".join(f"{key}={value!r}" for key, value in options.items() if value != defaults[key].default)
-    return getattr(module, "name", type(module).__name__) + (f"({said})" if said else "")
+    changed = ", ".join(f"{key}={value!r}" for key, value in options.items() if value != defaults[key].default)
+    return getattr(module, "name", type(module).__name__) + (f"({changed})" if changed else "")

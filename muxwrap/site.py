@@ -1,14 +1,34 @@
-"""Where a backbone is cut, and how the tensors lie there."""
+"""Where a backbone is cut, how its tensors are laid out there, and how it takes a mask."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from typing import Any, Literal
 
 Side = Literal["input", "output"]
-Mask = Literal["none", "size", "optional", "always", "inside", "both", "ignored"]
 Sees = Literal["features", "tokens", "image"]
+
+
+class MaskMode(str, Enum):
+    """How a backbone takes ``attention_mask``, and so who gets the rows' mask and who the mixtures'."""
+
+    NONE = "none"
+    """It has no such argument."""
+    SIZE = "size"
+    """It has no such argument, and reads the size of the batch before mixing. It gets a stand-in of as many rows as there
+    are mixtures; the modules at ``mux`` get the batch itself."""
+    OPTIONAL = "optional"
+    """It takes a mask, and none where nothing is padded. It gets the mixtures' mask, its stem the rows'."""
+    ALWAYS = "always"
+    """Like ``OPTIONAL``, but without a mask it makes its own, of the wrong number of rows; so it always gets one."""
+    INSIDE = "inside"
+    """Mixing is among the layers: those before it get the rows' side inputs, those after it the mixtures'."""
+    BOTH = "both"
+    """Like ``OPTIONAL``; besides, every other tensor of the rows that the modules after mixing get is merged, too."""
+    IGNORED = "ignored"
+    """It gets neither masks nor types nor positions, and padding is mixed like tokens (the published text models)."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +42,8 @@ class Site:
             a feature map, ``None`` where everything but the rows is one long feature axis (whole images).
         dim: the size of the feature axis.
         first_token: the head reads token 0 only, so that only this token is separated.
-        shape: what a row of the example had here, ``(C, H, W)`` for an image; read by strategies that see space. Sites
-            that differ in nothing else are equal.
+        shape: the shape of one row of the example here, ``(C, H, W)`` for an image; read by strategies that see space.
+            Not compared by ``==``.
         twice: the module is applied a second time, to the mixture as its ``inputs_embeds``, so that positions, types and
             norm come in again (DataMUX's code); for the output of a module that takes ids or embeddings.
     """
@@ -38,7 +58,7 @@ class Site:
 
     @property
     def image(self) -> tuple[int, int, int] | None:
-        """``(C, H, W)`` of a row, channels first wherever the backbone has them, or None where a row is no image."""
+        """``(C, H, W)`` of a row, channels first wherever the backbone has them, or None where a row is not an image."""
         if self.shape is None or len(self.shape) != 3 or self.axis not in (None, 1, -1):
             return None
         a, b, c = self.shape
@@ -65,37 +85,36 @@ class Sites:
             them are reached in every call.
         demux: where mixtures are separated. Several only where a model has several heads (a distillation token, auxiliary
             heads in training); the first is reached in every call.
-        mask: how the backbone takes ``attention_mask``: ``"none"`` (it has no such argument), ``"size"`` (nor that, and it
-            asks for the size of the batch before mixing: it gets a stand-in of as many rows as mixtures, and the modules
-            at ``mux`` get the batch), ``"optional"``,
-            ``"always"`` (without one it makes its own, of the wrong number of rows), ``"inside"`` (mixing is among the
-            layers: those before it get what belongs to the rows, those after it what belongs to the mixtures),
-            ``"both"`` (optional, and what else of the rows the modules after the mixing are handed is merged, too), or
-            ``"ignored"`` (the backbone is told neither masks nor types nor positions, and padding is mixed like tokens;
-            the published text models).
+        mask: how the backbone takes ``attention_mask``: a :class:`MaskMode` or its value, such as ``"optional"``.
         mask_at: the module whose call gets the merged mask; what runs outside of it keeps the batch's own. ``""`` is the
             whole backbone.
+
+    Raises:
+        ValueError: ``mask`` is not the value of a :class:`MaskMode`.
     """
 
     mux: tuple[Site, ...]
     demux: tuple[Site, ...]
-    mask: Mask = "none"
+    mask: MaskMode | str = MaskMode.NONE
     mask_at: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", MaskMode(self.mask))  # frozen, and users may write the value
 
     @property
     def masked(self) -> bool:
         """Whether the backbone takes a mask."""
-        return self.mask not in ("none", "size")
+        return self.mask not in (MaskMode.NONE, MaskMode.SIZE)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return asdict(self)
+        return {**asdict(self), "mask": MaskMode(self.mask).value}
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Sites:
         """Return what :meth:`to_dict` saved."""
         mux, demux = (tuple(_read(site) for site in saved[key]) for key in ("mux", "demux"))
-        return cls(mux, demux, saved["mask"], saved["mask_at"])
+        return cls(mux, demux, MaskMode(saved["mask"]), saved["mask_at"])
 
 
 def _read(saved: dict[str, Any]) -> Site:

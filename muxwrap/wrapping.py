@@ -29,9 +29,38 @@ def wrap(
     seed: int = 0,
     check_finite: bool = False,
 ) -> Multiplex:
-    """Put data multiplexing into a model: ``model = muxwrap.wrap(resnet, n=4)``.
+    """Put data multiplexing into a model (DataMUX, Murahari et al., NeurIPS 2022).
 
-    The arguments, what comes back and what is refused are those of :class:`Multiplex`.
+    The model is attached to, not edited: its class, its parameter names and its forward stay, and :func:`unwrap` takes
+    every hook off. Make the optimizer after wrapping: a wrapped model has parameters of its own.
+
+    Args:
+        backbone: any module: timm, torchvision, Transformers, or user-written.
+        n: instances per mixture; 1 is the bare model.
+        strategy: φ: a name of :func:`list_strategies`, a class, a ``functools.partial`` of one (for its options), or an
+            instance. By default ``layout`` where a CNN reads raw images, slots elsewhere, or Hadamard codes where
+            neither fits.
+        demux: likewise, of :func:`list_demuxers`.
+        mux_at: where to mix, see :func:`find_sites`; by default found.
+        demux_at: where to separate.
+        example_input: a call of the backbone, one row is enough: a tensor, a tuple of arguments or a dict of keyword
+            arguments. Needed where the model's own metadata does not tell what it takes.
+        sites: found sites; then nothing is searched and no example is needed.
+        seed: fixes φ and the demuxer's initial values; the global random state is left alone.
+        check_finite: refuse rows with NaN or infinity where they are mixed (eager mode).
+
+    Returns:
+        A :class:`Multiplex`. Call it as the backbone is called, with any number of rows: as many come back, in the same
+        order, in the backbone's own output type, and the trunk runs on ``ceil(rows / n)`` mixtures.
+
+    Raises:
+        MuxwrapError: what cannot work; the backbone is then as it was. The message repeats the call and tells the way out.
+
+    Example:
+        >>> resnet = timm.create_model("resnet18", num_classes=10)
+        >>> model = muxwrap.wrap(resnet, n=4)
+        >>> model(torch.randn(10, 3, 224, 224)).shape
+        torch.Size([10, 10])
     """
     return Multiplex(
         backbone,

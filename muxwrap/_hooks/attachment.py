@@ -1,121 +1,115 @@
 """Mixing and separating inside a backbone that nobody edits: forward hooks at the sites.
 
-The hooks are bound methods of the module that owns them, so that a deepcopy's or an unpickled copy's hooks are its own
-(closures would keep writing to the original). What belongs to one call (how many rows, which mask) lies in a
-``threading.local`` and never on the module: two threads may be inside one model.
+A hook is a ``functools.partial`` of :func:`_in_call`, and holds a :class:`~muxwrap._hooks.call.Key` instead of the model. It
+looks for the running call with that key and does nothing where there is none: outside of a call of the wrapped model the
+backbone is the bare model. (A closure over the model would keep writing to the original after a deepcopy.)
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
-from muxwrap._hooks.call import Call
+from muxwrap._hooks import side_inputs
+from muxwrap._hooks.call import Call, Key, new_call
+from muxwrap._hooks.components import Components
 from muxwrap._hooks.explain import FAILURES, explained
-from muxwrap._hooks.mixing import cut_stem, mark, mix_input, mix_output, widen
-from muxwrap._hooks.parts import Parts
+from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
 from muxwrap._hooks.separating import separate_input, separate_output
-from muxwrap._hooks.side_inputs import RowFacts, layers_after
 from muxwrap._hooks.widening import check_used, stem_at
-from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
-from muxwrap.site import Site, Sites
-from muxwrap.strategies.base import Strategy
+from muxwrap.site import MaskMode, Site
 
 _local = threading.local()
+_AT_BACKBONE = {
+    MaskMode.INSIDE: side_inputs.read,
+    MaskMode.IGNORED: side_inputs.drop,
+    MaskMode.SIZE: side_inputs.put_stand_in,
+}
+"""What is done to the side inputs of the whole backbone's call; elsewhere they are merged at ``mask_at``."""
 
 
-class Attached(Parts):
-    """A backbone with mixing and separating attached at its sites; the arguments are those of :class:`Parts`.
+class Attachment:
+    """The hooks of one multiplexed model. A plain object: the model's module tree does not see it."""
 
-    Outside of a call of this module the hooks do nothing: ``self.backbone(x)`` is the bare model.
-    """
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        n: int,
-        sites: Sites,
-        strategy: Strategy,
-        demuxers: Sequence[Demuxer],
-        check_finite: bool = False,
-    ) -> None:
-        super().__init__(backbone, n, sites, strategy, demuxers, check_finite)
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self.attach()
+    def __init__(self) -> None:
+        self.key = Key()
+        self.handles: list[RemovableHandle] = []
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
 
-    @property
-    def attached(self) -> bool:
-        """Whether the hooks are on the backbone."""
-        return bool(self._handles)
-
-    def attach(self) -> None:
+    def attach(self, model: Components) -> None:
         """Put the hooks on the backbone's modules as they are now, if they are not on."""
-        if self.attached:
+        if self.handles:
             return
-        if self.sites.mask != "none":
-            told = {"inside": RowFacts.note, "ignored": RowFacts.drop, "size": RowFacts.hold_back}
-            whole = self.sites.mask in told
-            at = self.backbone if whole else self.backbone.get_submodule(self.sites.mask_at)
-            self._before(at, told.get(self.sites.mask, RowFacts.merge))
-        for k, site in enumerate(self.sites.mux):
-            self._attach_mixing(k, site)
-        for k, site in enumerate(self.sites.demux):
-            module = self.backbone.get_submodule(site.path)
+        self._attach_side_inputs(model)
+        for k, site in enumerate(model.sites.mux):
+            self._attach_mixing(model, k, site)
+        for k, site in enumerate(model.sites.demux):
+            module = model.backbone.get_submodule(site.path)
             if site.side == "input":
                 self._before(module, separate_input, k)
             else:
                 self._after(module, separate_output, k)
 
-    def _attach_mixing(self, k: int, site: Site) -> None:
-        module = self.backbone.get_submodule(site.path)
+    def detach(self) -> None:
+        """Take every hook off; the backbone keeps nothing of them."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles = []
+
+    def _attach_side_inputs(self, model: Components) -> None:
+        mode = MaskMode(model.sites.mask)
+        if mode in _AT_BACKBONE:
+            self._before(model.backbone, _AT_BACKBONE[mode])
+        elif mode is not MaskMode.NONE:
+            self._before(model.backbone.get_submodule(model.sites.mask_at), side_inputs.merge)
+
+    def _attach_mixing(self, model: Components, k: int, site: Site) -> None:
+        module = model.backbone.get_submodule(site.path)
         if site.side == "input":
             self._before(module, mix_input, k)
-            stem = stem_at(self.backbone, site, self.strategy.dim) if self.widenings else None
+            stem = stem_at(model.backbone, site, model.strategy.dim) if len(model.widenings) else None
             if stem is not None:
                 self._after(stem, widen, k)
         else:
-            self._before(module, RowFacts.restore)
-            if self.demuxer.marks:
-                self._before(module, mark)
-            self._before(module, cut_stem, k)
+            self._before(module, side_inputs.restore)
+            if model.demuxer.marks:
+                self._before(module, insert_ids)
+            self._before(module, start_chunks, k)
             self._after(module, mix_output, k)
-        if self.sites.mask in ("inside", "both"):
-            for layer in layers_after(self.backbone, site):
-                self._before(layer, RowFacts.merge_handed)
+        if model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
+            for layer in side_inputs.layers_after(model.backbone, site):
+                self._before(layer, side_inputs.merge_unnamed)
 
     def _before(self, module: nn.Module, do: Callable[..., Any], *which: int) -> None:
-        hook = partial(self._in_call, do, *which)
-        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        hook = partial(_in_call, self.key, do, *which)
+        self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def _after(self, module: nn.Module, do: Callable[..., Any], *which: int) -> None:
-        self._handles.append(module.register_forward_hook(partial(self._in_call, do, *which)))
-
-    def detach(self) -> nn.Module:
-        """Take every hook off and return the backbone, which keeps nothing of the attachment."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        return self.backbone
+        self.handles.append(module.register_forward_hook(partial(_in_call, self.key, do, *which)))
 
     # -- one call -----------------------------------------------------------------------------------------------------
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the backbone with the batch's own rows; its trunk runs on ``ceil(rows / n)`` mixtures."""
-        call = Call(self)
+    def call(self, model: Components, args: Any, kwargs: Any) -> Any:
+        """Call the backbone with the batch's own rows; its trunk runs on ``ceil(rows / n)`` mixtures.
+
+        Raises:
+            MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
+        """
+        call = new_call(model, self.key)
         outer = getattr(_local, "calls", ())
         _local.calls = (*outer, call)
         try:
-            output = self.backbone(*args, **kwargs)
+            output = model.backbone(*args, **kwargs)
         except FAILURES as error:
-            problem = explained(self.backbone, self.demuxer, args, kwargs) or self._replaced()
+            problem = explained(model.backbone, model.demuxer, args, kwargs) or self._replaced(model)
             if problem is None:
                 raise
             raise MuxwrapError(problem) from error
@@ -124,38 +118,53 @@ class Attached(Parts):
         self._check_reached(call)
         return output
 
-    def _in_call(self, do: Callable[..., Any], *what: Any) -> Any:
-        """Be a hook: do something to the running call of this module in this thread, if there is one."""
-        for call in reversed(getattr(_local, "calls", ())):
-            if call.model is self:
-                return do(call, *what)
-        return None
-
     def _check_reached(self, call: Call) -> None:
-        """Refuse a call that did not pass every site once (heads after the first may be left out).
-
-        Raises:
-            MuxwrapError: it did not.
-        """
-        passed = [(site, count, "mixed") for site, count in zip(self.sites.mux, call.mixed, strict=True)]
-        for site, count, done in [*passed, (self.sites.demux[0], call.separated[0], "separated")]:
+        """Refuse a call that did not pass every site once (heads after the first may be left out)."""
+        sites = call.model.sites
+        passed = [(site, count, "mixed") for site, count in zip(sites.mux, call.mixed, strict=True)]
+        for site, count, done in [*passed, (sites.demux[0], call.separated[0], "separated")]:
             if count == 0:
                 raise MuxwrapError(
-                    self._replaced()
+                    self._replaced(call.model)
                     or f"the {site} was never reached, so nothing was {done}; name a module that every call runs"
                 )
             if count > 1:
                 raise MuxwrapError(f"the {site} was reached {count} times in one call; name a module that runs once")
-        check_used(call.wide, self.sites)
+        check_used(call.wide, sites)
 
-    def _replaced(self) -> str | None:
-        """Say which module with hooks was replaced, as conversions of batch norms do, or None where none was."""
-        hooked = {handle.id for handle in self._handles}
-        for site in (*self.sites.mux, *self.sites.demux):
-            module = self.backbone.get_submodule(site.path)
+    def _replaced(self, model: Components) -> str | None:
+        """Describe which module with hooks was replaced, as conversions of batch norms do; None where none was."""
+        hooked = {handle.id for handle in self.handles}
+        for site in (*model.sites.mux, *model.sites.demux):
+            module = model.backbone.get_submodule(site.path)
             if hooked.isdisjoint([*module._forward_hooks, *module._forward_pre_hooks]):
                 return (
                     f"the module at the {site} was replaced after wrapping (by a {type(module).__name__}), and the new one "
                     "does not mix or separate; model.detach() and then model.attach() puts that right"
                 )
         return None
+
+
+def _in_call(key: Key, do: Callable[..., Any], *arguments: Any) -> Any:
+    """Be a hook: act in the running call of this key in this thread, if there is one."""
+    for call in reversed(getattr(_local, "calls", ())):
+        if call.key is key:
+            return do(call, *arguments)
+    return None
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a module carries a hook of a multiplexed model."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return any(getattr(hook, "func", None) is _in_call for hook in hooks)
+
+
+@contextmanager
+def attached(model: Components) -> Iterator[Callable[..., Any]]:
+    """Multiplex a backbone for a while: yields what calls it, and takes the hooks off again."""
+    attachment = Attachment()
+    attachment.attach(model)
+    try:
+        yield lambda *args, **kwargs: attachment.call(model, args, kwargs)
+    finally:
+        attachment.detach()

@@ -1,34 +1,66 @@
-"""One call of a multiplexed model: what it was told of its rows, and what was mixed and separated so far."""
+"""The state of one forward call, which the hooks on its way read and write."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from torch import Tensor
 
-from muxwrap._hooks.chunks import Pieces
-from muxwrap._hooks.grouping import group
-from muxwrap._hooks.parts import Parts
-from muxwrap._hooks.side_inputs import MASK, RowFacts
+from muxwrap._hooks.chunks import Chunks
+from muxwrap._hooks.components import Components
 
 
-class Call(RowFacts):
-    """The state of one forward call.
+class Key:
+    """Names the model that a hook belongs to.
 
-    Args:
-        model: what was called.
+    A hook holds nothing else of its model: a layer that is saved or copied alone stays as large as the layer. Deepcopy and
+    pickle give the copy of a model and the copies of its hooks the same new key.
     """
 
-    def __init__(self, model: Parts) -> None:
-        super().__init__(model.n, model.demuxer.prefix_length, model.sites.mask == "always")
-        self.model = model
-        self.unmarked: int | None = None  # rows of the batch where its ids were marked, which fills the last group
-        self.pieces: dict[int, Pieces] = {}  # of stems that run piece by piece
-        self.wide: dict[int, Tensor] = {}  # mixtures with channels that the stem's own convolution has no weights for
-        self.mixed = [0] * len(model.sites.mux)
-        self.separated = [0] * len(model.sites.demux)
 
-    def mask_of(self, k: int) -> Tensor | None:
-        """Return the rows' own mask where they are embedded by mux site ``k``."""
-        if self.model.sites.mask == "ignored" and not self.model.strategy.reads_mask:
-            return None
-        mask = self.own.get(MASK if k == 0 else "decoder_" + MASK)
-        return mask if mask is None or self.unmarked is None else group(mask, self.n).flatten(0, 1)
+@dataclass
+class Call:
+    """One forward call of a multiplexed model. It lies in a ``threading.local``: two threads may be inside one model.
+
+    | field | set by | holds |
+    | --- | --- | --- |
+    | ``model``, ``key`` | the call | the components that work in it, and the key of its hooks |
+    | ``side_inputs`` | the call of the backbone | masks, positions, types of the rows, by name: ``[B, L, ...]`` |
+    | ``merged`` | the module at ``mask_at`` | the same of the mixtures: ``[g, prefix + L, ...]`` |
+    | ``unnamed`` | layers after mixing | pairs (of the rows, of the mixtures) of tensors that have no name there |
+    | ``batch``, ``stand_in`` | the call of the backbone | the batch, and what the backbone gets in its place (``"size"``) |
+    | ``id_rows`` | the stem | rows of the batch, where its demuxer inserted token ids, which fills the last group |
+    | ``chunks`` | the stem | the calls of a stem that runs some rows at a time, per mux site |
+    | ``rows`` | mixing | rows of the batch |
+    | ``wide`` | mixing | mixtures with channels that the stem has no weights for, per mux site, until they are used |
+    | ``mixed``, ``separated`` | mixing, separating | how often each site was reached |
+    """
+
+    model: Components
+    key: Key
+    side_inputs: dict[str, Tensor] = field(default_factory=dict)
+    merged: dict[str, Tensor] = field(default_factory=dict)
+    unnamed: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    batch: Tensor | None = None
+    stand_in: Tensor | None = None
+    id_rows: int | None = None
+    chunks: dict[int, Chunks] = field(default_factory=dict)
+    rows: int | None = None
+    wide: dict[int, Tensor] = field(default_factory=dict)
+    mixed: list[int] = field(default_factory=list)
+    separated: list[int] = field(default_factory=list)
+
+    @property
+    def n(self) -> int:
+        """Instances per mixture."""
+        return self.model.n
+
+    @property
+    def mixtures(self) -> int | None:
+        """Mixtures that the batch's rows make; None before anything was mixed."""
+        return None if self.rows is None else -(-self.rows // self.model.n)
+
+
+def new_call(model: Components, key: Key) -> Call:
+    """Return the state of a call that has not reached anything."""
+    return Call(model, key, mixed=[0] * len(model.sites.mux), separated=[0] * len(model.sites.demux))

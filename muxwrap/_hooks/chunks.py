@@ -1,4 +1,4 @@
-"""A stem that embeds tokens, run some rows at a time: what it makes of them fits into memory or caches, and of all does not."""
+"""A stem that embeds tokens, run some rows at a time: the embeddings of some rows fit into the caches, those of all do not."""
 
 from __future__ import annotations
 
@@ -10,41 +10,40 @@ from torch import Tensor, nn
 
 from muxwrap._util.nested import map_tensors, tensors_in
 
-NUMBERS = 2**20
-"""Numbers that a stem makes at a time on a processor. Larger tensors are slower: beyond the caches every operation of the
-stem waits for memory, and beyond a few megabytes a C library's allocator gives memory back to the system and faults it in
+ELEMENTS = 2**20
+"""Elements that a stem makes at a time on a processor. Larger tensors are slower: beyond the caches every operation of the
+stem waits for memory, and beyond a few megabytes the C library's allocator returns memory to the system and faults it in
 again."""
-NUMBERS_ELSEWHERE = 2**27
-"""The same on an accelerator, whose memory is fast, and for which many small calls are the slower way; this only keeps what
-is held at a time small."""
+ACCELERATOR_ELEMENTS = 2**27
+"""The same on an accelerator, where memory is fast and many small calls are slow; this only bounds the memory."""
 
 
-class Pieces:
+class Chunks:
     """The call of a stem, cut into calls on some of its rows.
 
     Args:
         args: positional arguments of the whole call.
         kwargs: keyword arguments of the whole call.
         rows: of the batch.
-        n: instances in a mixture.
-        most: rows in a piece; a piece is whole groups, or a part of one.
+        n: instances per mixture.
+        size: most rows in a chunk; a chunk is whole groups, or a part of one.
     """
 
-    def __init__(self, args: Any, kwargs: Any, rows: int, n: int, most: int) -> None:
+    def __init__(self, args: Any, kwargs: Any, rows: int, n: int, size: int) -> None:
         self.args = args
         self.kwargs = kwargs
         self.rows = rows
         self.n = n
-        self.most = most // n * n or most
+        self.size = size // n * n or size
 
     def __iter__(self) -> Iterator[range]:
-        """Yield the rows of every piece; those beyond the batch fill the last group."""
+        """Yield the rows of every chunk; those beyond the batch fill the last group."""
         filled = -(-self.rows // self.n) * self.n
-        unit = max(self.most, self.n)
+        unit = max(self.size, self.n)
         for start in range(0, filled, unit):
             end = min(start + unit, filled)
-            for first in range(start, end, self.most):
-                yield range(first, min(first + self.most, end))
+            for first in range(start, end, self.size):
+                yield range(first, min(first + self.size, end))
 
     def call(self, rows: range) -> Any:
         """Return the arguments for some rows."""
@@ -59,19 +58,19 @@ class Pieces:
         return value[torch.arange(rows.start, rows.stop, device=value.device) % self.rows]
 
 
-def cut(module: nn.Module, args: Any, kwargs: Any, n: int, dim: int, additive: bool) -> Pieces | None:
-    """Return the pieces of a module's call on token ids, or None where it has to be made whole.
+def chunks_of(module: nn.Module, args: Any, kwargs: Any, n: int, dim: int, additive: bool) -> Chunks | None:
+    """Return the chunks of a module's call on token ids, or None where it has to be made whole.
 
-    Rows of ids are looked up one by one, and the call is cut only where nothing else would notice: without gradients
-    (which keep everything anyway), outside of compiled code (which fuses the passes over memory itself), and where nobody
-    else has a hook on the module.
+    Rows of ids are embedded one by one. The call is cut only where nothing else can observe it: without gradients (which
+    keep everything anyway), outside of compiled code (which fuses the passes over memory itself), and where nobody else has
+    a hook on the module.
 
     Args:
         module: the stem.
         args: its positional arguments.
         kwargs: its keyword arguments.
-        n: instances in a mixture.
-        dim: numbers that the stem makes of a token.
+        n: instances per mixture.
+        dim: features of an embedded token.
         additive: whether a mixture may be accumulated from parts.
     """
     if torch.is_grad_enabled() or module.training or torch.compiler.is_compiling() or len(module._forward_hooks) > 1:
@@ -82,7 +81,7 @@ def cut(module: nn.Module, args: Any, kwargs: Any, n: int, dim: int, additive: b
     rows = max(value.shape[0] for value in tensors)
     if any(value.shape[0] not in (1, rows) for value in tensors):
         return None
-    numbers = NUMBERS if tensors[0].device.type == "cpu" else NUMBERS_ELSEWHERE
-    fit = max(1, numbers // (tensors[0].shape[1] * dim))
-    most = fit if additive else max(fit, n)
-    return Pieces(args, kwargs, rows, n, most) if most < rows and n > 1 else None
+    elements = ELEMENTS if tensors[0].device.type == "cpu" else ACCELERATOR_ELEMENTS
+    fit = max(1, elements // (tensors[0].shape[1] * dim))
+    size = fit if additive else max(fit, n)
+    return Chunks(args, kwargs, rows, n, size) if size < rows and n > 1 else None

@@ -6,6 +6,7 @@ Consecutive rows share a mixture: row r is instance ``r % n`` of group ``r // n`
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,15 +21,15 @@ def group(x: Tensor, n: int) -> Tensor:
     if missing:
         fill = torch.arange(missing, device=x.device) % x.shape[0]
         x = torch.cat([x, x[fill]])
-    return x.unflatten(0, (-1, n))
+    return rearrange(x, "(g n) ... -> g n ...", n=n)
 
 
 def ungroup(x: Tensor, rows: int) -> Tensor:
     """Return the first ``rows`` rows of ``[g, n, ...]`` in the batch's order: the filling is cut off."""
-    return x.flatten(0, 1)[:rows]
+    return rearrange(x, "g n ... -> (g n) ...")[:rows]
 
 
-def merge_mask(grouped: Tensor, prefix: int) -> Tensor:
+def merge_masks(grouped: Tensor, prefix: int) -> Tensor:
     """Merge masks ``[g, n, ...]`` into ``[g, ...]``: a position counts if it does for any instance of the group.
 
     The largest value is the union for masks of 0 and 1 and for additive ones (0 and -inf) alike. A prefix is attended by
@@ -42,8 +43,8 @@ def merge_mask(grouped: Tensor, prefix: int) -> Tensor:
     return F.pad(merged, (prefix, 0), value=1)
 
 
-def merge_rows(name: str, grouped: Tensor, prefix: int) -> Tensor:
-    """Merge what a trunk is told about every row beside its tokens: ``[g, n, L, ...] -> [g, prefix + L, ...]``.
+def merge_side_inputs(name: str, grouped: Tensor, prefix: int) -> Tensor:
+    """Merge what a trunk gets about every row besides its tokens: ``[g, n, L, ...] -> [g, prefix + L, ...]``.
 
     Boxes on a page become their mean. Positions and types mostly agree; where they do not, the largest counts, which is
     the position of a row without padding on the left.

@@ -14,34 +14,35 @@ from torch import Tensor, nn
 
 from muxwrap._hooks.axes import for_strategy, from_strategy
 from muxwrap._hooks.call import Call
-from muxwrap._hooks.chunks import Pieces, cut
+from muxwrap._hooks.chunks import Chunks, chunks_of
 from muxwrap._hooks.embeddings import EMBEDS, embedded
 from muxwrap._hooks.grouping import group
+from muxwrap._hooks.side_inputs import mask_of
 from muxwrap._hooks.widening import Widening
 from muxwrap._util.nested import first_tensor, map_first_tensor, replace_object
 from muxwrap.errors import MuxwrapError
 
 
-def mark(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+def insert_ids(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
     """Put the demuxer's own ids among the token ids."""
     demuxer = call.model.demuxer
     ids = first_tensor((args, kwargs))
     if ids is None or ids.is_floating_point():
-        raise MuxwrapError(f"{demuxer.name} marks the instances by token ids: call the model with input_ids")
-    call.unmarked = ids.shape[0]
+        raise MuxwrapError(f"{demuxer.name} inserts token ids into the instances: call the model with input_ids")
+    call.id_rows = ids.shape[0]
     return replace_object((args, kwargs), ids, demuxer.mark(group(ids, call.n)).flatten(0, 1))
 
 
-def cut_stem(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
-    """Give the stem its first rows only, where it can run piece by piece; the others follow in :func:`mix_output`."""
+def start_chunks(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Give the stem its first rows only, where it can run some rows at a time; the others follow in :func:`mix_output`."""
     model = call.model
     if model.check_finite:
         return None
-    pieces = cut(module, args, kwargs, call.n, model.sites.mux[k].dim, model.strategy.additive)
-    if pieces is None:
+    chunks = chunks_of(module, args, kwargs, call.n, model.sites.mux[k].dim, model.strategy.additive)
+    if chunks is None:
         return None
-    call.pieces[k] = pieces
-    return pieces.call(next(iter(pieces)))
+    call.chunks[k] = chunks
+    return chunks.call(next(iter(chunks)))
 
 
 def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -54,11 +55,11 @@ def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> 
 
 def mix_output(call: Call, k: int, module: nn.Module, _args: Any, output: Any) -> Any:
     """Mix what a module returned."""
-    pieces = call.pieces.pop(k, None)
-    if pieces is not None and isinstance(output, Tensor):
-        mixed = _mix_pieces(call, k, module, pieces, output)
+    chunks = call.chunks.pop(k, None)
+    if chunks is not None and isinstance(output, Tensor):
+        mixed = _mix_chunks(call, k, module, chunks, output)
     else:
-        whole = output if pieces is None else module.forward(*pieces.args, **pieces.kwargs)
+        whole = output if chunks is None else module.forward(*chunks.args, **chunks.kwargs)
         mixed = map_first_tensor(whole, partial(_mix, call, k))
     return module.forward(**{EMBEDS: mixed}) if call.model.sites.mux[k].twice else mixed
 
@@ -80,29 +81,29 @@ def _mix(call: Call, k: int, x: Tensor) -> Tensor:
         raise MuxwrapError(
             f"NaN or infinity in rows {bad} at the {site}; they would spoil every row of their groups: drop them first"
         )
-    call.rows = call.unmarked or x.shape[0]
+    call.rows = call.id_rows or x.shape[0]
     call.mixed[k] += 1
-    mask = call.mask_of(k)
+    mask = mask_of(call, k)
     mask = mask if mask is None else group(mask, call.n)
     return model.demuxer.extend(_mixture(call, k, group(x, call.n), mask))
 
 
-def _mix_pieces(call: Call, k: int, module: nn.Module, pieces: Pieces, x: Tensor) -> Tensor:
-    """Mix what the stem makes of one piece after the other; ``x`` is what it made of the first."""
-    mask = call.mask_of(k)
+def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor) -> Tensor:
+    """Mix what the stem makes of one chunk after the other; ``x`` is what it made of the first."""
+    mask = mask_of(call, k)
     mixtures: list[Tensor] = []
-    for rows in pieces:
+    for rows in chunks:
         if rows.start:
-            args, kwargs = pieces.call(rows)
+            args, kwargs = chunks.call(rows)
             x = module.forward(*args, **kwargs)
         together = (-1, min(len(rows), call.n))
-        said = None if mask is None else pieces.take(mask, rows).unflatten(0, together)
-        part = _mixture(call, k, x.unflatten(0, together), said, rows.start % call.n)
+        of_chunk = None if mask is None else chunks.take(mask, rows).unflatten(0, together)
+        part = _mixture(call, k, x.unflatten(0, together), of_chunk, rows.start % call.n)
         if rows.start % call.n:
             mixtures[-1] = mixtures[-1] + part
         else:
             mixtures.append(part)
-    call.rows = call.unmarked or pieces.rows
+    call.rows = call.id_rows or chunks.rows
     call.mixed[k] += 1
     return call.model.demuxer.extend(torch.cat(mixtures))
 
@@ -110,16 +111,16 @@ def _mix_pieces(call: Call, k: int, module: nn.Module, pieces: Pieces, x: Tensor
 def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: int = 0) -> Tensor:
     """Mix ``[g, n, ...]`` into ``[g, ...]``, or ``[g, k, ...]`` into what instances ``start``, ... add to it."""
     site, strategy = call.model.sites.mux[k], call.model.strategy
-    said: dict[str, Tensor] = {}
+    masks: dict[str, Tensor] = {}
     if mask is not None and grouped.ndim == 4 and mask.shape == grouped.shape[:3]:
-        # What stands at an instance's padding is no part of it: it would only disturb the others.
+        # An instance's padding is not part of it, and would only disturb the others.
         if strategy.reads_mask:
-            said["mask"] = mask
+            masks["mask"] = mask
         else:
             grouped = grouped * mask.unsqueeze(-1).to(grouped.dtype)
     laid = for_strategy(grouped, site, strategy.sees)
-    mixture = strategy(laid, **said) if laid.shape[1] == call.n else strategy.part(laid, start)
-    if call.model.widenings:
+    mixture = strategy(laid, **masks) if laid.shape[1] == call.n else strategy.part(laid, start)
+    if len(call.model.widenings):
         mixture = _narrow(call, k, mixture)
     return from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, strategy.sees)
 

@@ -36,9 +36,9 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
     if call.rows is None:
         raise MuxwrapError(f"the {site} is reached before anything was mixed; demux_at has to come after mux_at")
     # Not asked of traced code, whose number of groups may be free.
-    if not torch.compiler.is_compiling() and h.shape[0] != -(-call.rows // call.n):
+    if not torch.compiler.is_compiling() and h.shape[0] != call.mixtures:
         raise MuxwrapError(
-            f"the {site} holds {h.shape[0]} rows, and {call.rows} rows make {-(-call.rows // call.n)} mixtures of "
+            f"the {site} holds {h.shape[0]} rows, and {call.rows} rows make {call.mixtures} mixtures of "
             f"{call.n}; demux_at has to be where a row is a mixture"
         )
     if site.first_token:

@@ -1,6 +1,7 @@
-"""What a backbone is told about every row beside its tokens (masks, positions, types, boxes), the rows' and the mixtures'.
+"""Side inputs: what a backbone gets about every row besides its tokens (masks, positions, types, boxes).
 
-A stem gets what belongs to its rows, a trunk gets it merged: the trunk runs on mixtures.
+A stem gets those of its rows, a trunk gets them merged: the trunk runs on mixtures. The functions are hooks, called with the
+running call first.
 """
 
 from __future__ import annotations
@@ -12,102 +13,100 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from muxwrap._hooks.grouping import group, merge_mask, merge_rows
+from muxwrap._hooks.call import Call
+from muxwrap._hooks.grouping import group, merge_masks, merge_side_inputs
 from muxwrap._util.nested import first_tensor, map_tensors, replace_object
-from muxwrap.site import Site
+from muxwrap.site import MaskMode, Site
 
 MASK = "attention_mask"
-_FACTS = ("position_ids", "token_type_ids", "bbox")
+_OTHERS = ("position_ids", "token_type_ids", "bbox")
 
 
-class RowFacts:
-    """What one call was told, and what is said instead.
+def read(call: Call, module: nn.Module, args: Any, kwargs: Any) -> None:
+    """Keep the side inputs in the call of a module; the mask tells what of an instance is padding."""
+    for name, at in _arguments(module):
+        value = args[at] if at < len(args) else kwargs.get(name)
+        if isinstance(value, Tensor) and value.ndim > 1:
+            call.side_inputs[name] = value
 
-    Args:
-        n: instances in a mixture.
-        prefix: tokens before every mixture.
-        always: whether :meth:`merge` says a full mask where the rows have none.
+
+def merge(call: Call, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Return the call of a module with every side input merged."""
+    read(call, module, args, kwargs)
+    own, always = call.side_inputs, call.model.sites.mask is MaskMode.ALWAYS
+    if always and MASK not in own:
+        full = _full_mask(args, kwargs)
+        own |= {} if full is None else {MASK: full}
+    instead: dict[str, Tensor | None] = {}
+    if not always and MASK in own and _pads_nothing(own[MASK]):
+        del own[MASK]
+        instead[MASK] = None  # attention is faster without a mask, and mixing has nothing to leave out
+    prefix = call.model.demuxer.prefix_length
+    for name, value in own.items():
+        merged = merge_masks if name.endswith(MASK) else partial(merge_side_inputs, name)
+        instead[name] = call.merged[name] = merged(group(value, call.n), prefix)
+    for name, at in _arguments(module):
+        if name in instead and at < len(args):
+            args = (*args[:at], instead[name], *args[at + 1 :])
+        elif name in instead:
+            kwargs = {**kwargs, name: instead[name]}
+    return args, kwargs
+
+
+def drop(call: Call, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Return the call of a module without side inputs; the strategy may still read the mask."""
+    read(call, module, args, kwargs)
+    for name, at in _arguments(module):
+        if at < len(args):
+            args = (*args[:at], None, *args[at + 1 :])
+        kwargs = {key: value for key, value in kwargs.items() if key != name}
+    return args, kwargs
+
+
+def put_stand_in(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Return the call with a stand-in of as many rows as there are mixtures in the place of the batch.
+
+    It holds NaN, since only its size may be read: rows of the batch would hide that a backbone reads pixels there, too.
     """
-
-    def __init__(self, n: int, prefix: int, always: bool) -> None:
-        self.n = n
-        self.prefix = prefix
-        self.always = always
-        self.rows: int | None = None  # of the batch, known once something was mixed
-        self.own: dict[str, Tensor] = {}  # [B, L] or more axes
-        self.merged: dict[str, Tensor] = {}  # [g, prefix + L], likewise
-        self.handed: list[tuple[Tensor, Tensor]] = []  # the same for what has no name
-        self.held: tuple[Tensor, Tensor] | None = None  # the stand-in for the batch, and the batch
-
-    def note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Keep what the call of a module says; its mask says what of an instance is padding."""
-        for name, at in _arguments(module):
-            value = args[at] if at < len(args) else kwargs.get(name)
-            if isinstance(value, Tensor) and value.ndim > 1:
-                self.own[name] = value
-
-    def merge(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Return the call of a module with everything merged."""
-        self.note(module, args, kwargs)
-        if self.always and MASK not in self.own:
-            full = _full_mask(args, kwargs)
-            self.own |= {} if full is None else {MASK: full}
-        said: dict[str, Tensor | None] = {}
-        if not self.always and MASK in self.own and _pads_nothing(self.own[MASK]):
-            del self.own[MASK]
-            said[MASK] = None  # attention is faster without a mask, and mixing has nothing to leave out
-        for name, own in self.own.items():
-            merge = merge_mask if name.endswith(MASK) else partial(merge_rows, name)
-            said[name] = self.merged[name] = merge(group(own, self.n), self.prefix)
-        for name, at in _arguments(module):
-            if name in said and at < len(args):
-                args = (*args[:at], said[name], *args[at + 1 :])
-            elif name in said:
-                kwargs = {**kwargs, name: said[name]}
+    batch = first_tensor((args, kwargs))
+    if batch is None:
         return args, kwargs
+    unread = batch.new_full((1,) * batch.ndim, torch.nan)
+    call.batch, call.stand_in = batch, unread.expand(-(-batch.shape[0] // call.n), *batch.shape[1:])
+    return replace_object((args, kwargs), batch, call.stand_in)
 
-    def drop(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Return the call of a module with nothing said beside the tokens; the strategy may still ask for the mask."""
-        self.note(module, args, kwargs)
-        for name, at in _arguments(module):
-            if at < len(args):
-                args = (*args[:at], None, *args[at + 1 :])
-            kwargs = {key: value for key, value in kwargs.items() if key != name}
-        return args, kwargs
 
-    def hold_back(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Return the call with a stand-in of as many rows as there are mixtures in the place of the batch.
+def restore(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Return the call of a stem with the batch and the rows' own side inputs."""
+    if call.stand_in is not None:
+        args, kwargs = replace_object((args, kwargs), call.stand_in, call.batch)
+    for name, merged in call.merged.items():
+        args, kwargs = replace_object((args, kwargs), merged, call.side_inputs[name])
+    return args, kwargs
 
-        It holds NaN, since only its size may be read: rows of the batch would hide that a backbone reads pixels there, too.
-        """
-        batch = first_tensor((args, kwargs))
-        if batch is None:
-            return args, kwargs
-        unread = batch.new_full((1,) * batch.ndim, torch.nan)
-        self.held = (unread.expand(-(-batch.shape[0] // self.n), *batch.shape[1:]), batch)
-        return replace_object((args, kwargs), batch, self.held[0])
 
-    def restore(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Return the call with what belongs to the rows."""
-        if self.held is not None:
-            args, kwargs = replace_object((args, kwargs), *self.held)
-        for name, merged in self.merged.items():
-            args, kwargs = replace_object((args, kwargs), merged, self.own[name])
-        return args, kwargs
+def merge_unnamed(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Return the call of a layer with every tensor merged that has the batch's rows: attention biases and the like."""
+    return None if call.rows is None else map_tensors((args, kwargs), partial(_merge_unnamed, call))
 
-    def merge_handed(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Return the call with every tensor merged that has the batch's rows: attention biases and the like."""
-        return None if self.rows is None else map_tensors((args, kwargs), self._merge_handed)
 
-    def _merge_handed(self, value: Tensor) -> Tensor:
-        if value.ndim < 2 or value.shape[0] != self.rows or self.n == 1:
-            return value
-        for own, merged in self.handed:  # layer after layer is handed the same ones
-            if own is value:
-                return merged
-        merged = merge_mask(group(value, self.n), 0)
-        self.handed.append((value, merged))
-        return merged
+def _merge_unnamed(call: Call, value: Tensor) -> Tensor:
+    if value.ndim < 2 or value.shape[0] != call.rows or call.n == 1:
+        return value
+    for own, merged in call.unnamed:  # layer after layer gets the same ones
+        if own is value:
+            return merged
+    merged = merge_masks(group(value, call.n), 0)
+    call.unnamed.append((value, merged))
+    return merged
+
+
+def mask_of(call: Call, k: int) -> Tensor | None:
+    """Return the rows' own mask where they are embedded by mux site ``k``, ``[B, L]``."""
+    if call.model.sites.mask is MaskMode.IGNORED and not call.model.strategy.reads_mask:
+        return None
+    mask = call.side_inputs.get(MASK if k == 0 else "decoder_" + MASK)
+    return mask if mask is None or call.id_rows is None else group(mask, call.n).flatten(0, 1)
 
 
 def takes_mask(module: nn.Module) -> bool:
@@ -116,7 +115,7 @@ def takes_mask(module: nn.Module) -> bool:
 
 
 def layers_after(backbone: nn.Module, site: Site) -> list[nn.Module]:
-    """Return the modules that run behind a site among layers: its later siblings, and itself if its input is mixed."""
+    """Return the modules that run after a site among layers: its later siblings, and itself if its input is mixed."""
     parent, _, name = site.path.rpartition(".")
     children = dict(backbone.get_submodule(parent).named_children())
     start = list(children).index(name) + (site.side == "output") if name in children else len(children)
@@ -124,12 +123,9 @@ def layers_after(backbone: nn.Module, site: Site) -> list[nn.Module]:
 
 
 def _arguments(module: nn.Module) -> list[tuple[str, int]]:
-    """Return what a module's forward is told by name, and the place of the argument.
-
-    Masks are those of a decoder and Longformer's global one, too.
-    """
+    """Return the names of the side inputs that a module's forward takes, and their places; any mask counts."""
     names = enumerate(inspect.signature(module.forward).parameters)
-    return [(name, at) for at, name in names if name.endswith(MASK) or name in _FACTS]
+    return [(name, at) for at, name in names if name.endswith(MASK) or name in _OTHERS]
 
 
 def _pads_nothing(mask: Tensor) -> bool:

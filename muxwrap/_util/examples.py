@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from muxwrap.errors import MuxwrapError
 ROWS = 3  # over n=2: two mixtures, one of them incomplete, so that rows and mixtures cannot be taken for each other
 
 
-def run(module: nn.Module, example: Any) -> Any:
+def run(module: Callable[..., Any], example: Any) -> Any:
     """Call a module with an example: a tensor, a tuple of arguments, or a dict of keyword arguments."""
     if isinstance(example, dict) or hasattr(example, "keys"):
         return module(**example)
@@ -55,18 +55,19 @@ def pixels(backbone: nn.Module, channels: int, height: int, width: int) -> Tenso
 
 
 @contextmanager
-def quiet(backbone: nn.Module) -> Iterator[None]:
+def quiet(*modules: nn.Module) -> Iterator[None]:
     """Run in evaluation mode without gradients, and leave modes and random state as they were."""
-    with evaluating(backbone), torch.random.fork_rng(), torch.no_grad():
+    with evaluating(*modules), torch.random.fork_rng(), torch.no_grad():
         yield
 
 
 @contextmanager
-def evaluating(backbone: nn.Module) -> Iterator[None]:
+def evaluating(*modules: nn.Module) -> Iterator[None]:
     """Run in evaluation mode, and leave every module's mode as it was."""
-    modes = [(module, module.training) for module in backbone.modules()]
+    modes = [(each, each.training) for module in modules for each in module.modules()]
     try:
-        backbone.eval()
+        for module in modules:
+            module.eval()
         yield
     finally:
         for module, mode in modes:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from muxwrap.demuxers import MLP, Demuxer, Index, Key
 from muxwrap.errors import MuxwrapError
 from muxwrap.published.facts import Facts
-from muxwrap.site import Site, Sites
+from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.strategies import Binary, Contextual, Hadamard, LowRank, Orthogonal, Strategy
 
 FIRST_ID = {"roberta": 49923, "bert": 101}
@@ -133,5 +133,5 @@ def make_sites(facts: Facts, config: Any) -> Sites:
     return Sites(
         mux=(Site(f"{facts.family}.embeddings", "output", -1, dim, twice=True),),
         demux=(Site(head, "input", -1, dim, first_token=facts.task == "sequence"),),
-        mask="ignored",
+        mask=MaskMode.IGNORED,
     )

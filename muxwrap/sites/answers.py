@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,22 +16,30 @@ PADDED_ROWS = 4
 _KEPT = ("hidden_states", "attentions", "encoder_last_hidden_state", "past_key_values", "mems", "router_logits")
 
 
-def answers(model: nn.Module, example: Any, masked: bool, finite: bool = False, rows: int = ROWS) -> list[Tensor] | str:
+def answers(
+    model: nn.Module,
+    example: Any,
+    masked: bool,
+    finite: bool = False,
+    rows: int = ROWS,
+    call: Callable[..., Any] | None = None,
+) -> list[Tensor] | str:
     """Run a model, also with padding if it takes a mask; return its answers, or what went wrong.
 
     Args:
-        model: bare or multiplexed.
+        model: the bare one.
         example: a call of the model.
         masked: whether it takes a mask.
         finite: accept finite answers only.
         rows: of the example.
+        call: what to call instead of the bare model.
     """
     found: list[Tensor] = []
     try:
         with quiet(model):
             for one, count in [*([(_padded(example), PADDED_ROWS)] if masked else []), (example, rows)]:
                 torch.manual_seed(0)  # for models that draw random numbers in evaluation mode
-                output = run(model, one)
+                output = run(call or model, one)
                 first = first_tensor(output)
                 if first is None or first.shape[0] != count:
                     return f"{count} rows in, {None if first is None else first.shape[0]} rows out"

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from muxwrap._hooks.attachment import Attached
+from muxwrap._hooks.attachment import attached
+from muxwrap._hooks.components import Components
 from muxwrap._hooks.side_inputs import takes_mask
-from muxwrap._util.examples import ROWS, with_rows
+from muxwrap._util.examples import ROWS, quiet, with_rows
 from muxwrap.errors import MuxwrapError
-from muxwrap.site import Mask, Site, Sites
+from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.sites.answers import answers
 from muxwrap.sites.families import generic, timm, torchvision, transformers
 from muxwrap.sites.resolve import site_from
@@ -113,15 +114,15 @@ def _what(backbone: nn.Module, prefix: int) -> str:
     )
 
 
-def verify(attached: Attached, example: Any) -> None:
-    """Run a freshly attached model once; take its hooks off again if it fails.
+def verify(components: Components, example: Any) -> None:
+    """Run a freshly built model once.
 
     Raises:
         MuxwrapError: the strategy or the demuxer does not work there.
     """
-    outcome = answers(attached, example, attached.sites.masked)
+    with quiet(components.strategy, components.widenings, components.demuxers), attached(components) as call:
+        outcome = answers(components.backbone, example, components.sites.masked, call=call)
     if isinstance(outcome, str):
-        attached.detach()
         raise MuxwrapError(f"a dry run of {ROWS} rows fails: {outcome}")
 
 
@@ -149,7 +150,7 @@ def _exact(
         match = "wrong" if problem is not None else trial.match(sites)
         if match == "exact":
             return sites
-        if match == "sound" or (problem is None and not trial.reproducible and mask != "size"):
+        if match == "sound" or (problem is None and not trial.reproducible and mask is not MaskMode.SIZE):
             seconds.append(sites)
         problems.append(problem or "copies of one input do not get the bare model's answer to it")
     mux, demux = (" and ".join(map(str, sites)) for sites in pair)
@@ -160,16 +161,16 @@ def _exact(
 _ENOUGH = 20  # seconds; then there is hardly a first to come
 
 
-def _mask_modes(trial: Trial, seen: Trace, mux: tuple[Site, ...]) -> list[tuple[Mask, str]]:
+def _mask_modes(trial: Trial, seen: Trace, mux: tuple[Site, ...]) -> list[tuple[MaskMode, str]]:
     """Return how the mask may be taken, and by which module: the model inside a head, or the whole backbone."""
     if not trial.masked:
-        return [("none", ""), ("size", "")] if _reads_batch(seen, mux) else [("none", "")]
+        return [(MaskMode.NONE, ""), (MaskMode.SIZE, "")] if _reads_batch(seen, mux) else [(MaskMode.NONE, "")]
     inside = [
         v.path for v in seen.once if v.path and takes_mask(v.module) and all(_within(s.path, v.path) for s in mux)
     ]
     places = [*inside[:1], ""]
-    modes: tuple[Mask, ...] = ("optional", "always", "both")
-    return [*product(modes, places), ("inside", "")]
+    modes = (MaskMode.OPTIONAL, MaskMode.ALWAYS, MaskMode.BOTH)
+    return [*product(modes, places), (MaskMode.INSIDE, "")]
 
 
 def _reads_batch(seen: Trace, mux: tuple[Site, ...]) -> bool:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from muxwrap._hooks.attachment import Attached
+from muxwrap._hooks.attachment import attached
+from muxwrap._hooks.components import Components
 from muxwrap._hooks.side_inputs import takes_mask
 from muxwrap._util.examples import ROWS, with_rows
 from muxwrap._util.nested import first_tensor, replace_object, tensors_in
@@ -115,12 +116,10 @@ class Trial:
         key = (sites, prefix, blot)
         if key not in self._outcomes:
             mean = Identity(2, sites.mux[0].dim, scale="mean")
-            demuxers = [Repeat(2, site.dim, prefix, blot) for site in sites.demux]
-            attached = Attached(self.backbone, 2, sites, mean, demuxers)
-            try:
-                self._outcomes[key] = answers(attached, self.example, sites.masked, finite=blot)
-            finally:
-                attached.detach()
+            demuxers = nn.ModuleList(Repeat(2, site.dim, prefix, blot) for site in sites.demux)
+            components = Components(self.backbone, 2, sites, mean, demuxers, nn.ModuleList())
+            with attached(components) as call:
+                self._outcomes[key] = answers(self.backbone, self.example, sites.masked, finite=blot, call=call)
         return self._outcomes[key]
 
 

@@ -1,4 +1,4 @@
-"""A stem that runs piece by piece gives the numbers of one that runs whole."""
+"""A stem that runs chunk by chunk gives the numbers of one that runs whole."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ADDITIVE = [name for name in muxwrap.list_strategies("features") if strategies.r
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "NUMBERS", 1)  # one row at a time
+    monkeypatch.setattr(chunks, "ELEMENTS", 1)  # one row at a time
 
 
 @given(rows=st.integers(1, 40), n=st.integers(1, 9), most=st.integers(1, 20))
-def test_pieces_cover_every_group_once(rows: int, n: int, most: int) -> None:
-    cut = list(chunks.Pieces((), {}, rows, n, most))
-    assert [row for piece in cut for row in piece] == list(range(-(-rows // n) * n))
-    assert all(len(piece) % n == 0 or piece.start // n == (piece.stop - 1) // n for piece in cut)
+def test_chunks_cover_every_group_once(rows: int, n: int, most: int) -> None:
+    cut = list(chunks.Chunks((), {}, rows, n, most))
+    assert [row for chunk in cut for row in chunk] == list(range(-(-rows // n) * n))
+    assert all(len(chunk) % n == 0 or chunk.start // n == (chunk.stop - 1) // n for chunk in cut)
     assert max(map(len, cut)) <= max(most, 1)
 
 
@@ -60,7 +60,7 @@ def answers(model: muxwrap.Multiplex, batch: dict[str, Tensor]) -> Iterator[Tens
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("rows", [1, 3, 4, 7])
 @pytest.mark.parametrize("strategy", ["slots", "hadamard", "identity"])
-def test_pieces_give_the_same_answers(strategy: str, rows: int) -> None:
+def test_chunks_give_the_same_answers(strategy: str, rows: int) -> None:
     model = muxwrap.wrap(tiny("sequence", "bert"), 3, strategy).eval()
     batch = sentences((4, 9, 7, 9, 3, 5, 6)[:rows])
     seen = watch(model)

@@ -71,7 +71,7 @@ def test_a_long_batch_is_mixed_piece_by_piece_with_its_masks(monkeypatch: pytest
     rows = sentences((4, 9, 7, 9, 3, 8, 2))
     with torch.no_grad():
         whole = model(**rows).logits
-        monkeypatch.setattr("muxwrap._hooks.chunks.NUMBERS", 700)  # two rows at a time
+        monkeypatch.setattr("muxwrap._hooks.chunks.ELEMENTS", 700)  # two rows at a time
         calls: list[int] = []
         model.strategy.register_forward_hook(lambda _m, args, _out: calls.append(len(args[0])))
         assert_close(model(**rows).logits, whole)

@@ -1,0 +1,73 @@
+"""What a multiplexed model is made of: a backbone, where it is cut, and what mixes and separates there."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+from torch import nn
+
+from muxwrap._hooks.embeddings import EMBEDS
+from muxwrap.demuxers.base import Demuxer
+from muxwrap.errors import MuxwrapError
+from muxwrap.site import MaskMode, Site, Sites
+from muxwrap.strategies.base import Strategy
+
+
+@dataclass
+class Components:
+    """The modules and settings that one call works with.
+
+    Args:
+        backbone: any module; it is not edited.
+        n: instances per mixture.
+        sites: where to mix and to separate; they exist in the backbone.
+        strategy: mixes at every mux site.
+        demuxers: one per demux site.
+        widenings: one per mux site where the strategy's mixtures have other channels than the backbone there, else none;
+            see :class:`~muxwrap._hooks.widening.Widening`.
+        check_finite: refuse NaN and infinity where instances are mixed; one bad row would spoil its whole group. Costs one
+            synchronisation per call; not checked in compiled code.
+    """
+
+    backbone: nn.Module
+    n: int
+    sites: Sites
+    strategy: Strategy
+    demuxers: nn.ModuleList
+    widenings: nn.ModuleList
+    check_finite: bool = False
+
+    @property
+    def demuxer(self) -> Demuxer:
+        """The demuxer (of the first head, where a model has several)."""
+        return self.demuxers[0]  # type: ignore[return-value]
+
+    @property
+    def added(self) -> tuple[nn.Module, ...]:
+        """The modules besides the backbone."""
+        return (self.strategy, self.widenings, self.demuxers)
+
+    def check(self) -> None:
+        """Refuse settings of the published text models where they cannot work.
+
+        Raises:
+            MuxwrapError: the demuxer inserts token ids, or a module is to run twice, where that cannot be done.
+        """
+        for site in self.sites.mux:
+            self._check_twice(site)
+            if self.demuxer.marks and site.side == "input":
+                raise MuxwrapError(
+                    f"{self.demuxer.name} inserts token ids, and nothing is embedded between them and the {site}"
+                )
+        longer = self.demuxer.marks and self.demuxer.prefix_length
+        if longer and self.sites.masked and self.sites.mask is not MaskMode.IGNORED:
+            raise MuxwrapError(
+                f"{self.demuxer.name}(prefix_ids=...) makes instances longer than their masks; it goes with sites whose mask "
+                "is 'ignored'"
+            )
+
+    def _check_twice(self, site: Site) -> None:
+        module = self.backbone.get_submodule(site.path)
+        if site.twice and (site.side == "input" or EMBEDS not in inspect.signature(module.forward).parameters):
+            raise MuxwrapError(f"the {site} is not the output of a module that takes {EMBEDS}, and cannot be run twice")

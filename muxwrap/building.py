@@ -1,0 +1,157 @@
+"""From what a user asks for to the components of a multiplexed model: sites searched, modules built, all tried once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from muxwrap import demuxers, strategies
+from muxwrap._hooks.attachment import is_hooked
+from muxwrap._hooks.components import Components
+from muxwrap._hooks.widening import widenings
+from muxwrap.defaults import (
+    DemuxChoice,
+    StrategyChoice,
+    default_demuxer,
+    default_strategy,
+    image_pixels,
+    prefix_length,
+)
+from muxwrap.demuxers.base import Demuxer
+from muxwrap.errors import MuxwrapError, check_count
+from muxwrap.site import Site, Sites
+from muxwrap.sites import Choice, check_paths, locate, verify
+from muxwrap.strategies.base import Strategy, list_strategies
+
+
+def build(
+    backbone: nn.Module,
+    n: int,
+    strategy: StrategyChoice = None,
+    demux: DemuxChoice = None,
+    *,
+    mux_at: Choice = None,
+    demux_at: Choice = None,
+    example_input: Any = None,
+    sites: Sites | None = None,
+    seed: int = 0,
+    check_finite: bool = False,
+) -> Components:
+    """Make the components of a multiplexed model; the arguments are those of :func:`muxwrap.wrap`.
+
+    Raises:
+        MuxwrapError: what cannot work; the backbone is then as it was.
+    """
+    try:
+        example = None
+        check_count(n)
+        if sites is None:
+            prefix, pixels = prefix_length(demux, n), image_pixels(strategy, n)
+            sites, example = locate(
+                backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix, pixels=pixels
+            )
+        check_paths(backbone, sites)
+        phi = build_strategy(strategy, n, sites, seed)
+        separators = nn.ModuleList(build_demuxers(demux, n, sites, phi, seed))
+        made = Components(backbone, n, sites, phi, separators, widenings(backbone, sites, phi), check_finite)
+        made.check()
+        _follow_backbone(made)
+        if example is not None:
+            verify(made, example)
+    except MuxwrapError as error:
+        call = f"wrap({type(backbone).__name__}, n={n!r}, strategy={strategy!r}, demux={demux!r})"
+        raise MuxwrapError(f"{call}: {error}") from error
+    return made
+
+
+def check_backbone(backbone: object) -> None:
+    """Refuse what cannot be wrapped.
+
+    Raises:
+        MuxwrapError: it is not a module, or is wrapped already.
+    """
+    if not isinstance(backbone, nn.Module):
+        raise MuxwrapError(f"wrap({backbone!r}): {type(backbone).__name__} is not a torch.nn.Module")
+    path = next((path for path, module in backbone.named_modules() if is_hooked(module)), None)
+    if path is not None:
+        raise MuxwrapError(
+            f"wrap({type(backbone).__name__}): it is wrapped already (at {path or 'its root'!r}); muxwrap.unwrap the wrapped "
+            "model first"
+        )
+
+
+def build_strategy(choice: StrategyChoice, n: int, sites: Sites, seed: int) -> Strategy:
+    """Make the strategy for the mux sites.
+
+    Raises:
+        MuxwrapError: the choice is not a strategy, or does not fit.
+    """
+    choice = choice or default_strategy(n, sites.mux[0])
+    cls = type(choice) if isinstance(choice, Strategy) else strategies.registry.class_of(choice)
+    sizes = [_sizes(cls, site, sites.masked) for site in sites.mux]
+    if any(other != sizes[0] for other in sizes):
+        found = sorted(size["dim"] for size in sizes)
+        raise MuxwrapError(f"the mux sites have feature sizes {found}; one strategy needs one size: name other sites")
+    made = strategies.registry.build(choice, n=n, seed=seed, **sizes[0])
+    _check_fit(made, "strategy", n, sizes[0]["dim"], sites.mux[0])
+    return made
+
+
+def build_demuxers(choice: DemuxChoice, n: int, sites: Sites, phi: Strategy, seed: int) -> list[Demuxer]:
+    """Make a demuxer for every demux site.
+
+    Raises:
+        MuxwrapError: the choice is not a demuxer, or does not fit.
+    """
+    if isinstance(choice, nn.Module) and len(sites.demux) > 1:
+        raise MuxwrapError(
+            f"demux={choice!r} is one instance for {len(sites.demux)} demux sites; give a name or a class"
+        )
+    made = []
+    for site in sites.demux:
+        arguments = {"n": n, "dim": site.dim, "seed": seed, "strategy": phi, "mux_dim": phi.dim}
+        made.append(demuxers.registry.build(choice or default_demuxer(phi), **arguments))
+        _check_fit(made[-1], "demux", n, site.dim, site)
+    return made
+
+
+def _sizes(cls: type[Strategy], site: Site, masked: bool) -> dict[str, Any]:
+    """Return the sizes that a strategy's constructor may name.
+
+    Raises:
+        MuxwrapError: a row at the site is not what the strategy mixes.
+    """
+    if cls.sees == "features":
+        return {"dim": site.dim}
+    holds = f"the {site} holds " + ("rows of unknown shape" if site.shape is None else f"rows {list(site.shape)}")
+    fitting = f"strategies that fit there: {', '.join(map(repr, list_strategies('features')))}"
+    if cls.sees == "image":
+        if site.image is None:
+            raise MuxwrapError(
+                f"{cls.__name__} mixes images [C, H, W], and {holds}; mix raw images or a feature map; {fitting}"
+            )
+        channels, *size = site.image
+        return {"dim": channels, "size": tuple(size)}
+    unread = masked and not cls.reads_mask
+    if unread or site.axis not in (-1, 1) or len(site.shape or ()) == 1:
+        why, without = ("with a mask", " without a mask") if unread else ("which are not tokens", "")
+        raise MuxwrapError(f"{cls.__name__} mixes tokens [L, d]{without}, and {holds}, {why}; {fitting}")
+    return {"dim": site.dim}
+
+
+def _check_fit(made: Strategy | Demuxer, argument: str, n: int, dim: int, site: Site) -> None:
+    if (made.n, made.dim) != (n, dim):
+        raise MuxwrapError(
+            f"{argument}={type(made).__name__}(n={made.n}, dim={made.dim}) does not fit n={n} and the {site}; "
+            f"make it with n={n}, dim={dim}, or give its name and options instead of an instance"
+        )
+
+
+def _follow_backbone(made: Components) -> None:
+    """Take the added modules to the backbone's device, dtype and mode, without touching what the user froze inside it."""
+    reference = next((p for p in made.backbone.parameters() if p.is_floating_point()), None)
+    for module in made.added:
+        module.train(made.backbone.training)
+        if reference is not None:
+            module.to(device=reference.device, dtype=reference.dtype)
