@@ -39,7 +39,7 @@ _classes: dict[tuple[Any, Any], Any] = {}
 
 
 class RefusedAttributeError(MuxwrapError, AttributeError):
-    """A method of the backbone that would not do for the wrapped model what its name says."""
+    """A method of the backbone that would not mean for the wrapped model what its name says."""
 
 
 def class_for(base: Any, backbone: Any) -> Any:
@@ -77,7 +77,7 @@ def forwarded(backbone: nn.Module, name: str) -> Any:
         return lambda coarse=False: layer_of(backbone, value(coarse=coarse))
     if inspect.isroutine(value) and name not in FORWARDED_METHODS:
         raise RefusedAttributeError(
-            f"{name}() of the {type(backbone).__name__} knows nothing of multiplexing and is not passed on; call "
+            f"{name}() of the {type(backbone).__name__} is not aware of multiplexing and is not passed on; call "
             f"model.backbone.{name}() if the bare model is meant"
         )
     return value

@@ -39,11 +39,11 @@ class Registry(Generic[T]):
         """
 
         def add(cls: C) -> C:
-            held = self._classes.get(name)
+            other = self._classes.get(name)
             # A module that is executed again (a notebook cell, a reload) may bring its own class once more.
-            if held is not None and (held.__module__, held.__qualname__) != (cls.__module__, cls.__qualname__):
+            if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise MuxwrapError(
-                    f"register({name!r}): the {self.kind} {held.__qualname__} has that name; choose another"
+                    f"register({name!r}): the {self.kind} {other.__qualname__} has that name; choose another"
                 )
             self._classes[name] = cls  # type: ignore[assignment]
             cls.name = name  # type: ignore[attr-defined]
@@ -75,17 +75,17 @@ class Registry(Generic[T]):
         cls = named.func if isinstance(named, partial) else named
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
             raise MuxwrapError(
-                f"{self.kind}={choice!r} is no muxwrap.{self.base.__name__}; give a name, a subclass, a functools.partial "
+                f"{self.kind}={choice!r} is not a muxwrap.{self.base.__name__}; give a name, a subclass, a functools.partial "
                 f"of one or an instance. {known_names('', self._classes)}"
             )
         return cls
 
-    def build(self, choice: str | type[T] | partial[T] | T, **facts: Any) -> T:
+    def build(self, choice: str | type[T] | partial[T] | T, **known: Any) -> T:
         """Make a module from a name, a class, a ``functools.partial`` of one, or take an instance as it is.
 
         Args:
             choice: what the user gave.
-            **facts: what the wrapped model knows (``n``, ``dim``, ...); a class takes those that its constructor names.
+            **known: what the wrapped model knows (``n``, ``dim``, ...); a class takes those that its constructor names.
                 What a ``partial`` already holds stays as the user set it.
 
         Raises:
@@ -95,30 +95,30 @@ class Registry(Generic[T]):
             return choice
         cls = self.class_of(choice)  # type: ignore[arg-type]
         make = choice if isinstance(choice, partial) else cls
-        held = make.keywords if isinstance(make, partial) else {}
-        wanted = inspect.signature(cls).parameters.keys() - held.keys()
-        return make(**{key: value for key, value in facts.items() if key in wanted})
+        given = make.keywords if isinstance(make, partial) else {}
+        wanted = inspect.signature(cls).parameters.keys() - given.keys()
+        return make(**{key: value for key, value in known.items() if key in wanted})
 
 
-FACTS = ("n", "dim", "seed", "strategy", "mux_dim")
+FROM_MODEL = ("n", "dim", "seed", "strategy", "mux_dim")
 """Constructor arguments that come from the wrapped model and not from the user."""
 
 
-def options_of(module: nn.Module, facts: tuple[str, ...] = FACTS) -> dict[str, Any]:
+def options_of(module: nn.Module, from_model: tuple[str, ...] = FROM_MODEL) -> dict[str, Any]:
     """Read a module's own options back from its attributes, for saving and printing.
 
     Every constructor argument is kept under its own name (the convention of scikit-learn's ``get_params``).
 
     Args:
         module: a strategy or a demuxer.
-        facts: arguments that are none of its own.
+        from_model: arguments that are not options.
 
     Raises:
         MuxwrapError: an argument was not kept.
     """
     options = {}
     for key, parameter in inspect.signature(type(module)).parameters.items():
-        if key in facts or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if key in from_model or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if not hasattr(module, key):
             raise MuxwrapError(

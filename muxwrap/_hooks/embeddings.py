@@ -13,7 +13,7 @@ EMBEDS = "inputs_embeds"
 
 
 def declared_embedding(module: nn.Module) -> nn.Module | None:
-    """Return what a module says that it embeds its token ids with, as Transformers models do."""
+    """Return the module that embeds token ids by the model's own account, as Transformers models give it."""
     try:
         return module.get_input_embeddings()  # type: ignore[operator]
     except (AttributeError, NotImplementedError):
@@ -21,7 +21,7 @@ def declared_embedding(module: nn.Module) -> nn.Module | None:
 
 
 def token_embedding(module: nn.Module) -> nn.Module | None:
-    """Return what a module embeds its token ids with, if it also takes ``inputs_embeds`` instead of ids."""
+    """Return the module that embeds token ids, if the model also takes ``inputs_embeds`` instead of ids."""
     return declared_embedding(module) if EMBEDS in inspect.signature(module.forward).parameters else None
 
 

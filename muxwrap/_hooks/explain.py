@@ -14,11 +14,11 @@ from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 
 FAILURES = (IndexError, RuntimeError, ValueError, ZeroDivisionError, MuxwrapError)
-"""What is raised for inputs of wrong sizes and values, by torch, Transformers and the parts of muxwrap."""
+"""What is raised for inputs of wrong sizes and values, by torch, Transformers and muxwrap's own modules."""
 
 
 def explained(backbone: nn.Module, demuxer: Demuxer, args: Any, kwargs: Any) -> str | None:
-    """Return what is wrong with the arguments of a call that failed, or None where nothing known is.
+    """Return what is wrong with the arguments of a call that failed, or None where no known mistake is found.
 
     Args:
         backbone: what was called.
@@ -29,15 +29,15 @@ def explained(backbone: nn.Module, demuxer: Demuxer, args: Any, kwargs: Any) -> 
     if torch.compiler.is_compiling():  # values are not known then
         return None
     try:
-        said = inspect.signature(backbone.forward).bind_partial(*args, **kwargs).arguments
+        arguments = inspect.signature(backbone.forward).bind_partial(*args, **kwargs).arguments
     except TypeError:
         return None
-    name, batch = next(((name, value) for name, value in said.items() if first_tensor(value) is value), (None, None))
+    name, batch = next(((name, value) for name, value in arguments.items() if first_tensor(value) is value), (None, None))
     if name is None or batch is None:
         return None
     if batch.numel() == 0:
         return f"{name} is {list(batch.shape)}: there is nothing to mix; give at least one row, and one token in it"
-    labels = said.get("labels")
+    labels = arguments.get("labels")
     problem = _labels(name, batch, labels, demuxer) if isinstance(labels, Tensor) and labels.ndim else None
     if problem is None and batch.ndim == 2 and not batch.is_floating_point():
         problem = _vocabulary(backbone, name, batch) or _positions(backbone, name, batch, demuxer)
@@ -81,7 +81,7 @@ def _positions(backbone: nn.Module, name: str, ids: Tensor, demuxer: Demuxer) ->
         return None
     for path, module in backbone.named_modules():
         if path.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts from behind the padding's position
+            limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts positions after that of the padding
     own, added = ids.shape[1], demuxer.inserted
     if own > limit:
         return f"{name} holds {own} tokens, and the model has positions for {limit}; cut them"

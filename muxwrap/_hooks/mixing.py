@@ -126,7 +126,7 @@ def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: in
 
 
 def _narrow(call: Call, k: int, mixture: Tensor) -> Tensor:
-    """Return as many channels as the stem reads; what it has no weights for is added behind it, or here."""
+    """Return as many channels as the stem reads; what it has no weights for is added after it, or here."""
     widening: Widening = call.model.widenings[k]  # type: ignore[assignment]
     narrow = widening.reduce(mixture)
     if not widening.in_stem:

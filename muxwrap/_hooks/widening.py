@@ -1,4 +1,4 @@
-"""A mixture with more channels than the stem reads: new weights beside the stem's own, which stay untouched."""
+"""A mixture with more channels than the stem reads: new weights besides the stem's own, which stay untouched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Widening(nn.Module):
 
     and the first term is the stem's own convolution on ``dim`` channels. Only Δ is kept here. The backbone's weights
     keep their shape and their gradients, and there is nothing to undo when the model is unwrapped. Δ starts as noise of
-    the size of W, since with repeated weights alone no channel could be told from another.
+    the size of W, since repeated weights alone cannot tell one channel from another.
 
     Args:
         dim: channels that the backbone reads.
@@ -62,7 +62,7 @@ class Widening(nn.Module):
 
 
 def widenings(backbone: nn.Module, sites: Sites, strategy: Strategy) -> nn.ModuleList:
-    """Return one :class:`Widening` a mux site, or none if the strategy keeps the number of channels."""
+    """Return one :class:`Widening` per mux site, or none if the strategy keeps the number of channels."""
     if strategy.width == strategy.dim:
         return nn.ModuleList()
     return nn.ModuleList(

@@ -40,7 +40,7 @@ def with_rows(example: Any, rows: int = ROWS) -> Any:
         if isinstance(value, (tuple, list)):
             return type(value)(resize(part) for part in value)
         if hasattr(value, "keys"):
-            return {key: resize(value[key]) for key in value.keys()}  # noqa: SIM118 - a BatchEncoding is no dict
+            return {key: resize(value[key]) for key in value.keys()}  # noqa: SIM118 - a BatchEncoding is not a dict
         return value
 
     return resize(example)

@@ -12,7 +12,7 @@ def first_tensor(value: Any) -> Tensor | None:
     """Return the first tensor with rows (two axes or more) in a value, looking into tuples, lists and mappings."""
     if isinstance(value, Tensor):
         return value if value.ndim >= 2 else None
-    for part in _parts(value):
+    for part in _children(value):
         found = first_tensor(part)
         if found is not None:
             return found
@@ -23,7 +23,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     """Yield every tensor in a value."""
     if isinstance(value, Tensor):
         yield value
-    for part in _parts(value):
+    for part in _children(value):
         yield from tensors_in(part)
 
 
@@ -57,7 +57,7 @@ def replace_object(value: Any, old: Any, new: Any) -> Any:
     return value
 
 
-def _parts(value: Any) -> Any:
+def _children(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return value
     return value.values() if isinstance(value, dict) else ()

@@ -375,7 +375,7 @@ def test_names_are_taken_once(registered):
 def test_unknown_choices_name_the_known_ones():
     with pytest.raises(MuxwrapError, match=r"unknown strategy 'hadamrd'; did you mean 'hadamard'.*'walsh'"):
         strategies.registry.build("hadamrd", n=2, dim=4)
-    with pytest.raises(MuxwrapError, match=r"strategy=3 is no muxwrap.Strategy; give a name, a subclass"):
+    with pytest.raises(MuxwrapError, match=r"strategy=3 is not a muxwrap.Strategy; give a name, a subclass"):
         strategies.registry.build(3, n=2, dim=4)
-    with pytest.raises(MuxwrapError, match=r"strategy=<class .*MLP'> is no muxwrap.Strategy"):
+    with pytest.raises(MuxwrapError, match=r"strategy=<class .*MLP'> is not a muxwrap.Strategy"):
         strategies.registry.build(MLP, n=2, dim=4)
