@@ -85,8 +85,9 @@ def _without(batch: Any, labels: Any) -> Any:
     """Return the model's arguments: what of a batch are not the labels."""
     if not isinstance(batch, (tuple, list)):
         return batch
-    left = tuple(part for part in batch if part is not labels)
-    return left[0] if len(left) == 1 else left
+    if len(batch) == 2:
+        return batch[1] if batch[0] is labels else batch[0]
+    return tuple(part for part in batch if part is not labels)
 
 
 def _as_labels(labels: Any) -> Tensor:

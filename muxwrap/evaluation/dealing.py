@@ -9,7 +9,7 @@ from torch import Tensor
 
 from muxwrap.samplers import LengthBatches
 
-BATCH = 64  # groups per batch where nothing else is asked for
+BATCH = 64  # groups per call where nothing else is asked for
 
 
 def groupings(
@@ -32,11 +32,11 @@ def groupings(
         n: instances in a mixture.
         count: groupings.
         seed: of the first grouping; the others have the seeds after it.
-        batch: rows per call, cut to whole groups (one at least); by default 64 groups.
+        batch: rows per call, rounded up to whole groups; by default 64 groups.
         lengths: of every row. Then companions are of like length: the batches are those of
             :class:`~muxwrap.samplers.LengthBatches`, in random order inside.
     """
-    size = n * max(1, (batch or BATCH * n) // n)
+    size = n * -(-(batch or BATCH * n) // n)
     if n == 1:
         yield list(torch.arange(rows).split(size))
         return

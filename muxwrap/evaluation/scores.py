@@ -40,8 +40,8 @@ def evaluate(
     A prediction depends on the rows that share its mixture, so one order of the data is one draw. Here the rows of all
     batches are dealt anew to mixtures in every grouping, and every row is scored in each, also those of an incomplete last
     group. A bare model (or n = 1) has one grouping. The model runs in evaluation mode, without gradients, on its own
-    device and with batches as large as the largest given one (in whole groups); its modes and the global random state are
-    as before afterwards. Autocast is up to the caller.
+    device, in calls as large as the largest given batch (rounded up to whole groups). Its modes and the global random
+    state are as before afterwards. Autocast is up to the caller.
 
     Batches are read once and held, where they are, until the end; a generator will do. Where the batches are padded to
     different lengths and have an ``attention_mask`` ``[rows, L]``, rows of like length meet, cut and padded anew (``input_ids``
