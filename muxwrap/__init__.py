@@ -2,6 +2,7 @@
 
 from muxwrap.demuxers.base import Demuxer, list_demuxers, register_demuxer
 from muxwrap.errors import MuxwrapError
+from muxwrap.evaluation.scores import evaluate
 from muxwrap.multiplex import Multiplex
 from muxwrap.site import Site, Sites
 from muxwrap.sites import find_sites
@@ -17,6 +18,7 @@ __all__ = [
     "Site",
     "Sites",
     "Strategy",
+    "evaluate",
     "find_sites",
     "list_demuxers",
     "list_strategies",

@@ -11,7 +11,6 @@ Hyper-parameters were chosen with --validate, which never looks at the test imag
 from __future__ import annotations
 
 import argparse
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tqdm import tqdm
 import muxwrap
 from benchmarks import results
 from benchmarks.demo.data import Split, digits, held_out, jitter, mnist_format
+from muxwrap.evaluation import Evaluation
 from muxwrap.throughput import Configuration, Report, compare
 
 GROUPINGS = 5
@@ -86,21 +86,10 @@ def train(model: nn.Module, x: Tensor, y: Tensor, epochs: int, name: str) -> Non
             bar.set_postfix(loss=f"{loss.item():.3f}")
 
 
-@torch.inference_mode()
-def score(model: nn.Module, x: Tensor, y: Tensor, n: int) -> dict[str, Any]:
-    """Return the accuracy in percent over random groupings of all images, and per index of the mixture."""
-    model.eval()
-    rows = 64 * n  # whole mixtures, except for the last one
-    overall, right, seen = [], torch.zeros(n), torch.zeros(n)
-    for seed in range(GROUPINGS):
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-        hits = torch.cat([model(x[part]).argmax(1) == y[part] for part in order.split(rows)]).float()
-        overall.append(100 * hits.mean().item())
-        index = torch.arange(len(x)) % n
-        right.index_add_(0, index, hits)
-        seen.index_add_(0, index, torch.ones_like(hits))
-    per_index = [round(100 * value, 2) for value in (right / seen).tolist()]
-    return {"mean": statistics.mean(overall), "std": statistics.stdev(overall), "per_index": per_index}
+def evaluated(model: nn.Module, x: Tensor, y: Tensor, n: int) -> Evaluation:
+    """Return the accuracy over random groupings of all images, in calls of whole mixtures except for the last one."""
+    rows = 64 * n
+    return muxwrap.evaluate(model, zip(x.split(rows), y.split(rows), strict=True), groupings=GROUPINGS, progress=False)
 
 
 def measure(models: dict[int, nn.Module], side: int) -> Report:
@@ -117,13 +106,18 @@ def label(n: int) -> str:
     return "bare" if n == 1 else f"n={n}"
 
 
-def records(data: Split, split: str, scores: dict[int, Any], report: Report, epochs: int) -> list[dict[str, Any]]:
+def records(
+    data: Split, split: str, scores: dict[int, Evaluation], report: Report, epochs: int
+) -> list[dict[str, Any]]:
     found = []
-    for n, result in scores.items():
+    for n, score in scores.items():
         cell = report[n]
         facts = {"backbone": "residual CNN, 3 blocks of 192", "dataset": data.name, "split": split, "n": n}
-        chosen = {"strategy": cell.strategy, "demux": cell.demux, "metric": "accuracy", **result}
-        counts = {"groupings": GROUPINGS, "seeds": 1, "epochs": epochs}
+        chosen = {"strategy": cell.strategy, "demux": cell.demux, "metric": score.metric}
+        # In percent; the bare model's one grouping does not deviate.
+        chosen |= {"mean": 100 * score.mean, "std": 100 * (score.deviation or 0.0)}
+        chosen["per_index"] = [round(100 * value, 2) for value in score.per_index]
+        counts = {"groupings": len(score.scores), "seeds": 1, "epochs": epochs}
         speed = {"instances_per_second": cell.instances_per_second, "ratio_to_bare": cell.ratio_to_bare}
         found.append({**facts, **chosen, **counts, **speed, "added_parameters": cell.added_parameters})
     return found
@@ -187,8 +181,8 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     scores = {}
     for n, model in models.items():
         train(model, data.train_x, data.train_y, epochs, label(n))
-        scores[n] = score(model, data.test_x, data.test_y, n)
-        print(f"{label(n):>5}: {scores[n]['mean']:.1f} % right", flush=True)
+        scores[n] = evaluated(model, data.test_x, data.test_y, n)
+        print(f"{label(n):>5}: {scores[n].mean:.1%} right", flush=True)
     rows = records(data, "validation" if args.validate else "test", scores, measure(models, side), epochs)
 
     folder = Path(args.results)

@@ -1,10 +1,11 @@
-"""What a wrapped model does to its instances: data first, and a plot of each."""
+"""How good a wrapped model is over random groupings, and what it does to its instances: data first, and a plot of each."""
 
-from muxwrap.evaluation.accuracy import IndexAccuracy as IndexAccuracy
-from muxwrap.evaluation.accuracy import index_accuracy as index_accuracy
-from muxwrap.evaluation.companies import CompanySimilarity as CompanySimilarity
-from muxwrap.evaluation.companies import company_similarity as company_similarity
+from muxwrap.evaluation.companions import CompanionSimilarity as CompanionSimilarity
+from muxwrap.evaluation.companions import companion_similarity as companion_similarity
+from muxwrap.evaluation.dealing import groupings as groupings
 from muxwrap.evaluation.distance import StateDistance as StateDistance
 from muxwrap.evaluation.distance import state_distance as state_distance
-from muxwrap.evaluation.interference import Interference as Interference
-from muxwrap.evaluation.interference import interference as interference
+from muxwrap.evaluation.exchange import Crosstalk as Crosstalk
+from muxwrap.evaluation.exchange import crosstalk as crosstalk
+from muxwrap.evaluation.result import Evaluation as Evaluation
+from muxwrap.evaluation.scores import evaluate as evaluate

@@ -8,9 +8,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from muxwrap._util.examples import quiet
 from muxwrap.errors import MuxwrapError
 from muxwrap.evaluation.plots import bars_by_index
-from muxwrap.evaluation.states import evaluating, state, whole_groups
+from muxwrap.evaluation.states import state, whole_groups
 from muxwrap.multiplex import Multiplex
 
 
@@ -38,7 +39,7 @@ def state_distance(model: Multiplex, inputs: Any) -> StateDistance:
         MuxwrapError: the model is not wrapped, the rows are not whole groups, or the bare state has another shape.
     """
     groups = whole_groups(model, inputs, "state_distance")
-    with evaluating(model):
+    with quiet(model):
         wrapped, bare = state(model, inputs).cpu(), state(model, inputs, bare=True).cpu()
     if wrapped.shape != bare.shape:
         raise MuxwrapError(

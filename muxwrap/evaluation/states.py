@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from muxwrap._util.examples import run
 from muxwrap._util.nested import first_tensor, tensors_in
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 
 
-def call(module: Any, inputs: Any) -> Any:
-    """Call a model with a tensor, a tuple of arguments or a dict of keyword arguments."""
-    if isinstance(inputs, dict):
-        return module(**inputs)
-    return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
-
-
 def answers(model: Multiplex, inputs: Any) -> Tensor:
     """Return the first tensor of a model's output that has a row for every row of the batch."""
-    output = call(model, inputs)
+    output = run(model, inputs)
     found = next((t for t in tensors_in(output) if t.ndim and t.shape[0] == rows_of(inputs)), None)
     if found is None:
         raise MuxwrapError(
@@ -43,14 +34,14 @@ def state(model: Multiplex, inputs: Any, *, bare: bool = False) -> Tensor:
     Raises:
         MuxwrapError: the bare model does not pass there.
     """
-    site, held = model.sites.demux[0], []
+    site, seen = model.sites.demux[0], []
     module = model.backbone.get_submodule(site.path)
 
     def keep_input(_module: Any, args: Any, kwargs: Any) -> None:
-        held.append(first_tensor((args, kwargs)))
+        seen.append(first_tensor((args, kwargs)))
 
     def keep_output(_module: Any, _args: Any, output: Any) -> None:
-        held.append(first_tensor(output))
+        seen.append(first_tensor(output))
 
     # Hooks run in the order in which they were put on: these see what the model's own have made of the tensor.
     if site.side == "input":
@@ -58,13 +49,13 @@ def state(model: Multiplex, inputs: Any, *, bare: bool = False) -> Tensor:
     else:
         handle = module.register_forward_hook(keep_output)
     try:
-        call(model.backbone if bare else model, inputs)
+        run(model.backbone if bare else model, inputs)
     finally:
         handle.remove()
-    if not held or held[0] is None:
+    if not seen or seen[0] is None:
         raise MuxwrapError(f"the {site} was not reached, so there is no state to look at")
-    kept = held[0][:, :1] if site.first_token else held[0]
-    return kept.flatten(1).float()
+    found = seen[0][:, :1] if site.first_token else seen[0]
+    return found.flatten(1).float()
 
 
 def rows_of(inputs: Any) -> int:
@@ -99,17 +90,3 @@ def whole_groups(model: Multiplex, inputs: Any, function: str, least: int = 1) -
             f"{model.n} rows from {least * model.n} on"
         )
     return rows // model.n
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Open a ``with`` block without gradients, every module in evaluation mode; the modes are put back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    for module, _ in modes:
-        module.training = False
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -1,4 +1,4 @@
-"""Analysis: what must be found in models whose interference, accuracy and states are known beforehand."""
+"""Analysis: what must be found in models whose crosstalk and states are known beforehand."""
 
 from __future__ import annotations
 
@@ -38,40 +38,22 @@ def rows(count: int, dim: int = 16, seed: int = 0) -> Tensor:
     return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
 
 
-def test_slots_do_not_interfere() -> None:
-    found = evaluation.interference(echo(4, "slots"), rows(8))
+def test_slots_have_no_crosstalk() -> None:
+    found = evaluation.crosstalk(echo(4, "slots"), rows(8))
     assert found.matrix.shape == (4, 4)
     assert found.matrix.diagonal().min() > 0.1 and found.relative < 1e-6
 
 
-def test_dense_codes_interfere_as_much_as_they_answer() -> None:
+def test_crosstalk_of_dense_codes_is_as_large_as_the_answer() -> None:
     """Orthogonal φ: x_i comes back whole, and every other instance rotated, of the same norm."""
-    assert evaluation.interference(echo(4, "orthogonal"), rows(40)).relative == pytest.approx(1, rel=0.05)
-    assert evaluation.interference(echo(1, "orthogonal"), rows(4)).relative == 0
+    assert evaluation.crosstalk(echo(4, "orthogonal"), rows(40)).relative == pytest.approx(1, rel=0.05)
+    assert evaluation.crosstalk(echo(1, "orthogonal"), rows(4)).relative == 0
 
 
 def test_a_network_learns_none_of_it_by_itself() -> None:
     model = muxwrap.wrap(make("tagger"), 3, example_input=batch("tagger", 1)).train()
-    found = evaluation.interference(model, batch("tagger", 6))
+    found = evaluation.crosstalk(model, batch("tagger", 6))
     assert found.relative > 0 and model.training and model.backbone.encoder.training
-
-
-@pytest.mark.parametrize("tokens", [False, True])
-def test_accuracy_of_every_index(tokens: bool) -> None:
-    model = muxwrap.wrap(make("tagger" if tokens else "mlp"), 3, example_input=batch("tagger" if tokens else "mlp", 1))
-    x = batch("tagger" if tokens else "mlp", 8)  # the last group is filled up
-    labels = model.eval()(x).argmax(-1)
-    index = torch.arange(8) % 3
-    labels[index == 1] = (labels[index == 1] + 1) % 5
-    labels[7] = -100
-    found = evaluation.index_accuracy(model, [(x, labels), (x, labels)])
-    assert found.accuracy.tolist() == [1, 0, 1]
-    assert found.count.tolist() == [
-        2 * 3 * (7 if tokens else 1),
-        2 * 2 * (7 if tokens else 1),
-        2 * 2 * (7 if tokens else 1),
-    ]
-    assert found.mean == pytest.approx(5 / 7) and found.spread == 1
 
 
 def test_distance_is_what_the_slots_lose() -> None:
@@ -89,17 +71,17 @@ def test_distance_at_the_input_of_a_head() -> None:
     assert found.relative.shape == (2,) and found.relative.min() > 0
 
 
-def test_company_does_not_matter_in_slots() -> None:
-    found = evaluation.company_similarity(echo(4, "slots"), rows(6), rows(20, seed=1), index=2)
+def test_companions_do_not_matter_in_slots() -> None:
+    found = evaluation.companion_similarity(echo(4, "slots"), rows(6), rows(20, seed=1), index=2)
     assert found.same.shape == (6,) and found.same.min() > 1 - 1e-5
     assert found.different.abs().max() < 0.9
 
 
-def test_company_of_dense_codes() -> None:
-    """x_i beside n - 1 independent rotated instances of its norm: a cosine of 1/n between two companies."""
+def test_companions_of_dense_codes() -> None:
+    """x_i beside n - 1 independent rotated instances of its norm: a cosine of 1/n between two draws."""
     model, anchors, pool = echo(4, "orthogonal", 256), rows(20, 256), rows(400, 256, seed=1)
     with random_state_untouched():
-        found = evaluation.company_similarity(model, anchors, pool, draws=6)
+        found = evaluation.companion_similarity(model, anchors, pool, draws=6)
     assert found.same.mean().item() == pytest.approx(1 / 4, abs=0.04)
     assert found.different.mean().item() == pytest.approx(0, abs=0.03)
 
@@ -112,19 +94,17 @@ def test_hugging_face_inputs() -> None:
     model = muxwrap.wrap(transformers.BertForSequenceClassification(config), 2)
     ids = torch.randint(30, (6, 5), generator=torch.Generator().manual_seed(0))
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    assert evaluation.interference(model, inputs).matrix.shape == (2, 2)
-    assert evaluation.company_similarity(model, inputs, inputs).same.shape == (6,)
+    assert evaluation.crosstalk(model, inputs).matrix.shape == (2, 2)
+    assert evaluation.companion_similarity(model, inputs, inputs).same.shape == (6,)
     assert evaluation.state_distance(model, inputs).cosine.shape == (2,)
-    assert evaluation.index_accuracy(model, [(inputs, torch.zeros(6).long())]).count.tolist() == [3, 3]
 
 
 def test_every_plot_draws_on_the_axes_it_is_given() -> None:
     model, x = echo(2, "slots"), rows(4)
     results = [
-        evaluation.interference(model, x),
-        evaluation.index_accuracy(model, [(x, torch.zeros(4).long())]),
+        evaluation.crosstalk(model, x),
         evaluation.state_distance(model, x),
-        evaluation.company_similarity(model, x, x),
+        evaluation.companion_similarity(model, x, x),
     ]
     for result in results:
         ax = Figure().add_subplot()
@@ -135,18 +115,15 @@ def test_every_plot_draws_on_the_axes_it_is_given() -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda m: evaluation.interference(m, rows(2)), "whole groups, 2 or more"),
-        (lambda m: evaluation.interference(m, rows(5)), "5 rows in mixtures of n=2"),
-        (lambda m: evaluation.interference(m.backbone, rows(4)), "not a wrapped model"),
-        (lambda m: evaluation.index_accuracy(m.backbone, []), "not a wrapped model"),
-        (lambda m: evaluation.index_accuracy(m, []), "no labels"),
-        (lambda m: evaluation.index_accuracy(m, [(rows(4), torch.zeros(3))]), r"\[3\] for answers of shape \[4\]"),
+        (lambda m: evaluation.crosstalk(m, rows(2)), "whole groups, 2 or more"),
+        (lambda m: evaluation.crosstalk(m, rows(5)), "5 rows in mixtures of n=2"),
+        (lambda m: evaluation.crosstalk(m.backbone, rows(4)), "not a wrapped model"),
         (lambda m: evaluation.state_distance(m, rows(3)), "3 rows in mixtures of n=2"),
-        (lambda m: evaluation.company_similarity(m, rows(1), rows(4)), "1 anchors"),
-        (lambda m: evaluation.company_similarity(m, rows(3), rows(4), draws=1), "draws=1"),
-        (lambda m: evaluation.company_similarity(m, rows(3), rows(4), index=2), "index=2 in mixtures of n=2"),
-        (lambda m: evaluation.company_similarity(m, rows(3), rows(4, 8)), "not of the anchors' shapes"),
-        (lambda m: evaluation.company_similarity(m.backbone, rows(3), rows(4)), "not a wrapped model"),
+        (lambda m: evaluation.companion_similarity(m, rows(1), rows(4)), "1 anchors"),
+        (lambda m: evaluation.companion_similarity(m, rows(3), rows(4), draws=1), "draws=1"),
+        (lambda m: evaluation.companion_similarity(m, rows(3), rows(4), index=2), "index=2 in mixtures of n=2"),
+        (lambda m: evaluation.companion_similarity(m, rows(3), rows(4, 8)), "not of the anchors' shapes"),
+        (lambda m: evaluation.companion_similarity(m.backbone, rows(3), rows(4)), "not a wrapped model"),
     ],
 )
 def test_refusals(call: Callable[[Any], object], said: str) -> None:

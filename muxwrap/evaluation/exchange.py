@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from muxwrap._util.examples import quiet
 from muxwrap._util.nested import map_tensors
 from muxwrap.evaluation.plots import axes
-from muxwrap.evaluation.states import answers, evaluating, whole_groups
+from muxwrap.evaluation.states import answers, whole_groups
 from muxwrap.multiplex import Multiplex
 
 
 @dataclass(frozen=True)
-class Interference:
+class Crosstalk:
     """``matrix[i, j]``: how far index i's answer moves (root mean square) when the instance at index j is exchanged.
 
     The diagonal is what an answer moves with its own input. A bare model has zeros beside it.
@@ -26,7 +27,7 @@ class Interference:
 
     @property
     def relative(self) -> float:
-        """Mean movement by another instance, as a part of the mean movement by the own one; 0 without interference."""
+        """Mean movement by another instance, as a share of the mean movement by its own; 0 without crosstalk."""
         n = len(self.matrix)
         own = self.matrix.diagonal().mean()
         return 0.0 if n == 1 else ((self.matrix.sum() - n * own) / (n * (n - 1)) / own).item()
@@ -40,7 +41,7 @@ class Interference:
         return ax
 
 
-def interference(model: Multiplex, inputs: Any) -> Interference:
+def crosstalk(model: Multiplex, inputs: Any) -> Crosstalk:
     """Exchange one index at a time with the next group's instance there, and measure every index's answer.
 
     Args:
@@ -51,15 +52,15 @@ def interference(model: Multiplex, inputs: Any) -> Interference:
     Raises:
         MuxwrapError: the model is not wrapped, or the rows are not whole groups, two or more.
     """
-    groups, n = whole_groups(model, inputs, "interference", least=2), model.n
+    groups, n = whole_groups(model, inputs, "crosstalk", least=2), model.n
     columns = []
-    with evaluating(model):
+    with quiet(model):
         before = answers(model, inputs).unflatten(0, (groups, n)).float()
         for j in range(n):
             after = answers(model, map_tensors(inputs, partial(_exchanged, n=n, j=j)))
             moved = (after.unflatten(0, (groups, n)).float() - before).square()
             columns.append(moved.transpose(0, 1).flatten(1).mean(1).sqrt().cpu())
-    return Interference(torch.stack(columns, dim=1))
+    return Crosstalk(torch.stack(columns, dim=1))
 
 
 def _exchanged(rows: Tensor, n: int, j: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether one instance's state stays the same in the company of other instances."""
+"""Whether one instance's state stays the same beside other companions."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from muxwrap._util.examples import quiet
 from muxwrap._util.nested import replace_object, tensors_in
 from muxwrap.errors import MuxwrapError
 from muxwrap.evaluation.plots import axes
-from muxwrap.evaluation.states import check_wrapped, evaluating, rows_of, state
+from muxwrap.evaluation.states import check_wrapped, rows_of, state
 from muxwrap.multiplex import Multiplex
 
 
 @dataclass(frozen=True)
-class CompanySimilarity:
+class CompanionSimilarity:
     """Cosines of states at one index.
 
     Args:
-        same: for every anchor the mean cosine of its states in two companies; 1 if company does not matter.
+        same: for every anchor the mean cosine of its states beside two draws of companions; 1 if they do not matter.
         different: for every anchor the mean cosine with the other anchors' states, what ``same`` is to be compared with.
     """
 
@@ -31,43 +32,43 @@ class CompanySimilarity:
     def plot(self, ax: Any = None) -> Any:
         """Draw both for every anchor on a matplotlib ``Axes`` (a new one by default), and return it."""
         ax = axes(ax)
-        ax.plot(self.same.tolist(), "o", label="same anchor, other company")
+        ax.plot(self.same.tolist(), "o", label="same anchor, other companions")
         ax.plot(self.different.tolist(), "x", label="other anchors")
         ax.set(xlabel="anchor", ylabel="cosine", ylim=(min(0.0, self.different.min().item()) - 0.05, 1.05))
         ax.legend()
         return ax
 
 
-def company_similarity(
+def companion_similarity(
     model: Multiplex, anchors: Any, pool: Any, *, index: int = 0, draws: int = 8, seed: int = 0
-) -> CompanySimilarity:
-    """Put every anchor into ``draws`` random companies and compare its states behind the demuxer (DataMUX's analysis).
+) -> CompanionSimilarity:
+    """Put every anchor beside ``draws`` random draws of companions and compare its states behind the demuxer (DataMUX).
 
     Args:
         model: a wrapped model; measured in evaluation mode, its mode is put back.
         anchors: a batch of two or more rows: a tensor, a tuple of arguments or a dict of keyword arguments.
         pool: a batch of the same form; companions are drawn from it.
         index: where the anchors stand.
-        draws: companies, two or more.
-        seed: of the companies.
+        draws: how often companions are drawn, two or more.
+        seed: of the draws.
 
     Raises:
         MuxwrapError: the model is not wrapped, fewer than two anchors or draws, no such index, or a pool of another
             form.
     """
-    check_wrapped(model, "company_similarity")
+    check_wrapped(model, "companion_similarity")
     rows = rows_of(anchors)
     if rows < 2 or draws < 2:
         raise MuxwrapError(
-            f"company_similarity: {rows} anchors in draws={draws} companies; two or more of each compare"
+            f"companion_similarity: {rows} anchors in draws={draws} of companions; give two or more of each"
         )
     if not 0 <= index < model.n:
-        raise MuxwrapError(f"company_similarity: index={index} in mixtures of n={model.n}; give 0 ... {model.n - 1}")
+        raise MuxwrapError(f"companion_similarity: index={index} in mixtures of n={model.n}; give 0 ... {model.n - 1}")
     if [a.shape[1:] for a in tensors_in(anchors)] != [c.shape[1:] for c in tensors_in(pool)]:
-        raise MuxwrapError("company_similarity: the pool's tensors are not of the anchors' shapes; pad both alike")
+        raise MuxwrapError("companion_similarity: the pool's tensors are not of the anchors' shapes; pad both alike")
     generator = torch.Generator().manual_seed(seed)
     states = []
-    with evaluating(model):
+    with quiet(model):
         for _ in range(draws):
             drawn = torch.randint(rows_of(pool), (rows, model.n), generator=generator)
             batch = anchors
@@ -79,11 +80,11 @@ def company_similarity(
     return _compare(F.normalize(torch.stack(states), dim=-1))
 
 
-def _compare(states: Tensor) -> CompanySimilarity:
+def _compare(states: Tensor) -> CompanionSimilarity:
     """Average the cosines of unit vectors ``[draws, anchors, features]``."""
     draws, anchors, _ = states.shape
     totals = states.sum(0)  # Σ over pairs of draws of <a, b> is <Σ a, Σ b>
     pairs = totals @ totals.T
     same = (pairs.diagonal() - draws) / (draws * (draws - 1))
     different = (pairs.sum(1) - pairs.diagonal()) / (draws**2 * (anchors - 1))
-    return CompanySimilarity(same, different)
+    return CompanionSimilarity(same, different)
