@@ -167,10 +167,10 @@ def test_entity_f1() -> None:
 
 
 def test_every_example_is_scored_at_every_index(folder: Path) -> None:
-    from benchmarks.studies.common.groupings import Accuracy
     from benchmarks.studies.text.batches import rows_for
     from benchmarks.studies.text.data import load
     from benchmarks.studies.text.models import Sizes, make
+    from benchmarks.studies.text.scores import Accuracy
     from benchmarks.studies.text.tokenizer import WordPieces
     from benchmarks.studies.text.training import counts, recipe
 

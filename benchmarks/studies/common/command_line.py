@@ -10,6 +10,13 @@ import torch
 from benchmarks.results import ROOT
 
 
+class WithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the default of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default not in (None, False, "", []) else action.help
+
+
 def parser(doc: str | None, *, data: str, results: str, device: bool = False) -> argparse.ArgumentParser:
     """Return a parser with ``--data``, ``--threads`` and ``--results``, and ``--device`` where the study can use one.
 
@@ -19,9 +26,7 @@ def parser(doc: str | None, *, data: str, results: str, device: bool = False) ->
         results: name of the results file in ``docs/results``.
         device: whether the study runs on an accelerator too.
     """
-    made = argparse.ArgumentParser(
-        description=(doc or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    made = argparse.ArgumentParser(description=(doc or "").splitlines()[0], formatter_class=WithDefaults)
     made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help=f"folder with {data}")
     made.add_argument("--results", type=Path, default=ROOT / "docs" / "results" / results, help="the results file")
     made.add_argument("--threads", type=int, help="threads of torch; torch decides without it")

@@ -1,13 +1,13 @@
-"""Scores of tagging: entities as CoNLL counts them."""
+"""Scores: functions of sums over rows, so that rows can be grouped in any way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from benchmarks.studies.common.groupings import Accuracy, Score
 from benchmarks.studies.text.data import Split, Task
 from benchmarks.studies.text.tokenizer import Encoded
 
@@ -28,6 +28,44 @@ def spans(tags: Sequence[str]) -> set[Span]:
             found.add((kind, start, at))
         start, kind = at, "" if prefix == "O" else name
     return found
+
+
+class Score(Protocol):
+    """What is summed over rows, and the score of the sums."""
+
+    name: str
+
+    def counts(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return what is summed, ``[rows, columns]``, of the logits of so many rows."""
+        ...
+
+    def score(self, sums: Tensor) -> float:
+        """Return the score in percent of the sums ``[columns]``."""
+        ...
+
+    def extra(self, sums: Tensor) -> dict[str, float]:
+        """Return further fields of the record."""
+        ...
+
+
+class Accuracy:
+    """Columns: right answers, rows."""
+
+    name = "accuracy"
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels
+
+    def counts(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """``[rows, classes] -> [rows, 2]``."""
+        right = (logits.argmax(-1) == self.labels[rows].to(logits.device)).float().cpu()
+        return torch.stack([right, torch.ones_like(right)], dim=1)
+
+    def score(self, sums: Tensor) -> float:
+        return 100 * float(sums[0] / sums[1])
+
+    def extra(self, sums: Tensor) -> dict[str, float]:
+        return {}
 
 
 class EntityF1:

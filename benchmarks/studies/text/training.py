@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 import muxwrap
 from benchmarks.studies.common.cells import Progress
-from benchmarks.studies.common.groupings import SELECTION, Score, count, over_groupings
+from benchmarks.studies.common.groupings import SELECTION
 from benchmarks.studies.common.models import device_of, instances
 from benchmarks.studies.common.recipe import Recipe, taught_loss, train
 from benchmarks.studies.text.batches import batches_for, rows_for
+from benchmarks.studies.text.groupings import count, over_groupings
+from benchmarks.studies.text.scores import Score
 from benchmarks.studies.text.tokenizer import Encoded
 from muxwrap.training import warm_up
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import muxwrap
 from benchmarks.studies.common.cells import Progress
-from benchmarks.studies.common.groupings import Accuracy, count, over_groupings
+from benchmarks.studies.common.groupings import GROUPINGS
 from benchmarks.studies.common.models import instances
 from benchmarks.studies.common.recipe import Recipe, taught_loss, train
 from benchmarks.studies.vision.data import Data, Split, moved
@@ -85,14 +85,15 @@ def _decayed(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     return [{"params": weights, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def counts(model: nn.Module, split: Split, score: Accuracy, grouping: int) -> tuple[Tensor, Tensor]:
-    """Return every image's counts under one random grouping, and the index that the image had in its mixture."""
-    order = torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(grouping))
-    batches = order.to(split.labels.device).split(64 * instances(model))
-    return count(model, batches, lambda rows: model(split.images[rows]), score)
-
-
 def evaluate(model: nn.Module, split: Split, first: int = 0) -> dict[str, Any]:
     """Return the accuracy in percent over random groupings of all images, and per index; ``first`` seeds the groupings."""
-    score = Accuracy(split.labels)
-    return over_groupings(instances(model), partial(counts, model, split, score), score, first)
+    rows = 64 * instances(model)
+    batches = zip(split.images.split(rows), split.labels.split(rows), strict=True)
+    found = muxwrap.evaluate(model, batches, groupings=GROUPINGS, seed=first, progress=False)
+    return {
+        "mean": 100 * found.mean,
+        "std": None if found.deviation is None else 100 * found.deviation,
+        "groupings": len(found.scores),
+        "per_index": [round(100 * score, 2) for score in found.per_index],
+        "scored": found.rows,
+    }
