@@ -1,4 +1,4 @@
-"""Every example runs, learns, and is an ordinary script with one line more."""
+"""Every example runs, learns, and is an ordinary script with one line added."""
 
 from __future__ import annotations
 
