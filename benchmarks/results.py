@@ -1,20 +1,20 @@
-"""Result files: one study a file, with what made it, and records that are replaced when they are measured again."""
+"""Result files: one file per study, with what made it; a record that is measured again replaces the old one."""
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "einops", "scikit-learn", "timm", "torchvision", "transformers")
@@ -22,25 +22,25 @@ PACKAGES = ("torch", "einops", "scikit-learn", "timm", "torchvision", "transform
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Return the records of a study's file, none where there is no file yet."""
-    return json.loads(path.read_text())["records"] if path.exists() else []
+    return json.loads(path.read_text(encoding="utf-8"))["records"] if path.exists() else []
 
 
 def merge_records(
     path: Path, study: str, records: list[dict[str, Any]], *, key: str, command: str | None = None
 ) -> None:
-    """Write records into a study's file in the place of those with the same ``key``; others are kept.
+    """Write records into a study's file; they replace those with the same ``key``, and the others stay.
 
     Processes that do so at once wait for each other.
     """
     new = {record[key] for record in records}
-    with _alone_in(path.parent):
-        held = [record for record in read_records(path) if record[key] not in new]
-        write(path, study, [*held, *records], command)
+    with _lock(path):
+        others = [record for record in read_records(path) if record[key] not in new]
+        write(path, study, [*others, *records], command)
 
 
 def write(path: Path, study: str, records: list[dict[str, Any]], command: str | None = None) -> None:
     """Write a study's file with the command (by default this one), commit, machine and packages that made it."""
-    facts = {
+    header = {
         "study": study,
         "command": command or " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
@@ -48,9 +48,9 @@ def write(path: Path, study: str, records: list[dict[str, Any]], command: str | 
         "packages": {name: version(name) for name in PACKAGES},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f".{path.name}.{os.getpid()}")  # whole or not at all, whenever this is interrupted
-    made.write_text(json.dumps({**facts, "records": records}, indent=1) + "\n")
-    made.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # whole or not at all, whenever this is interrupted
+    temporary.write_text(json.dumps({**header, "records": records}, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def device_name(device: torch.device) -> str:
@@ -58,16 +58,10 @@ def device_name(device: torch.device) -> str:
     return "cpu" if device.type == "cpu" else torch.get_device_module(device).get_device_name(device)
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Lock the folder, since the file itself is replaced; the lock ends with the process that holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(held)
+def _lock(path: Path) -> FileLock:
+    """Return the lock of a results file; it lies among the temporary files, so that nothing stays beside the results."""
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"muxwrap-{name}.lock")
 
 
 def _commit() -> str | None:

@@ -1,8 +1,9 @@
-"""A token tagger of Transformers and its Trainer, with one line more.
+"""A token tagger of Transformers and its Trainer, with one line added.
 
     python examples/huggingface_tokens.py --n 2
 
-The task: read a docstring in lower case and tell how each word was written.
+The task: predict from a docstring in lower case how each word was written. The sentences come with Python; stdlib_text.py,
+which reads them, lies in the same folder.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from transformers import (
 
 import muxwrap
 
-TAGS = ("lower", "Capital", "UPPER or mixed", "no word")
+TAGS = ("lower", "Capital", "UPPER or mixed", "no letters")
 
 
 def tag(word: str) -> int:

@@ -1,9 +1,10 @@
-"""A sentence classifier of Transformers and its Trainer, with one line more.
+"""A sentence classifier of Transformers and its Trainer, with one line added.
 
     python examples/huggingface_trainer.py --n 2                   # sentences that come with Python
     python examples/huggingface_trainer.py --n 2 --data FOLDER     # SST-2: train.tsv.gz and dev.tsv.gz
 
 The task without a folder: does a sentence come from the docstrings of the module decimal or from those of typing?
+stdlib_text.py, which reads them, lies in the same folder.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     tokenizer = make_tokenizer((text for text, _ in train), size=2000 if args.data is None else 8000)
 
     def encode(rows: Rows) -> list[dict[str, Any]]:
-        # The text goes along; the Trainer drops what is no argument of the model's forward.
+        # The Trainer drops the column text, which is not an argument of the model's forward.
         return [{"text": text, **tokenizer(text, truncation=True, max_length=64), "label": y} for text, y in rows]
 
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}

@@ -1,4 +1,4 @@
-"""A network and a training loop of your own, on scikit-learn's handwritten digits, with one line more.
+"""A network and a training loop of your own, on scikit-learn's handwritten digits, with one line added.
 
 python examples/plain_pytorch.py --n 2
 """

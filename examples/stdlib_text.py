@@ -1,4 +1,4 @@
-"""Real text without a download: the sentences of docstrings in Python's standard library, and a tokenizer for them."""
+"""Real text without a download, for the two Hugging Face examples: sentences of docstrings in Python's standard library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A timm model, trained with timm's own tools in the way of its train.py, with one line more.
+"""A timm model, trained with timm's own tools in the way of its train.py, with one line added.
 
     python examples/timm_images.py --model test_resnet --n 2
     python examples/timm_images.py --model test_vit --n 2 --img-size 64 --layer-decay 0.8 --grad-checkpointing
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     train, test = (slice(0, 128), slice(128, 167)) if args.quick else (slice(0, 1437), slice(1437, None))
     epochs = min(args.epochs, 2) if args.quick else args.epochs
 
-    size = {"img_size": args.img_size} if "vit" in args.model else {}  # a transformer has to know; a ResNet does not
+    size = {"img_size": args.img_size} if "vit" in args.model else {}  # a transformer needs it; a ResNet does not
     model = timm.create_model(args.model, num_classes=10, **size)
     model = muxwrap.wrap(model, n=args.n)  # the one line
     if args.grad_checkpointing:

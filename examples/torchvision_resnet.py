@@ -1,4 +1,4 @@
-"""A torchvision model in the loop of torchvision's classification reference, with one line more.
+"""A torchvision model in the loop of torchvision's classification reference, with one line added.
 
     python examples/torchvision_resnet.py --model resnet18 --n 2
 

@@ -1,10 +1,14 @@
-"""Every example runs, learns, and is an ordinary script with one line more."""
+"""Every example runs, learns, and is an ordinary script with one line added."""
 
 from __future__ import annotations
 
 import gzip
+import importlib.util
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,8 +33,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as 
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))  # as for a script that is started there
+    monkeypatch.setitem(sys.modules, "stdlib_text", sibling("stdlib_text"))  # as for a script that is started there
     torch.manual_seed(0)
+
+
+def sibling(name: str) -> ModuleType:
+    """Import a file that the examples share."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def example(name: str, wrapped: bool = True) -> ModuleType:
@@ -58,6 +71,15 @@ def test_muxwrap_is_one_line(name: str) -> None:
     assert len(LINE.findall(source)) == 1
     assert re.findall(r"^.*\bmuxwrap\b.*$", LINE.sub("", source), re.MULTILINE) == ["import muxwrap"]
     assert len(source.splitlines()) <= 135
+
+
+@pytest.mark.parametrize("name", ["plain_pytorch", "huggingface_tokens"])
+def test_an_example_starts_from_anywhere(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--quick", "--epochs", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}  # muxwrap itself, where it is not installed
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
 
 
 @pytest.mark.parametrize("wrapped", [True, False], ids=["wrapped", "bare"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +11,8 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+
+from benchmarks.idx import read_idx
 
 
 class Split(NamedTuple):
@@ -34,20 +34,25 @@ def digits() -> Split:
 
 
 def mnist_format(folder: str) -> Split:
-    """The four idx files of MNIST and of its many siblings, packed or not."""
-    images = {part: _idx(folder, f"{part}-images-idx3-ubyte") for part in ("train", "t10k")}
-    labels = {part: _idx(folder, f"{part}-labels-idx1-ubyte").long() for part in ("train", "t10k")}
-    x = {part: each.float().unsqueeze(1) for part, each in images.items()}
-    return _standard(Split(Path(folder).resolve().name, x["train"], labels["train"], x["t10k"], labels["t10k"]))
+    """Read the four idx files of MNIST or of a data set like it, gzipped or not.
+
+    Raises:
+        SystemExit: a file is missing, or is something else.
+    """
+    try:
+        train, test = (_idx(Path(folder), name) for name in ("train", "t10k"))
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"--data {folder}: {error}") from error
+    return _standard(Split(Path(folder).resolve().name, *train, *test))
 
 
 def held_out(data: Split) -> Split:
-    """Put a quarter of the training images in the place of the test images: to choose hyper-parameters on."""
+    """Replace the test images by a quarter of the training images, to choose hyper-parameters."""
     return _split(data.name, data.train_x, data.train_y, test_size=0.25)
 
 
 def jitter(x: Tensor, turn: float = 0.08, zoom: float = 0.05, shift: float = 0.11) -> Tensor:
-    """Turn, zoom and shift every image a little (radians, parts of the size, parts of half the image)."""
+    """Turn, zoom and shift every image a little (radians, share of the size, share of half the image)."""
     rows = len(x)
     angle = (torch.rand(rows, device=x.device) * 2 - 1) * turn
     size = 1 + (torch.rand(rows, device=x.device) * 2 - 1) * zoom
@@ -59,7 +64,7 @@ def jitter(x: Tensor, turn: float = 0.08, zoom: float = 0.05, shift: float = 0.1
 
 
 def _standard(data: Split) -> Split:
-    """Take the mean off: what all images share says nothing about any of them, and in a mixture it would add up."""
+    """Subtract the mean: what all images share tells none of them apart, and in a mixture it would add up."""
     std, mean = torch.std_mean(data.train_x)
     return data._replace(train_x=(data.train_x - mean) / std, test_x=(data.test_x - mean) / std)
 
@@ -69,14 +74,6 @@ def _split(name: str, x: Tensor, y: Tensor, test_size: float = 1 / 3) -> Split:
     return Split(name, x[train], y[train], x[test], y[test])
 
 
-def _idx(folder: str, name: str) -> Tensor:
-    path = Path(folder) / name
-    packed = path.with_name(f"{name}.gz")
-    if not path.exists() and not packed.exists():
-        raise SystemExit(f"--data {folder}: neither {name} nor {name}.gz is there")
-    raw = path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
-    axes = raw[3]  # the magic number is 0, 0, 8 (unsigned bytes), number of axes; their sizes follow
-    shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
-    if raw[:3] != b"\0\0\x08" or len(raw) != 4 + 4 * axes + math.prod(shape):
-        raise SystemExit(f"--data {folder}: {name} is no idx file of unsigned bytes")
-    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape).copy())
+def _idx(folder: Path, name: str) -> tuple[Tensor, Tensor]:
+    images, labels = (read_idx(folder / f"{name}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+    return images.float().unsqueeze(1), labels.long()

@@ -37,10 +37,10 @@ class Entry:
 
 
 def check(entry: Entry) -> dict[str, Any]:
-    """Wrap at n=2 with default sites, forward 3 rows, backward, unwrap; return the facts of the wrapped model.
+    """Wrap at n=2 with default sites, forward 3 rows, backward, unwrap; return what the record holds of the wrapped model.
 
     Raises:
-        AssertionError: something that has to hold does not; the message says what.
+        AssertionError: a check fails; the message names it.
         Exception: whatever the model or muxwrap raises.
     """
     start = time.process_time()
@@ -52,24 +52,24 @@ def check(entry: Entry) -> dict[str, Any]:
     seen = trace(backbone, example)
     model = muxwrap.wrap(backbone, n=2, example_input=example)
     assert [m.training for m in backbone.modules()] == modes, "wrapping changed the mode of a module"
-    facts = _facts(model)
+    fields = _fields(model)
     _check_training(model, seen, example)
     _check_rows(model, example)
     assert muxwrap.unwrap(model) is backbone, "unwrap returns another object"
     assert list(backbone.state_dict()) == keys, "the keys of the state dict changed"
     assert _hooks(backbone) == hooks, "unwrap leaves hooks"
-    return {**facts, "seconds": round(time.process_time() - start, 2)}
+    return {**fields, "seconds": round(time.process_time() - start, 2)}
 
 
 def _check_training(model: muxwrap.Multiplex, seen: Trace, example: Any) -> None:
-    """Train mode: a row out for a row in, and gradients in every part; centered ones in the stem and the trunk."""
+    """Train mode: one row out per row in, and gradients in strategy, demuxer, stem and trunk."""
     model.train()
     for demuxer in model.demuxers:
-        demuxer.center_gradients = False  # centered ones leave its last biases alone
+        demuxer.center_gradients = False  # centered gradients do not reach its last biases
     _backward(model, example)
-    for part in (model.strategy, model.demuxer):
-        for name, parameter in part.named_parameters():
-            assert _reached(parameter), f"no gradient reaches {name} of {type(part).__name__}"
+    for module in (model.strategy, model.demuxer):
+        for name, parameter in module.named_parameters():
+            assert _reached(parameter), f"no gradient reaches {name} of {type(module).__name__}"
     model.zero_grad(set_to_none=True)
     for demuxer in model.demuxers:
         demuxer.center_gradients = True
@@ -91,14 +91,14 @@ def _backward(model: muxwrap.Multiplex, example: Any) -> None:
 
 
 def _check_rows(model: muxwrap.Multiplex, example: Any) -> None:
-    """Evaluation mode: rows 0 and 1 answer to their own inputs, and row 1 is nothing to row 2, of another mixture."""
+    """Evaluation mode: rows 0 and 1 depend on their own inputs, and row 2, of another mixture, does not depend on row 1."""
     model.eval()
     with torch.no_grad():
         before = _answers(run(model, example))[0]
         for row in (0, 1):
             after = _answers(run(model, _perturbed(example, row)))[0]
-            assert not torch.equal(before[row], after[row]), f"row {row} does not answer to its own input"
-        assert torch.allclose(before[2], after[2], atol=1e-4, rtol=1e-3), "row 2 answers to an input of another mixture"
+            assert not torch.equal(before[row], after[row]), f"row {row} does not depend on its own input"
+        assert torch.allclose(before[2], after[2], atol=1e-4, rtol=1e-3), "row 2 depends on an input of another mixture"
 
 
 def _answers(output: Any) -> list[Tensor]:
@@ -112,7 +112,7 @@ def _answers(output: Any) -> list[Tensor]:
     return found
 
 
-def _facts(model: muxwrap.Multiplex) -> dict[str, Any]:
+def _fields(model: muxwrap.Multiplex) -> dict[str, Any]:
     return {
         "model": type(model.backbone).__name__,
         "parameters": sum(p.numel() for p in model.backbone.parameters()),
@@ -152,7 +152,7 @@ def _change(example: Any, floats: Callable[[Tensor], Tensor], ids: Callable[[Ten
     if isinstance(example, Tensor):
         return floats(example) if example.is_floating_point() else ids(example)
     if isinstance(example, (tuple, list)):
-        return type(example)(_change(part, floats, ids) for part in example)
+        return type(example)(_change(each, floats, ids) for each in example)
     new = dict(example)
     for name, value in new.items():
         if isinstance(value, Tensor) and (value.is_floating_point() or name.endswith(("input_ids", "inputs"))):
@@ -165,7 +165,7 @@ def _shuffle_rows(ids: Tensor) -> Tensor:
 
 
 def _rolled(ids: Tensor, by: int) -> Tensor:
-    """Roll the tokens between the first and the last, which may have a meaning to the model."""
+    """Roll the tokens between the first and the last, which may be special to the model."""
     return torch.cat([ids[:, :1], ids[:, 1:-1].roll(by, dims=1), ids[:, -1:]], dim=1)
 
 
@@ -174,8 +174,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         if value.ndim > 1:
             yield value
     elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _tensors(part)
+        for each in value:
+            yield from _tensors(each)
 
 
 # -- states -----------------------------------------------------------------------------------------------------------
@@ -184,8 +184,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 def _make_alive(backbone: nn.Module) -> None:
     """Let an untrained network depend on its input.
 
-    Behind a head of zeros every answer is the same and no gradient passes; with the statistics and the small weights that
-    batch norms may start with activations fade to nothing: they get weights of one and the statistics of the training step.
+    A head of zeros makes every answer the same and passes no gradient. With the statistics and the small weights that batch
+    norms may start with, activations fade to nothing: they get weights of one and the statistics of the training step.
     """
     with torch.no_grad():
         for parameter in backbone.parameters():

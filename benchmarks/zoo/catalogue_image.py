@@ -24,7 +24,7 @@ SIZES = {
     "depths": 1,
     "num_block_repeats": 1,
 }
-"""Smaller sizes; where a field holds one number a stage, each of them."""
+"""Smaller sizes; where a field holds one number per stage, each of them."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "dinat": {"depths": [2, 2], "dilations": [[1, 2], [1, 2]], "num_heads": [2, 4]},
@@ -45,7 +45,7 @@ EXCEPTIONS = {
 
 
 def entries() -> list[Entry]:
-    """Return one entry a class of the mapping, named ``type``, or ``type:class`` where a type has several."""
+    """Return one entry per class of the mapping, named ``type``, or ``type:class`` where a type has several."""
     found = []
     for model_type, names in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.items():
         several = names if isinstance(names, (tuple, list)) else [names]
@@ -77,8 +77,10 @@ def _config(model_type: str) -> PreTrainedConfig:
 
 def _smaller(config_class: type[PreTrainedConfig]) -> dict[str, Any]:
     default = config_class()
-    held = {name: getattr(default, name, None) for name in SIZES if name in inspect.signature(config_class).parameters}
-    return {name: _like(value, SIZES[name]) for name, value in held.items() if value is not None}
+    values = {
+        name: getattr(default, name, None) for name in SIZES if name in inspect.signature(config_class).parameters
+    }
+    return {name: _like(value, SIZES[name]) for name, value in values.items() if value is not None}
 
 
 def _like(value: Any, size: int) -> Any:

@@ -123,11 +123,11 @@ SMALL = 128
 SIZES = {"deepseek_vit_412m": 112, "gemma4_vit_167m": 192}
 """Pixels, for models that take images of many sizes."""
 OPTIONS: dict[str, dict[str, Any]] = {"beit_base_patch16_224": {"img_size": 112}}
-"""Made for smaller images, since slow at their own size."""
+"""Smaller images for models that are slow at their own size."""
 
 
 def entries() -> list[Entry]:
-    """Return one entry a module, named ``module:model``."""
+    """Return one entry per module, named ``module:model``."""
     return [Entry("timm", f"{module}:{name}", partial(_build, name)) for module, name in SMALLEST.items()]
 
 

@@ -25,7 +25,7 @@ EXCEPTIONS = {
 
 
 def entries() -> list[Entry]:
-    """Return one entry a model type and task."""
+    """Return one entry per model type and task."""
     return [
         Entry(family, name, partial(_build, auto, name), EXCEPTIONS.get(name, ""))
         for family, (auto, names) in FAMILIES.items()

@@ -1,13 +1,12 @@
 """The zoo: wrap every architecture of the catalogues at n=2, forward 3 rows, backward, unwrap.
 
 Every entry runs in a process of its own, forked from this one. ``make zoo`` runs all and writes docs/results/zoo.json; a
-run of a part (``make zoo ARGS="--family timm"``) replaces that part's records.
+run of some (``make zoo ARGS="--family timm"``) replaces their records only.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import re
 import sys
@@ -43,7 +42,7 @@ def main() -> int:
     torch.set_flush_denormal(True)  # an untrained network's fading activations would take minutes
     transformers.logging.set_verbosity_error()
     tqdm.monitor_interval = 0  # no thread beside the one that forks
-    held = _saved(arguments.output)
+    saved = results.read_records(arguments.output)
     records: list[dict[str, Any]] = []
     try:
         for record in tqdm(_run(chosen, arguments.workers, arguments.timeout), total=len(chosen), unit="model"):
@@ -51,10 +50,10 @@ def main() -> int:
             if not record["works"]:
                 tqdm.write(f"{record['family']:>12} {record['name']}: {record['reason']}", file=sys.stderr)
         if len(chosen) == len(entries()):
-            held = []  # what is no longer in a catalogue goes
+            saved = []  # drops what is no longer in a catalogue
     finally:
-        records = _merged(held, records)
-        results.write(arguments.output, "zoo", records, command="make zoo")  # a part replaces its own records only
+        records = _merged(saved, records)
+        results.write(arguments.output, "zoo", records, command="make zoo")
     _print_summary(records)
     return 0
 
@@ -76,7 +75,7 @@ class _Running:
 
 
 def _run(chosen: list[Entry], workers: int, timeout: float) -> Iterator[dict[str, Any]]:
-    """Run entries in forked processes, ``workers`` at a time, and yield their records as they come."""
+    """Run entries in forked processes, ``workers`` at a time, and yield their records as they are done."""
     waiting, running = list(reversed(chosen)), []
     while waiting or running:
         while waiting and len(running) < workers:
@@ -129,10 +128,6 @@ def _record(entry: Entry, outcome: dict[str, Any]) -> dict[str, Any]:
 
 
 # -- results ----------------------------------------------------------------------------------------------------------
-
-
-def _saved(path: Path) -> list[dict[str, Any]]:
-    return json.loads(path.read_text())["records"] if path.exists() else []
 
 
 def _merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:

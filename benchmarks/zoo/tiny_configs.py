@@ -1,4 +1,4 @@
-"""Tiny Transformers configs for any model type: the config class's own defaults, with every size made small."""
+"""Tiny Transformers configs for any model type: the config class's own defaults, with every size small."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ TOKENS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 
 
 def tiny_config(model_type: str, **fields: Any) -> PreTrainedConfig:
-    """Return a tiny config of a model type; ``fields`` go over everything that is chosen here."""
+    """Return a tiny config of a model type; ``fields`` replace what is chosen here."""
     cls = CONFIG_MAPPING[model_type]
     return cls(**{**_fields(cls), **OVERRIDES.get(model_type, {}), **fields})
 
@@ -106,7 +106,7 @@ def _smaller(name: str, value: Any) -> int | None:
 
 
 def _kinds(default: PreTrainedConfig, known: Any) -> dict[str, list[Any]]:
-    """Return the fields that hold one entry a layer, cut to one layer of every kind."""
+    """Return the fields that hold one entry per layer, cut to one layer of every kind."""
     depth = getattr(default, "num_hidden_layers", None)
     lists = {name: getattr(default, name, None) for name in known}
     return {

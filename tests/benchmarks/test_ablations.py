@@ -6,8 +6,6 @@ import csv
 import gzip
 import io
 import json
-import multiprocessing
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -67,11 +65,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Any:
         "three": studies.Study("Three", "steps", ("task",), {"2 slots": replace(base, warm_up=2, retrieval="shared")}),
     }
     monkeypatch.setattr(studies, "STUDIES", made)
-    for name in ("ablate", "draw"):  # both hold the studies by name
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield made
-    for name in ("ablate", "draw"):
-        sys.modules.pop(name, None)
+    return made
 
 
 def test_cells_are_measured_once(folder: Path, small: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,23 +190,3 @@ def test_the_page_shows_every_study() -> None:
 
     page = (ROOT / "docs" / "ablations.md").read_text()
     assert all(f"<!-- table: ablation {name} -->" in page for name in STUDIES)
-
-
-def _write(path: Path, worker: int) -> None:
-    from benchmarks.results import merge_records
-
-    for k in range(5):
-        merge_records(path, "made up", [{"cell": f"{worker} {k}"}], key="cell", command="")
-
-
-def test_records_of_two_processes_are_all_kept(tmp_path: Path) -> None:
-    from benchmarks.results import read_records
-
-    path = tmp_path / "made_up.json"
-    workers = [multiprocessing.get_context("fork").Process(target=_write, args=(path, w)) for w in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert sorted(r["cell"] for r in read_records(path)) == sorted(f"{w} {k}" for w in range(3) for k in range(5))
-    assert [each.name for each in tmp_path.iterdir()] == ["made_up.json"]

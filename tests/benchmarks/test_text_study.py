@@ -110,20 +110,20 @@ def test_tags(folder: Path) -> None:
     assert wikitext(folder) == [('the "good" film ,',), ("bad plot",)]
 
 
-def test_pieces(folder: Path) -> None:
+def test_word_pieces(folder: Path) -> None:
     from benchmarks.studies.text.data import load
-    from benchmarks.studies.text.pieces import Pieces
+    from benchmarks.studies.text.tokenizer import WordPieces
 
     vocabulary = folder / "vocab" / "bert-base-uncased-vocab.txt.gz"
     task = load("wnut17", folder)
-    pieces = Pieces(vocabulary, task.train.texts, None, tagging=True)
-    encoded = pieces.split(task.train, task.classes)
-    # [CLS] old film ##s the [SEP]; a word that has no piece has no place, and its tag is not learned
+    encoder = WordPieces(vocabulary, task.train.texts, None, tagging=True)
+    encoded = encoder.split(task.train, task.classes)
+    # [CLS] old film ##s the [SEP]; a word without a word piece has no place, and its tag is not learned
     assert encoded.lengths[:2].tolist() == [6, 4]
     assert encoded.places[:2] == [[1, 2, 4], [1, -1, 2]]
     assert encoded.labels[0].tolist() == [-100, 1, 3, -100, 0, -100]
-    assert pieces.size == 4 + len(["old", "film", "##s", "the", "good", "bad"])
-    few = Pieces(vocabulary, [("good good good bad bad the",)], 6, tagging=False)
+    assert encoder.size == 4 + len(["old", "film", "##s", "the", "good", "bad"])
+    few = WordPieces(vocabulary, [("good good good bad bad the",)], 6, tagging=False)
     assert few.size == 6
     one = few.split(task.train._replace(texts=[("good the",)], labels=[1]), ())
     assert one.ids.tolist() == [[2, 4, 1, 3]]  # the rarest became [UNK]
@@ -149,15 +149,15 @@ def test_spans(tags: str, expected: set[Any]) -> None:
 
 def test_entity_f1() -> None:
     from benchmarks.studies.text.data import Split
-    from benchmarks.studies.text.pieces import Encoded
     from benchmarks.studies.text.scores import EntityF1
+    from benchmarks.studies.text.tokenizer import Encoded
 
     classes = ("O", "B-a", "I-a", "B-b")
     gold = [["B-a", "I-a", "O", "B-b"], ["O", "B-b"]]
     nothing = torch.zeros(0)
-    data = Encoded(nothing, nothing, nothing, nothing, [[1, 2, 3, 4], [1, -1]])  # the last word has no piece
+    data = Encoded(nothing, nothing, nothing, nothing, [[1, 2, 3, 4], [1, -1]])  # the last word has no word piece
     score = EntityF1(data, Split([], gold), classes)
-    # Row 0 is answered B-a I-a O B-a: one entity of two right, one of two found is wrong. Row 1: O, and O for no piece.
+    # Row 0 is answered B-a I-a O B-a: one entity of two right, one of two found is wrong. Row 1: O, and O without a word piece.
     answers = torch.tensor([[0, 1, 2, 0, 1], [3, 0, 3, 3, 3]])
     columns = score.counts(torch.nn.functional.one_hot(answers, 4).float(), torch.tensor([0, 1]))
     assert columns.tolist() == [[1, 2, 2, 3, 4], [0, 0, 1, 1, 2]]
@@ -167,22 +167,23 @@ def test_entity_f1() -> None:
 
 
 def test_every_example_is_scored_at_every_index(folder: Path) -> None:
+    from benchmarks.studies.text.batches import rows_for
     from benchmarks.studies.text.data import load
     from benchmarks.studies.text.models import Sizes, make
-    from benchmarks.studies.text.pieces import Pieces
     from benchmarks.studies.text.scores import Accuracy
-    from benchmarks.studies.text.training import Recipe, counts
+    from benchmarks.studies.text.tokenizer import WordPieces
+    from benchmarks.studies.text.training import counts, recipe
 
     task = load("sst2", folder)
-    pieces = Pieces(folder / "vocab" / "bert-base-uncased-vocab.txt.gz", task.train.texts, None, False)
-    data = pieces.split(task.report, task.classes)
-    model = make(task, "slots", 4, Sizes(1, 16, 4, pieces.size), 0)
-    recipe = Recipe(1, 8, 0, torch.device("cpu"))
+    encoder = WordPieces(folder / "vocab" / "bert-base-uncased-vocab.txt.gz", task.train.texts, None, False)
+    data = encoder.split(task.report, task.classes)
+    model = make(task, "slots", 4, Sizes(1, 16, 4, encoder.size), 0)
+    how = recipe(epochs=1, mixtures=8, seed=0)
     seen = []
     for grouping in range(2):
-        columns, index = counts(model, data, Accuracy(data), recipe, grouping)
+        columns, index = counts(model, data, Accuracy(data.labels), how, grouping)
         assert columns[:, 1].sum() == 35 and index.bincount().tolist() == [9, 9, 9, 8]
-        seen.append([rows.tolist() for rows in recipe.batches(data, 4, grouping).rows()])
+        seen.append([rows.tolist() for rows in rows_for(model, data, how, grouping)])
     assert seen[0] != seen[1]
 
 
@@ -267,12 +268,12 @@ def test_bare_models_teach(folder: Path) -> None:
     from benchmarks.studies.text import report
 
     arguments = ["--only", "sst2", "--n", "2", "--epochs", "2", "--lr", "1e-2", "--heads", "4"]
-    kept = folder.parent / "kept"
-    taught = ["--teachers", "0", "1", "--kept", str(kept)]
+    cache = folder.parent / "cache"
+    taught = ["--teachers", "0", "1", "--cache", str(cache)]
     study(folder, *arguments, "--configurations", "B1", "rival", "apart")
     records = study(folder, *arguments, "--configurations", "rival", "apart", *taught)
-    assert len(list(kept.iterdir())) == 2  # asked for once, by the first cell
-    answers = [torch.load(path) for path in kept.iterdir()]
+    assert len(list(cache.iterdir())) == 2  # computed once, by the first cell
+    answers = [torch.load(path) for path in cache.iterdir()]
     assert all(each.shape == (90, 2) for each in answers) and not torch.equal(*answers)
     assert [record.get("teachers") for record in records] == [None] * 3 + [[0, 1]] * 2
     assert "teachers=[0, 1]" in records[-1]["cell"]
@@ -289,14 +290,14 @@ def test_teachers_answers_are_in_the_order_of_the_rows(folder: Path) -> None:
     from benchmarks.studies.text import teachers
     from benchmarks.studies.text.data import load
     from benchmarks.studies.text.models import Sizes, make
-    from benchmarks.studies.text.pieces import Data, Pieces
-    from benchmarks.studies.text.training import Recipe
+    from benchmarks.studies.text.tokenizer import Data, WordPieces
+    from benchmarks.studies.text.training import recipe
 
     task = load("sst2", folder)
-    pieces = Pieces(folder / "vocab" / "bert-base-uncased-vocab.txt.gz", task.train.texts, None, False)
-    splits = [pieces.split(split, task.classes) for split in (task.train, task.select, task.report)]
-    model = make(task, "B1", 1, Sizes(1, 16, 4, pieces.size), 0).eval()
-    found = teachers.logits(model, Data(task, pieces.size, *splits, splits[0]), Recipe(1, 8, 0, torch.device("cpu")))
+    encoder = WordPieces(folder / "vocab" / "bert-base-uncased-vocab.txt.gz", task.train.texts, None, False)
+    splits = [encoder.split(split, task.classes) for split in (task.train, task.select, task.report)]
+    model = make(task, "B1", 1, Sizes(1, 16, 4, encoder.size), 0).eval()
+    found = teachers.logits(model, Data(task, encoder.size, *splits, splits[0]), recipe(epochs=1, mixtures=8, seed=0))
     batch = splits[0].batch(torch.arange(90), torch.device("cpu"))
     with torch.no_grad():
         torch.testing.assert_close(found, model(**batch).logits)

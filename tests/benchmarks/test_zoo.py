@@ -10,7 +10,7 @@ import torch
 from benchmarks.zoo import catalogue_transformers, catalogue_vision
 from benchmarks.zoo.catalogue import check
 
-# Several heads, heads of a list, a convolution as head, features that are no average, two stems, raw pixels, features last.
+# Several heads, heads of a list, a convolution as head, features that are not an average, two stems, raw pixels, features last.
 TIMM = """
     byobnet:test_byobnet convnext:test_convnext crossvit:crossvit_tiny_240 csatv2:csatv2 dla:dla46x_c
     efficientformer_v2:efficientformerv2_s0 efficientvim:efficientvim_m1 fastvit:fastvit_t8 levit:levit_128s
@@ -46,8 +46,8 @@ def unhurried() -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore")  # the models' own
 @pytest.mark.parametrize("name", SAMPLE)
 def test_wrap_train_and_unwrap(name: str) -> None:
-    facts = check(ENTRIES[name])
-    assert facts["mux"] and facts["demux"]
+    fields = check(ENTRIES[name])
+    assert fields["mux"] and fields["demux"]
 
 
 def test_names_are_unique() -> None:

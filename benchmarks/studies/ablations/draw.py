@@ -1,21 +1,21 @@
 """Tables and pictures of the ablations, from their results file alone.
 
-python -m benchmarks.studies.ablations.draw [--results docs/results/ablations.json] [--images docs/images]
+python -m benchmarks.studies.ablations.draw
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import results
-from benchmarks.studies.ablations.studies import STUDIES, Study
-
-Record = dict[str, Any]
+from benchmarks.results import ROOT, read_records
+from benchmarks.studies.ablations import studies
+from benchmarks.studies.ablations.studies import Study
+from benchmarks.studies.common.cells import Record
+from benchmarks.studies.common.markdown import table
 
 
 class Point(NamedTuple):
@@ -45,12 +45,12 @@ Points = dict[str, Point]  # by the cell's label
 
 def points(study: Study, measure: str, records: Iterable[Record]) -> Points:
     """Return what was measured of a study, in its order; cells without a record are left out."""
-    held = {r["cell"].rpartition(" seed=")[0]: [] for r in records}  # type: ignore[var-annotated]
+    by_cell: dict[str, list[Record]] = {}
     for r in sorted(records, key=lambda r: r["seed"]):
-        held[r["cell"].rpartition(" seed=")[0]].append(r)
+        by_cell.setdefault(r["cell"].rpartition(" seed=")[0], []).append(r)
     found = {}
     for label, cell in study.cells.items():
-        if seeds := held.get(cell.key(measure, 0).rpartition(" seed=")[0]):
+        if seeds := by_cell.get(cell.key(measure, 0).rpartition(" seed=")[0]):
             values = [r["mean"] for r in seeds if r["mean"] is not None]
             found[label] = Point(values, len(seeds), seeds[0]["settings"]["limit"])
     return found
@@ -61,8 +61,8 @@ def metric(measure: str, records: Iterable[Record]) -> str:
 
 
 def markdown(name: str, records: list[Record]) -> str:
-    """Return a study's table, a row a cell and a column a measure; nothing where nothing was measured."""
-    study = STUDIES[name]
+    """Return a study's table, one row per cell and one column per measure; empty where nothing was measured."""
+    study = studies.STUDIES[name]
     columns = {m: found for m in study.measures if (found := points(study, m, records))}
     if not columns:
         return ""
@@ -72,20 +72,20 @@ def markdown(name: str, records: list[Record]) -> str:
         for label in study.cells
         if any(label in each for each in columns.values())
     ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+    return table(head, rows)
 
 
 def figure(name: str, records: list[Record]) -> Any:
-    """Return a study's picture, a panel a measure; None where nothing was measured."""
+    """Return a study's picture, one panel per measure; None where nothing was measured."""
     from matplotlib.figure import Figure
 
-    study = STUDIES[name]
+    study = studies.STUDIES[name]
     panels = {m: found for m in study.measures if (found := points(study, m, records))}
     if not panels:
         return None
     along_axis = all(label.split()[0].isdigit() for label in study.cells)
-    high = 3.6 if along_axis else 1.2 + 0.3 * len(study.cells)
-    made = Figure(figsize=(5.2 * len(panels), high), layout="constrained")
+    height = 3.6 if along_axis else 1.2 + 0.3 * len(study.cells)
+    made = Figure(figsize=(5.2 * len(panels), height), layout="constrained")
     for ax, (measure, found) in zip(made.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         title = metric(measure, records)
         (lines if along_axis else bars)(ax, found, study.label, title)
@@ -99,7 +99,7 @@ def figure(name: str, records: list[Record]) -> Any:
 
 
 def lines(ax: Any, found: Points, label: str, title: str) -> None:
-    """Means with deviations along an axis, a line a strategy; what was not reached is missing."""
+    """Draw means with deviations along an axis, one line per strategy; what was not reached is missing."""
     for k, name in enumerate(dict.fromkeys(each.split(maxsplit=1)[1] for each in found)):
         chosen = {int(each.split()[0]): p for each, p in found.items() if each.split(maxsplit=1)[1] == name}
         reached = {at: p for at, p in chosen.items() if len(p.values) == p.seeds}
@@ -115,7 +115,7 @@ def lines(ax: Any, found: Points, label: str, title: str) -> None:
 
 
 def bars(ax: Any, found: Points, label: str, title: str) -> None:
-    """Means with deviations, a row a cell, the first on top, and every seed as a point."""
+    """Draw means with deviations, one row per cell, the first on top, and every seed as a point."""
     at = range(len(found))
     reached = [p if p.values else Point([float("nan")], p.seeds, p.limit) for p in found.values()]
     ax.errorbar([p.mean for p in reached], at, xerr=[p.std for p in reached], fmt="o", capsize=3, color="C0")
@@ -131,7 +131,7 @@ def draw(records: list[Record], folder: Path) -> list[Path]:
     """Write the pictures of all studies that were measured."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name in STUDIES:
+    for name in studies.STUDIES:
         if made := figure(name, records):
             written.append(folder / f"ablation_{name}.png")
             made.savefig(written[-1], dpi=120)
@@ -140,11 +140,11 @@ def draw(records: list[Record], folder: Path) -> list[Path]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--results", type=Path, default=results.ROOT / "docs/results/ablations.json")
-    parser.add_argument("--images", type=Path, default=results.ROOT / "docs/images")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs/results/ablations.json", help="the results file")
+    parser.add_argument("--images", type=Path, default=ROOT / "docs/images", help="folder for the pictures")
     args = parser.parse_args(argv)
-    records = json.loads(args.results.read_text())["records"]
-    for name, study in STUDIES.items():
+    records = read_records(args.results)
+    for name, study in studies.STUDIES.items():
         print(f"## {study.title}\n\n{markdown(name, records) or 'not measured'}\n")
     for path in draw(records, args.images):
         print(f"written: {path}")

@@ -25,7 +25,7 @@ class Cell:
         layers: of the backbone.
         width: of the backbone; the feed-forward has four times as many features.
         heads: of the backbone.
-        mixed_after: layers that run once an instance, before instances are mixed.
+        mixed_after: layers that run once per instance, before instances are mixed.
         warm_up: retrieval steps before the task.
         retrieval: the demuxer of that warm-up, ``"separate"`` or ``"shared"``.
     """
@@ -45,7 +45,7 @@ class Cell:
     retrieval: str = "separate"
 
     def key(self, measure: str, seed: int) -> str:
-        """Return what a measured cell is kept under."""
+        """Return what a measured cell is found by."""
         return " ".join([measure, *(f"{name}={value}" for name, value in asdict(self).items()), f"seed={seed}"])
 
 
@@ -53,7 +53,7 @@ class Study(NamedTuple):
     """One element: what to train, how to measure it, and how to show it.
 
     ``measures`` are ``"retrieval"`` (accuracy after a fixed number of steps), ``"converge"`` (steps until 90 %) and
-    ``"task"``. Cells with a number for a label are drawn along an axis, a line for every name after the number.
+    ``"task"``. Cells whose label is a number and a name are drawn along an axis, one line per name.
     """
 
     title: str
@@ -63,9 +63,9 @@ class Study(NamedTuple):
 
 
 BASE = Cell()
-CODE = replace(BASE, strategy="hadamard")  # the papers' first strategy, beside ours
+CODE = replace(BASE, strategy="hadamard")  # the papers' first strategy
 BACK = replace(BASE, n=8, demux="unbind")
-HARDER = (replace(BASE, n=8), replace(CODE, n=8))  # what a warm-up is for: the task alone has little to show
+HARDER = (replace(BASE, n=8), replace(CODE, n=8))  # where a warm-up should matter: the task alone learns little
 STRATEGIES = ("slots", "hadamard", "orthogonal", "sign", "low_rank", "binary", "identity")
 
 

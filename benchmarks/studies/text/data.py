@@ -1,8 +1,7 @@
 """The tasks, read from their publishers' files: texts, labels, and three splits each.
 
-``train`` is trained on, ``select`` chooses epoch and learning rate, ``report`` is scored once at the end. What the files
-do not tell is decided here and said on the results page: rows of SNLI without a gold label (-1) are no examples and are
-left out, and where only two files exist every tenth training row goes to ``select``.
+``train`` is trained on, ``select`` chooses epoch and learning rate, ``report`` is scored once at the end. Rows of SNLI
+without a gold label (-1) are left out. Where only two files exist, every tenth training row goes to ``select``.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ class Split(NamedTuple):
     texts: list[Text]
     labels: list[Any]
 
-    def rows(self, keep: slice | list[int]) -> Split:
-        chosen = range(len(self.texts))[keep] if isinstance(keep, slice) else keep
+    def rows(self, numbers: slice | list[int]) -> Split:
+        chosen = range(len(self.texts))[numbers] if isinstance(numbers, slice) else numbers
         return Split([self.texts[i] for i in chosen], [self.labels[i] for i in chosen])
 
 
@@ -90,11 +89,11 @@ def wnut17(folder: Path) -> Task:
 
 
 def btc(folder: Path) -> Task:
-    """Broad Twitter Corpus, which has no split of its own; this one is ours, by its sections."""
+    """Broad Twitter Corpus; its publishers do not split it, this split goes by its sections."""
 
     def sections(names: str) -> Split:
-        parts = [conll(_lines(folder / f"{name}.conll.gz")) for name in names]
-        return Split(*([each for part in parts for each in part[k]] for k in (0, 1)))
+        found = [conll(_lines(folder / f"{name}.conll.gz")) for name in names]
+        return Split(*([each for section in found for each in section[k]] for k in (0, 1)))
 
     train, select, report = sections("bfg"), sections("ae"), sections("h")
     return Task("btc", _tags(train, select, report), True, train, select, report, "section h")
@@ -104,13 +103,13 @@ TASKS: dict[str, Callable[[Path], Task]] = {f.__name__: f for f in (sst2, snli, 
 
 
 def load(name: str, data: Path, limit: int | None = None) -> Task:
-    """Read a task from its folder of ``data``; ``limit`` keeps so many of its training rows, and all of the others."""
+    """Read a task from its folder of ``data``; ``limit`` keeps so many of its training rows; the other splits stay whole."""
     task = TASKS[name](data / name)
     return task._replace(train=task.train.rows(slice(limit)))
 
 
 def articles(folder: Path) -> list[str]:
-    """Return WikiText-2's training articles, in parts."""
+    """Return WikiText-2's training articles, or what its cells hold of them."""
     with zipfile.ZipFile(folder / "wikitext-2-train-articles.zip") as archive:
         name = next(each for each in archive.namelist() if each.endswith("wiki.train.tokens"))
         raw = archive.read(name).decode()
@@ -119,8 +118,8 @@ def articles(folder: Path) -> list[str]:
 
 
 def wikitext(data: Path) -> list[Text]:
-    """Return WikiText-2's training lines that are no headings, for a warm-up without a task's text."""
-    lines = (line.strip() for part in articles(data / "wikitext-2") for line in part.split("\n"))
+    """Return WikiText-2's training lines without the headings, for a warm-up without a task's text."""
+    lines = (line.strip() for article in articles(data / "wikitext-2") for line in article.split("\n"))
     return [(line,) for line in lines if line and not line.startswith("=")]
 
 

@@ -1,8 +1,9 @@
-"""How well the tokens of n sequences come back from one mixture: the retrieval warm-up alone, on unseen text.
+"""How many tokens of n sequences come back from one mixture: the retrieval warm-up alone, on unseen text.
 
-    python -m benchmarks.studies.text.retrieval --data FOLDER    # WikiText-2: the zip of training articles, valid.txt.gz
+    python -m benchmarks.studies.text.retrieval --data FOLDER
 
-Writes docs/results/retrieval_levels.json, a record a cell; cells that are there are not trained again.
+FOLDER is wikitext-2, with the zip of training articles and valid.txt.gz. A cell that is already in
+docs/results/retrieval_levels.json is not trained again.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import collections
 import gzip
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 
-from benchmarks import results
+from benchmarks.studies.common.cells import Job, Progress, Record, Study
+from benchmarks.studies.common.command_line import parser, set_threads
+from benchmarks.studies.common.models import strategy_fields
 from benchmarks.studies.text.data import articles
-from benchmarks.studies.text.models import multiplexed
+from benchmarks.studies.text.models import Sizes, config, multiplexed
 from muxwrap.training import warm_up
 
-# (n, configuration): (width, steps, learning rate); the configurations are those of models.py
+# (n, configuration): (width, steps, learning rate), with the configurations of models.py
 CELLS: dict[tuple[int, str], tuple[int, int, float]] = {
     (2, "slots"): (128, 1500, 2e-3),
     (4, "slots"): (128, 2000, 2e-3),
@@ -40,9 +42,7 @@ CELLS: dict[tuple[int, str], tuple[int, int, float]] = {
     (4, "identity"): (128, 1000, 2e-3),
 }
 LENGTH, MIXTURES, LAYERS = 32, 16, 2
-COMMAND = (
-    "python -m benchmarks.studies.text.retrieval --data FOLDER"  # makes every cell; without the paths of one machine
-)
+COMMAND = "python -m benchmarks.studies.text.retrieval --data FOLDER"  # makes every cell
 
 
 def words_of(data: Path) -> tuple[list[str], list[str]]:
@@ -55,33 +55,33 @@ def encode(train: list[str], held_out: list[str], vocabulary: int) -> tuple[Tens
     """Return ids ``[sequences, LENGTH]``; words beyond the most frequent ones are id 0."""
     common = collections.Counter(train).most_common(vocabulary - 1)
     ids = {word: i + 1 for i, (word, _) in enumerate(common)}
-    found = [torch.tensor([ids.get(word, 0) for word in words]) for words in (train, held_out)]
-    first, second = (each[: len(each) // LENGTH * LENGTH].view(-1, LENGTH) for each in found)
+    encoded = [torch.tensor([ids.get(word, 0) for word in words]) for words in (train, held_out)]
+    first, second = (each[: len(each) // LENGTH * LENGTH].view(-1, LENGTH) for each in encoded)
     return first, second
 
 
-def cell(n: int, configuration: str, args: argparse.Namespace, train: Tensor, held_out: Tensor) -> dict[str, Any]:
+def key(n: int, configuration: str, seed: int) -> str:
+    """Return what a measured cell is found by."""
+    return f"{n}-{configuration}-{seed}"
+
+
+def measure(n: int, configuration: str, args: argparse.Namespace, train: Tensor, held_out: Tensor) -> Record:
     """Warm up one model and measure retrieval on every held-out sequence."""
     width, steps, lr = CELLS[n, configuration]
     torch.manual_seed(args.seed)
-    sizes = {"hidden_size": width, "num_hidden_layers": LAYERS, "intermediate_size": 4 * width}
-    config = BertConfig(
-        vocab_size=args.vocabulary, max_position_embeddings=LENGTH, num_attention_heads=width // 32, **sizes
-    )
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
-    model = multiplexed(BertModel(config, add_pooling_layer=False), configuration, n, args.seed)
+    sizes = Sizes(LAYERS, width, width // 32, args.vocabulary)
+    backbone = BertModel(config(sizes, max_position_embeddings=LENGTH, initializer_range=0.02), add_pooling_layer=False)
+    model = multiplexed(backbone, configuration, n, args.seed)
     batches = DataLoader(train, MIXTURES * n, shuffle=True, drop_last=True)
     start = time.perf_counter()
     found = warm_up(model, batches, steps, lr=lr, held_out=held_out.split(MIXTURES * n), every=steps, seed=args.seed)
     return {
-        "cell": f"{n}-{configuration}-{args.seed}",
         "backbone": f"BERT {LAYERS}x{width}",
         "dataset": f"WikiText-2, {args.vocabulary} words",
         "split": "validation",
         "n": n,
         "configuration": configuration,
-        "strategy": model.strategy.name,
-        "demux": model.demuxer.name,
+        **strategy_fields(model),
         "metric": "retrieval accuracy",
         "mean": found.accuracy,
         "per_index": found.per_index,
@@ -94,27 +94,38 @@ def cell(n: int, configuration: str, args: argparse.Namespace, train: Tensor, he
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--n", type=int, nargs="+", help="only these")
-    parser.add_argument("--configurations", nargs="+", help="only these")
-    parser.add_argument("--vocabulary", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, default=results.ROOT / "docs/results/retrieval_levels.json")
-    args = parser.parse_args()
+def summary(record: Record) -> str:
+    """Return what is printed of a record."""
+    return f"{record['mean']:.4f}, worst index {min(record['per_index']):.4f}"
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure what is missing."""
     train, held_out = encode(*words_of(args.data), args.vocabulary)
-    done = results.read_records(args.results)
-    for n, configuration in CELLS:
-        wanted = (not args.n or n in args.n) and (not args.configurations or configuration in args.configurations)
-        if not wanted or any(r["cell"] == f"{n}-{configuration}-{args.seed}" for r in done):
-            continue
-        record = cell(n, configuration, args, train, held_out)
-        results.merge_records(args.results, "retrieval_levels", [record], key="cell", command=COMMAND)
-        print(
-            f"n={n:2} {configuration:10} {record['mean']:.4f} least {min(record['per_index']):.4f}, {record['seconds']} s",
-            flush=True,
-        )
+
+    def job(n: int, configuration: str) -> Job:
+        def measured(progress: Progress) -> Record:
+            return measure(n, configuration, args, train, held_out)
+
+        return Job(key(n, configuration, args.seed), f"{configuration} n={n}", measured)
+
+    jobs = [
+        job(n, configuration)
+        for n, configuration in CELLS
+        if (not args.n or n in args.n) and (not args.configurations or configuration in args.configurations)
+    ]
+    Study(args.results, "retrieval_levels", COMMAND, summary).run(jobs)
+
+
+def main(argv: list[str] | None = None) -> None:
+    made = parser(__doc__, data="WikiText-2", results="retrieval_levels.json")
+    made.add_argument("--n", type=int, nargs="+", help="only cells with these")
+    made.add_argument("--configurations", nargs="+", help="only cells with these")
+    made.add_argument("--vocabulary", type=int, default=2000, help="most frequent words that are kept")
+    made.add_argument("--seed", type=int, default=0, help="every cell is trained with it")
+    args = made.parse_args(argv)
+    set_threads(args)
+    run(args)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The figures of docs/why.md: measured errors and capacities beside the predicted ones. A few minutes on one core.
+"""The figures of docs/why.md: measured and predicted errors and capacities. A few minutes on one core.
 
 python -m benchmarks.studies.theory.figures
 """
@@ -6,7 +6,6 @@ python -m benchmarks.studies.theory.figures
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -26,14 +25,14 @@ CODES = ("identity", "hadamard", "orthogonal", "sign", "slots")
 Record = dict[str, Any]
 
 
-def record(study: str, n: int, metric: str, values: list[float], predicted: float | None, **facts: Any) -> Record:
-    """One cell: the mean and deviation over seeds, and the prediction; null where a field does not apply."""
+def record(study: str, n: int, metric: str, values: list[float], predicted: float | None, **fields: Any) -> Record:
+    """Return one cell: mean and deviation over seeds, and the prediction; None where a field does not apply."""
     measured = torch.tensor(values, dtype=torch.float64)
     blank = dict.fromkeys(("backbone", "dataset", "split", "demux", "groupings", "per_index", "epochs"))
     blank |= dict.fromkeys(("instances_per_second", "ratio_to_bare", "strategy"))
     std = measured.std().item() if len(values) > 1 else None
-    made = {"mean": measured.mean().item(), "std": std, "seeds": len(values), "predicted": predicted}
-    return {**blank, "figure": study, "n": n, "metric": metric, **made, **facts}
+    score = {"mean": measured.mean().item(), "std": std, "seeds": len(values), "predicted": predicted}
+    return {**blank, "figure": study, "n": n, "metric": metric, **score, **fields}
 
 
 def exactness() -> list[Record]:
@@ -46,8 +45,8 @@ def exactness() -> list[Record]:
         x = torch.randn(4, 8, 32, 16, dtype=dtype)
         with torch.no_grad():
             error = (theory.multiplexed(small, 8)(x) - small(x.flatten(0, 1)).view_as(x)).abs().max().item()
-        facts = {"backbone": "nn.TransformerEncoder, width 16", "depth": depth, "dtype": str(dtype)[6:]}
-        records.append(record("exactness", 8, "largest absolute error", [error], 0.0, **facts))
+        fields = {"backbone": "nn.TransformerEncoder, width 16", "depth": depth, "dtype": str(dtype)[6:]}
+        records.append(record("exactness", 8, "largest absolute error", [error], 0.0, **fields))
     return records
 
 
@@ -86,10 +85,10 @@ def full_rank() -> list[Record]:
     return records
 
 
-def compared(study: str, n: int, errors: list[theory.Error], **facts: Any) -> Record:
-    """A record of errors that were predicted."""
+def compared(study: str, n: int, errors: list[theory.Error], **fields: Any) -> Record:
+    """Return a record of errors that were predicted."""
     predicted = sum(error.predicted for error in errors) / len(errors)
-    return record(study, n, "relative error", [error.measured for error in errors], predicted, **facts)
+    return record(study, n, "relative error", [error.measured for error in errors], predicted, **fields)
 
 
 def capacity() -> list[Record]:
@@ -98,8 +97,8 @@ def capacity() -> list[Record]:
     for code, n in [(c, k) for c in CODES for k in COUNTS]:
         read = partial(theory.capacity.recovery, code, n, DIM, VOCABULARY, positions=100)
         predicted = theory.capacity.predicted_recovery(n, DIM, VOCABULARY)
-        facts = {"strategy": code, "dim": DIM, "vocabulary": VOCABULARY}
-        records.append(record("capacity", n, "recovered", [read(seed=s) for s in range(2)], predicted, **facts))
+        fields = {"strategy": code, "dim": DIM, "vocabulary": VOCABULARY}
+        records.append(record("capacity", n, "recovered", [read(seed=s) for s in range(2)], predicted, **fields))
     return records
 
 
@@ -109,10 +108,10 @@ def capacity_limits() -> list[Record]:
     for dim, words, code in [(d, v, c) for d in WIDTHS for v in VOCABULARIES for c in CODES if c != "identity"]:
         read = cache(partial(theory.capacity.recovery, code, dim=dim, vocabulary=words, positions=100))
         predicted = partial(theory.capacity.predicted_recovery, dim=dim, vocabulary=words)
-        facts = {"strategy": code, "dim": dim, "vocabulary": words, "rule": theory.capacity.rule_of_thumb(dim, words)}
+        fields = {"strategy": code, "dim": dim, "vocabulary": words, "rule": theory.capacity.rule_of_thumb(dim, words)}
         for share in SHARES:
             found, expected = (largest(each, share, dim) for each in (read, predicted))
-            records.append(record("capacity limit", found, "largest n", [found], expected, share=share, **facts))
+            records.append(record("capacity limit", found, "largest n", [found], expected, share=share, **fields))
     return records
 
 
@@ -120,14 +119,14 @@ def largest(read: Callable[[int], float], share: float, dim: int) -> int:
     """Return the largest n <= dim at which a share that falls with n is still reached, by halving."""
     low, high = 1, dim + 1
     while high - low > 1:
-        # Far below dim, as it mostly is, doubling comes first: large n are the expensive ones.
+        # The answer is mostly far below dim, and large n are the expensive ones: doubling comes first.
         middle = min(2 * low, (low + high) // 2)
         low, high = (middle, high) if read(middle) >= share else (low, middle)
     return low
 
 
 def lines(ax: Any, records: list[Record], x: str, label: str = "measured", colour: str = "C0") -> None:
-    """Measured points with deviations, the prediction as a line."""
+    """Draw measured points with deviations, and the prediction as a line."""
     at = [r[x] for r in records]
     ax.errorbar(at, [r["mean"] for r in records], [r["std"] or 0 for r in records], fmt="o", color=colour, label=label)
     ax.plot(at, [r["predicted"] for r in records], color=colour, linestyle=":", label="predicted")
@@ -185,18 +184,18 @@ def draw_capacity(records: list[Record]) -> Figure:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--docs", type=Path, default=results.ROOT / "docs", help="folder with results/ and images/")
-    parser.add_argument("--redraw", action="store_true", help="draw the kept results again, measuring nothing")
-    given = parser.parse_args(argv)
-    kept = given.docs / "results" / "theory.json"
-    if not given.redraw:
+    parser.add_argument("--redraw", action="store_true", help="only draw the results that are there")
+    args = parser.parse_args(argv)
+    path = args.docs / "results" / "theory.json"
+    if not args.redraw:
         records = [*exactness(), *shared_heads(), *shared_norm(), *full_rank(), *capacity(), *capacity_limits()]
-        results.write(kept, "theory", records, "python -m benchmarks.studies.theory.figures")
-    records = json.loads(kept.read_text())["records"]
-    (given.docs / "images").mkdir(exist_ok=True)
+        results.write(path, "theory", records, "python -m benchmarks.studies.theory.figures")
+    records = results.read_records(path)
+    (args.docs / "images").mkdir(exist_ok=True)
     for name, draw in {"exact": draw_exact, "limits": draw_limits, "capacity": draw_capacity}.items():
-        draw(records).savefig(given.docs / "images" / f"theory_{name}.png", dpi=130)
+        draw(records).savefig(args.docs / "images" / f"theory_{name}.png", dpi=130)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,22 @@
 """Draw what a mixture of digits looks like under every strategy, before any training.
 
 python -m benchmarks.studies.vision.mixtures --out docs/images/mixtures.png
-python -m benchmarks.studies.vision.mixtures --data folder/of/mnist   # MNIST's files instead of scikit-learn's digits
+python -m benchmarks.studies.vision.mixtures --data FOLDER   # MNIST's files instead of scikit-learn's digits
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import torch
 from torch import Tensor
 
 import muxwrap
+from benchmarks.idx import read_idx
 from muxwrap import strategies
 
 COLUMNS = 7
@@ -30,9 +29,7 @@ def digits(folder: Path | None, n: int) -> Tensor:
 
         images = torch.tensor(load_digits().images[:n] / 16, dtype=torch.float32).unsqueeze(1)
         return torch.nn.functional.interpolate(images, scale_factor=3)
-    with gzip.open(folder / "t10k-images-idx3-ubyte.gz") as file:
-        pixels = np.frombuffer(file.read(16 + n * 28 * 28)[16:], dtype=np.uint8)
-    return torch.tensor(pixels.reshape(n, 1, 28, 28) / 255, dtype=torch.float32)
+    return read_idx(folder / "t10k-images-idx3-ubyte")[:n].unsqueeze(1) / 255
 
 
 def mixtures(images: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -40,9 +37,9 @@ def mixtures(images: Tensor) -> Iterator[tuple[str, Tensor]]:
     n, channels, *size = images.shape
     group = images.unsqueeze(0)
     names = [*muxwrap.list_strategies("image"), *muxwrap.list_strategies("features")]
-    choices = [(name, {}) for name in names]
-    choices.insert(choices.index(("kernels", {})) + 1, ("kernels", {"kind": "graded"}))
-    for name, options in choices:
+    drawn: list[tuple[str, dict[str, str]]] = [(name, {}) for name in names]
+    drawn.insert(names.index("kernels") + 1, ("kernels", {"kind": "graded"}))
+    for name, options in drawn:
         cls = strategies.registry.get(name)
         dim = channels if cls.sees == "image" else images[0].numel()
         strategy = strategies.registry.build(partial(cls, **options), n=n, dim=dim, size=tuple(size), seed=0)
@@ -55,7 +52,7 @@ def mixtures(images: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def tile(mixture: Tensor) -> Tensor:
-    """Lay the channels of a mixture out side by side, two in a row: ``[C, H, W] -> [H', W']``."""
+    """Lay the channels of a mixture out side by side, two per row, or four if there are many: ``[C, H, W] -> [H', W']``."""
     if len(mixture) == 1:
         return mixture[0]
     spread = mixture.amax((1, 2), keepdim=True) - mixture.amin((1, 2), keepdim=True)
@@ -66,10 +63,10 @@ def tile(mixture: Tensor) -> Tensor:
 
 
 def main(arguments: list[str] | None = None) -> Path:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder with MNIST's gzipped files; scikit-learn's digits without it")
-    parser.add_argument("--n", type=int, default=4, help="images in a mixture")
-    parser.add_argument("--out", type=Path, default=Path("mixtures.png"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder with MNIST's files; scikit-learn's digits without it")
+    parser.add_argument("--n", type=int, default=4, help="images per mixture")
+    parser.add_argument("--out", type=Path, default=Path("mixtures.png"), help="the picture")
     args = parser.parse_args(arguments)
 
     matplotlib.use("Agg")

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import timm
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import muxwrap
-from benchmarks.studies.vision.tables import APART, Cell
+from benchmarks.studies.common.models import APART
+from benchmarks.studies.common.models import operations as operations_of
+from benchmarks.studies.vision.tables import Cell
 from muxwrap import strategies
 from muxwrap.training import start_apart
 
@@ -27,7 +28,7 @@ class LeNet(nn.Module):
         channels: of the images.
         first: channels of the first convolution: 6, or 10 as in the notebook's wider one.
         width: multiplies all sizes.
-        modern: ReLU and pooling by the maximum instead, both at once, for comparison.
+        modern: ReLU and pooling by the maximum instead, both at once.
     """
 
     def __init__(self, channels: int = 1, first: int = 6, width: float = 1, modern: bool = False) -> None:
@@ -67,7 +68,7 @@ class MLP(nn.Module):
 
 
 class Backbone(NamedTuple):
-    """What a cell is made on."""
+    """What the bare network of a cell depends on."""
 
     kind: str
     channels: int
@@ -101,42 +102,39 @@ def bare(b: Backbone) -> nn.Module:
 def make(b: Backbone, configuration: str, n: int, demux: str, seed: int) -> nn.Module:
     """Return an untrained network: ``bare``, or ``strategy@mux_at``, such as ``layout:channels=8,hidden=(16,)@conv1@input``.
 
-    After ``strategy:`` stand its options as in a call. Without ``@mux_at`` muxwrap finds the places by itself. The strategy
-    ``apart`` is slots with a trunk that starts apart.
+    The options after ``strategy:`` are written as in a call. Without ``@mux_at`` muxwrap finds the places by itself. The
+    strategy ``apart`` is slots with a trunk that starts apart.
     """
     torch.manual_seed(seed)
     model = bare(b)
     if configuration == "bare":
         return model
-    said, _, mux_at = configuration.partition("@")
+    strategy, _, mux_at = configuration.partition("@")
     example = torch.zeros(1, b.channels, b.side, b.side)
     wrapped = muxwrap.wrap(
         model,
         n=n,
-        strategy="slots" if said == APART else _option(said, strategies.registry.get),
+        strategy="slots" if strategy == APART else _with_options(strategy),
         demux=demux,
         mux_at=mux_at or None,
         demux_at=None if b.kind in ("resnet", "vit") else "head@input",
         example_input=example,
         seed=seed,
     )
-    if said == APART:
+    if strategy == APART:
         start_apart(wrapped, example)
     return wrapped
 
 
-def _option(said: str, get: object) -> object:
-    name, _, options = said.partition(":")
+def _with_options(strategy: str) -> partial[strategies.Strategy]:
+    """Return the strategy of ``name`` or ``name:options``."""
+    name, _, options = strategy.partition(":")
     call = ast.parse(f"f({options})", mode="eval").body
     assert isinstance(call, ast.Call)
-    return partial(get(name), **{str(k.arg): ast.literal_eval(k.value) for k in call.keywords})  # type: ignore[operator]
+    values = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    return partial(strategies.registry.get(name), **values)
 
 
 def operations(model: nn.Module, b: Backbone) -> float:
-    """Return the floating-point operations of an instance in evaluation, multiplexing included."""
-    rows = 8 * getattr(model, "n", 1)
-    images = torch.zeros(rows, b.channels, b.side, b.side)
-    model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(images)
-    return counter.get_total_flops() / rows
+    """Return the floating-point operations per image."""
+    return operations_of(model, lambda rows: torch.zeros(rows, b.channels, b.side, b.side))

@@ -1,4 +1,4 @@
-"""How fast the study's networks are, all those of one backbone in one run. To be run on a machine that does nothing else.
+"""The speed of the study's networks, all of one backbone in one run. Run it on a machine that does nothing else.
 
     python -m benchmarks.studies.vision.speed --tables resnet vit
 
@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.results import merge_records
+from benchmarks.results import ROOT, merge_records
 from benchmarks.speed.allocator import keep_memory
+from benchmarks.studies.common.command_line import joined, set_threads
 from benchmarks.studies.vision.models import Backbone, make
 from benchmarks.studies.vision.tables import TABLES, Cell
 from muxwrap.throughput import Configuration, compare
@@ -24,19 +25,19 @@ SHAPES = {"mnist": (1, 20, 20), "fashion-mnist": (1, 20, 20), "cifar10-subset": 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.3, help="of a network in a round")
-    parser.add_argument("--threads", type=int, help="of torch")
-    parser.add_argument("--results", type=Path, default=Path("docs/results/vision_speed.json"))
+    parser.add_argument(
+        "--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=f"of {joined([*TABLES])}"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="the median of so many counts")
+    parser.add_argument("--seconds", type=float, default=0.3, help="per network and round")
+    parser.add_argument("--threads", type=int, help="threads of torch; torch decides without it")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "docs/results/vision_speed.json", help="the results file"
+    )
     args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    for backbone in dict.fromkeys(cell.backbone for name in args.tables for cell in TABLES[name]()):
-        found = (cell for name in args.tables for cell in TABLES[name]() if cell.backbone == backbone)
-        cells = list({cell.network: cell for cell in found}.values())
-        # The whole bare network first: the others are measured against it.
-        cells.sort(key=lambda cell: (cell.configuration != "bare", cell.width != 1))
+    set_threads(args)
+    command = f"python -m benchmarks.studies.vision.speed --tables {joined(args.tables)}"
+    for backbone, cells in networks(args.tables).items():
         with tqdm(desc=backbone, bar_format="{desc}", disable=None) as bar:
             report = compare(
                 [_configuration(cell) for cell in cells],
@@ -49,9 +50,19 @@ def main(argv: list[str] | None = None) -> None:
             {"cell": cell.network, "backbone": backbone, "threads": torch.get_num_threads(), **record}
             for cell, record in zip(cells, report.records(), strict=True)
         ]
-        said = f"python -m benchmarks.studies.vision.speed --tables {' '.join(args.tables)}"
-        merge_records(args.results, "vision_speed", records, key="cell", command=said)
+        merge_records(args.results, "vision_speed", records, key="cell", command=command)
         print(report)
+
+
+def networks(tables: list[str]) -> dict[str, list[Cell]]:
+    """Return one cell per network of the tables, by backbone; the whole bare network, which is the measure, comes first."""
+    cells = {cell.network: cell for name in tables for cell in TABLES[name]()}
+    found: dict[str, list[Cell]] = {}
+    for cell in cells.values():
+        found.setdefault(cell.backbone, []).append(cell)
+    return {
+        b: sorted(each, key=lambda cell: (cell.configuration != "bare", cell.width != 1)) for b, each in found.items()
+    }
 
 
 def _configuration(cell: Cell) -> Configuration:

@@ -1,4 +1,4 @@
-"""The cells of the study, table by table. A cell holds all that its result depends on but the seed."""
+"""The cells of the study, table by table. A cell holds all that its result depends on, except for the seed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import muxwrap
-
-APART = "apart"  # slots with a trunk that starts apart and learns crosstalk slowly
+from benchmarks.studies.common.models import APART, SLOW_CROSSTALK
 
 
 class Cell(NamedTuple):
-    """One network, trained in one way; what is left out has LeNet's settings."""
+    """One network, trained in one way; the defaults are LeNet's."""
 
     dataset: str
     backbone: str
@@ -48,7 +47,8 @@ class Cell(NamedTuple):
 
     @property
     def crosstalk(self) -> float:
-        return 0.1 if self.configuration.partition("@")[0] == APART else 1.0
+        """The rate at which crosstalk is learned."""
+        return SLOW_CROSSTALK if self.configuration.partition("@")[0] == APART else 1.0
 
     @property
     def network(self) -> str:
@@ -59,7 +59,7 @@ class Cell(NamedTuple):
 
 
 def lenet() -> Iterator[Cell]:
-    """The published size on MNIST, beside narrower plain ones of about 1/4 and 1/16 of the operations."""
+    """The published size on MNIST, and narrower plain ones of about 1/4 and 1/16 of the operations."""
     yield from (Cell("mnist", "lenet", "bare", 1, EPOCHS, first=first) for first in (10, 6))
     yield from (Cell("mnist", "lenet", "bare", 1, EPOCHS, width=width) for width in (0.5, 0.25))
     yield from (Cell("mnist", "lenet", DEEP, n, EPOCHS) for n in (2, 4, 8, 16))
@@ -79,7 +79,7 @@ def widths() -> Iterator[Cell]:
 
 
 def recipes() -> Iterator[Cell]:
-    """What the recipe depends on, sixteen images a mixture; each line changes one thing."""
+    """Changes of the recipe, one at a time, sixteen images per mixture."""
     chosen = Cell("mnist", "lenet", DEEP, 16, 20)
     yield chosen
     yield chosen._replace(backbone="lenet-relu")
@@ -107,7 +107,7 @@ def strategies() -> Iterator[Cell]:
 
 
 def places() -> Iterator[Cell]:
-    """Pixels or features, the default of each: from what n on have cells too few pixels?"""
+    """Pixels or features, the default of each: at which n do cells have too few pixels?"""
     for n in (2, 4, 8, 16):
         yield Cell("mnist", "lenet", "layout@conv1@input", n, 20)
         if n <= 10:  # a slot needs a channel
@@ -125,13 +125,13 @@ def mlp() -> Iterator[Cell]:
 
 
 def resnet() -> Iterator[Cell]:
-    """A small residual network of timm on a subset of CIFAR-10, beside narrower plain ones."""
+    """A small residual network of timm on a subset of CIFAR-10, and narrower plain ones."""
     places = "slots", "apart", "apart@maxpool", "layout@@input", "slots@layer2", "apart@layer2"
     yield from _beside_narrower("resnet", places, taught=("apart@maxpool", "apart@layer2"))
 
 
 def vit() -> Iterator[Cell]:
-    """A small vision transformer of timm on a subset of CIFAR-10, beside narrower plain ones."""
+    """A small vision transformer of timm on a subset of CIFAR-10, and narrower plain ones."""
     places = "slots", "apart", "layout@@input", "concat@patch_embed", "apart@blocks.0"
     yield from _beside_narrower("vit", places, taught=("apart", "apart@blocks.0"))
 

@@ -1,114 +1,99 @@
-"""One training function for every network, and scoring that leaves no image out."""
+"""Training and scoring of the image classifiers: one way for every network."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.studies.vision.data import Data, Part, moved
+import muxwrap
+from benchmarks.studies.common.cells import Progress
+from benchmarks.studies.common.groupings import GROUPINGS
+from benchmarks.studies.common.models import instances
+from benchmarks.studies.common.recipe import Recipe, taught_loss, train
+from benchmarks.studies.vision.data import Data, Split, moved
 from benchmarks.studies.vision.tables import Cell
-from muxwrap.training import damp_crosstalk, distillation
-
-GROUPINGS = 5
-LEAST_ROWS = 128  # of a step, also for a small n
-TAUGHT = 0.5  # share of the teacher's answers in the loss, where there is one
-SELECTION = 1_000_000  # seed of the groupings of held-out images; those of test images have others
 
 
-class Recipe(NamedTuple):
-    """How a cell is trained: ``mixtures`` a step, but at least 128 images; ``crosstalk`` is a rate to learn it at."""
-
-    epochs: int
-    mixtures: int
-    lr: float
-    decay: float
-    seed: int
-    crosstalk: float = 1
-
-    @classmethod
-    def of(cls, cell: Cell, seed: int) -> Recipe:
-        return cls(cell.epochs, cell.mixtures, cell.lr, cell.decay, seed, cell.crosstalk)
-
-    def rows(self, n: int) -> int:
-        return n * max(self.mixtures if n > 1 else 1, math.ceil(LEAST_ROWS / n))
+def recipe(cell: Cell, seed: int) -> Recipe:
+    """Return a cell's recipe."""
+    return Recipe(
+        epochs=cell.epochs,
+        mixtures=cell.mixtures,
+        least_rows=128,
+        seed=seed,
+        lr=cell.lr,
+        decay=cell.decay,
+        rise=0.2,
+        clip=None,
+        crosstalk=cell.crosstalk,
+    )
 
 
-def fit(
-    model: nn.Module, data: Data, recipe: Recipe, tell: Callable[[str], object], teacher: nn.Module | None = None
-) -> int:
-    """Train with AdamW and one cycle of the learning rate; a new order every epoch gives every image new companions.
+class ShuffledRows:
+    """Batches of row numbers, the last incomplete one left out; every iteration is another order."""
 
-    What a ``teacher`` says of the same images, moved alike, is half of what is learned.
+    def __init__(self, count: int, rows: int, device: torch.device) -> None:
+        self.count, self.rows, self.device = count, min(rows, count), device
+
+    def __len__(self) -> int:
+        return self.count // self.rows
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = torch.randperm(self.count, device=self.device)
+        return iter(order[: len(self) * self.rows].split(self.rows))
+
+
+def fit(model: nn.Module, data: Data, how: Recipe, progress: Progress, teacher: nn.Module | None = None) -> int:
+    """Train a network; a new order in every epoch gives every image new companions.
+
+    Args:
+        model: trained in place.
+        data: its training images, which are cut to size at random places.
+        how: the recipe.
+        progress: shows a line.
+        teacher: a network whose answers to the same images are half of the loss.
 
     Returns:
         The steps made.
     """
-    torch.manual_seed(recipe.seed)
+
+    def loss_of(rows: Tensor) -> Tensor:
+        x = moved(images[rows], data.side, flip=data.channels == 3)
+        logits = model(x)
+        with torch.no_grad():
+            answers = None if teacher is None else teacher(x)
+        return taught_loss(F.cross_entropy(logits, labels[rows]), logits, answers)
+
+    torch.manual_seed(how.seed)
     images, labels = data.train
-    rows = min(recipe.rows(getattr(model, "n", 1)), len(labels))
-    steps = len(labels) // rows * recipe.epochs
+    batches = ShuffledRows(len(labels), how.rows(instances(model)), labels.device)
+    optimizer = how.optimizer(_decayed(model, how.decay), model, images[:1, :, : data.side, : data.side])
+    for _ in train(model, batches, loss_of, optimizer, how, progress):
+        pass
+    return len(batches) * how.epochs
+
+
+def _decayed(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Return groups of parameters; norms and biases do not decay."""
     plain = [p for name, p in model.named_parameters() if p.ndim < 2 or "norm_" in name or "bias" in name]
-    others = {id(p) for p in plain}
-    groups = [
-        {"params": [p for p in model.parameters() if id(p) not in others], "weight_decay": recipe.decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
-    if recipe.crosstalk != 1:
-        damp_crosstalk(optimizer, model, recipe.crosstalk, images[:1, :, : data.side, : data.side])  # type: ignore[arg-type]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps, pct_start=0.2)
-    model.train()
-    for epoch in range(recipe.epochs):
-        total = torch.zeros((), device=images.device)
-        order = torch.randperm(len(labels), device=images.device)
-        for batch in order[: len(labels) // rows * rows].split(rows):
-            x = moved(images[batch], data.side, flip=data.channels == 3)
-            logits = model(x)
-            loss = F.cross_entropy(logits, labels[batch])
-            if teacher is not None:
-                with torch.no_grad():
-                    answers = teacher(x)
-                loss = (1 - TAUGHT) * loss + TAUGHT * distillation(logits, answers)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.detach()
-        tell(f"epoch {epoch + 1}/{recipe.epochs}, loss {total.item() / (len(labels) // rows):.3f}")
-    return steps
+    ids = {id(p) for p in plain}
+    weights = [p for p in model.parameters() if id(p) not in ids]
+    return [{"params": weights, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-@torch.inference_mode()
-def hits(model: nn.Module, part: Part, grouping: int) -> tuple[Tensor, Tensor]:
-    """Return under one random grouping which answers are right, and the index that each image had in its mixture."""
-    n = getattr(model, "n", 1)
-    model.eval()
-    order = torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(grouping))
-    order = order.to(part.labels.device)
-    found = [model(part.images[rows]).argmax(1) == part.labels[rows] for rows in order.split(64 * n)]
-    return torch.cat(found).float().cpu(), torch.arange(len(order)) % n
-
-
-def evaluate(model: nn.Module, part: Part, first: int = 0) -> dict[str, Any]:
-    """Return the accuracy in percent over random groupings of all images, and per index.
-
-    Grouping does not matter to a bare model.
-    """
-    n = getattr(model, "n", 1)
-    groupings = GROUPINGS if n > 1 else 1
-    right, index = zip(*(hits(model, part, first + k) for k in range(groupings)), strict=True)
-    means = [100 * each.mean().item() for each in right]
-    every, where = torch.cat(right), torch.cat(index)
+def evaluate(model: nn.Module, split: Split, first: int = 0) -> dict[str, Any]:
+    """Return the accuracy in percent over random groupings of all images, and per index; ``first`` seeds the groupings."""
+    rows = 64 * instances(model)
+    batches = zip(split.images.split(rows), split.labels.split(rows), strict=True)
+    found = muxwrap.evaluate(model, batches, groupings=GROUPINGS, seed=first, progress=False)
     return {
-        "mean": statistics.mean(means),
-        "std": statistics.stdev(means) if groupings > 1 else None,
-        "groupings": groupings,
-        "per_index": [round(100 * every[where == i].mean().item(), 2) for i in range(n)],
-        "scored": len(part.labels),
+        "mean": 100 * found.mean,
+        "std": None if found.deviation is None else 100 * found.deviation,
+        "groupings": len(found.scores),
+        "per_index": [round(100 * score, 2) for score in found.per_index],
+        "scored": found.rows,
     }

@@ -1,4 +1,4 @@
-"""From texts to word pieces: BERT's vocabulary, cut to the pieces that the training data uses most."""
+"""From texts to word pieces: BERT's vocabulary, cut to those that the training data uses most."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from benchmarks.studies.text.data import Split, Task, Text
 
-LENGTH = 128  # pieces of a text at most; longer ones are cut
+VOCABULARY = Path("vocab") / "bert-base-uncased-vocab.txt.gz"  # in the folder of data
+LENGTH = 128  # word pieces per text at most; longer texts are cut
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # get the numbers 0 to 3
 IGNORED = -100
 
@@ -25,7 +26,7 @@ IGNORED = -100
 class Encoded(NamedTuple):
     """A split as tensors: ``ids`` and ``types`` are ``[rows, longest]``, ``labels`` ``[rows]`` or ``[rows, longest]``.
 
-    For tagging ``places[r][w]`` is where word w's first piece is, -1 if it has none within the length.
+    For tagging ``places[r][w]`` is where word w's first word piece is, -1 if it has none within the length.
     """
 
     ids: Tensor
@@ -45,23 +46,23 @@ class Encoded(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A task as a model sees it."""
+    """A task as a model reads it."""
 
     task: Task
-    pieces: int
+    vocabulary: int  # word pieces
     train: Encoded
     select: Encoded
     report: Encoded
-    plain: Encoded  # what the warm-up reads
+    warm_up: Encoded  # texts of the warm-up
 
 
-class Pieces:
-    """Turns texts into numbers.
+class WordPieces:
+    """Turns texts into ids.
 
     Args:
-        vocabulary: file with one piece a line, gzipped.
-        texts: training texts, whose most frequent pieces are kept.
-        most: how many pieces to keep, special ones included; others become ``[UNK]``. None keeps all that occur.
+        vocabulary: file with one word piece per line, gzipped.
+        texts: training texts, whose most frequent word pieces are kept.
+        most: how many word pieces to keep, special ones included; others become ``[UNK]``. None keeps all that occur.
         tagging: the texts are words.
     """
 
@@ -70,32 +71,31 @@ class Pieces:
             numbers = {line.rstrip("\n"): number for number, line in enumerate(file)}
         self.tagging = tagging
         self.tokenizer = _tokenizer(numbers)
+        self.new_ids = self._frequent(texts, numbers, most)
+        self.size = int(self.new_ids.max()) + 1
+
+    def _frequent(self, texts: Sequence[Text], numbers: dict[str, int], most: int | None) -> Tensor:
+        """Return the id of every word piece of the file: by frequency, after the special ones."""
         used = torch.tensor([i for each in self._encode(texts) for i in each.ids])
         counts = used.bincount(minlength=len(numbers))
         special = [numbers[name] for name in SPECIAL]
         counts[special] = 0
-        kept = counts.argsort(descending=True, stable=True)[: None if most is None else most - len(SPECIAL)]
-        kept = torch.cat([torch.tensor(special), kept[counts[kept] > 0]])
-        self.size = len(kept)
-        self.new = torch.full((len(numbers),), SPECIAL.index("[UNK]"))
-        self.new[kept] = torch.arange(self.size)
+        frequent = counts.argsort(descending=True, stable=True)[: None if most is None else most - len(SPECIAL)]
+        chosen = torch.cat([torch.tensor(special), frequent[counts[frequent] > 0]])
+        new_ids = torch.full((len(numbers),), SPECIAL.index("[UNK]"))
+        new_ids[chosen] = torch.arange(len(chosen))
+        return new_ids
 
     def split(self, split: Split, classes: Sequence[str]) -> Encoded:
-        """Encode a split with its labels; a word's tag stands at its first piece, other pieces are ignored."""
-        found = self._encode(split.texts)
-        ids, types, lengths = self._padded(found)
+        """Encode a split with its labels; a word's tag stands at its first word piece, the others are ignored."""
+        encodings = self._encode(split.texts)
+        ids, types, lengths = self._padded(encodings)
         if not self.tagging:
             return Encoded(ids, types, lengths, torch.tensor(split.labels), [])
-        places = [_first_pieces(each, len(text)) for each, text in zip(found, split.texts, strict=True)]
-        labels = torch.full_like(ids, IGNORED)
-        number = {name: k for k, name in enumerate(classes)}
-        for row, (at, tags) in enumerate(zip(places, split.labels, strict=True)):
-            for place, tag in zip(at, tags, strict=True):
-                if place >= 0:
-                    labels[row, place] = number[tag]
-        return Encoded(ids, types, lengths, labels, places)
+        places = [_places(each, len(text)) for each, text in zip(encodings, split.texts, strict=True)]
+        return Encoded(ids, types, lengths, _tags_at(places, split, classes, ids), places)
 
-    def plain(self, texts: Sequence[Text]) -> Encoded:
+    def unlabelled(self, texts: Sequence[Text]) -> Encoded:
         """Encode sentences without labels."""
         ids, types, lengths = self._padded(self.tokenizer.encode_batch([text[0] for text in texts]))
         return Encoded(ids, types, lengths, torch.zeros(len(texts), dtype=torch.long), [])
@@ -105,11 +105,11 @@ class Pieces:
             return self.tokenizer.encode_batch([list(words) for words in texts], is_pretokenized=True)
         return self.tokenizer.encode_batch([text if len(text) == 2 else text[0] for text in texts])
 
-    def _padded(self, found: list[Encoding]) -> tuple[Tensor, Tensor, Tensor]:
-        lengths = torch.tensor([len(each.ids) for each in found])
-        ids, types = (torch.zeros(len(found), int(lengths.max()), dtype=torch.long) for _ in range(2))
-        for row, each in enumerate(found):
-            ids[row, : len(each.ids)] = self.new[torch.tensor(each.ids)]
+    def _padded(self, encodings: list[Encoding]) -> tuple[Tensor, Tensor, Tensor]:
+        lengths = torch.tensor([len(each.ids) for each in encodings])
+        ids, types = (torch.zeros(len(encodings), int(lengths.max()), dtype=torch.long) for _ in range(2))
+        for row, each in enumerate(encodings):
+            ids[row, : len(each.ids)] = self.new_ids[torch.tensor(each.ids)]
             types[row, : len(each.ids)] = torch.tensor(each.type_ids)
         return ids, types, lengths
 
@@ -118,15 +118,27 @@ def _tokenizer(numbers: dict[str, int]) -> Tokenizer:
     tokenizer = Tokenizer(WordPiece(numbers, unk_token="[UNK]"))
     tokenizer.normalizer = BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = BertPreTokenizer()
-    marks = [(name, numbers[name]) for name in ("[CLS]", "[SEP]")]
+    separators = [(name, numbers[name]) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=marks
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=separators
     )
     tokenizer.enable_truncation(LENGTH)
     return tokenizer
 
 
-def _first_pieces(encoding: Encoding, words: int) -> list[int]:
+def _tags_at(places: list[list[int]], split: Split, classes: Sequence[str], ids: Tensor) -> Tensor:
+    """Return the number of every word's tag where its first word piece is: ``[rows, longest]``."""
+    labels = torch.full_like(ids, IGNORED)
+    number = {name: k for k, name in enumerate(classes)}
+    for row, (at, tags) in enumerate(zip(places, split.labels, strict=True)):
+        for place, tag in zip(at, tags, strict=True):
+            if place >= 0:
+                labels[row, place] = number[tag]
+    return labels
+
+
+def _places(encoding: Encoding, words: int) -> list[int]:
+    """Return where the first word piece of every word is; -1 for none."""
     places = [-1] * words
     for place, word in reversed(list(enumerate(encoding.word_ids))):
         if word is not None:
