@@ -83,7 +83,7 @@ class Attached(Parts):
                 self._after(stem, widen, k)
         else:
             self._before(module, RowFacts.restore)
-            if self.demuxer.marks:
+            if self.demuxer.uses_sentinel_ids:
                 self._before(module, mark)
             self._before(module, cut_stem, k)
             self._after(module, mix_output, k)

@@ -53,10 +53,10 @@ def _labels(name: str, batch: Tensor, labels: Tensor, demuxer: Demuxer) -> str |
         return (
             f"labels are {list(labels.shape)} for {name} {list(batch.shape)}; every token needs a label (-100 for none)"
         )
-    if demuxer.kept:
+    if demuxer.prefix_outputs:
         return (
-            f"labels are {list(labels.shape)}, and the model answers for {demuxer.kept} tokens of the prefix as well, as "
-            "published; load it with keep_prefix=False"
+            f"labels are {list(labels.shape)}, and the model answers for {demuxer.prefix_outputs} tokens of the prefix as "
+            "well, as published; load it with keep_prefix=False"
         )
     return None
 
@@ -82,7 +82,7 @@ def _positions(backbone: nn.Module, name: str, ids: Tensor, demuxer: Demuxer) ->
     for path, module in backbone.named_modules():
         if path.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts from behind the padding's position
-    own, added = ids.shape[1], demuxer.inserted
+    own, added = ids.shape[1], demuxer.tokens_added
     if own > limit:
         return f"{name} holds {own} tokens, and the model has positions for {limit}; cut them"
     if own + added > limit:

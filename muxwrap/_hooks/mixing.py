@@ -29,7 +29,7 @@ def mark(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
     if ids is None or ids.is_floating_point():
         raise MuxwrapError(f"{demuxer.name} marks the instances by token ids: call the model with input_ids")
     call.unmarked = ids.shape[0]
-    return replace_object((args, kwargs), ids, demuxer.mark(group(ids, call.n)).flatten(0, 1))
+    return replace_object((args, kwargs), ids, demuxer.insert_sentinel_ids(group(ids, call.n)).flatten(0, 1))
 
 
 def cut_stem(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -118,7 +118,7 @@ def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: in
         else:
             grouped = grouped * mask.unsqueeze(-1).to(grouped.dtype)
     laid = for_strategy(grouped, site, strategy.sees)
-    mixture = strategy(laid, **said) if laid.shape[1] == call.n else strategy.part(laid, start)
+    mixture = strategy(laid, **said) if laid.shape[1] == call.n else strategy.mix(laid, start)
     if call.model.widenings:
         mixture = _narrow(call, k, mixture)
     return from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, strategy.sees)

@@ -64,12 +64,17 @@ class Parts(nn.Module):
                 raise MuxwrapError(
                     f"the {site} is the output of no module that takes {EMBEDS}, and cannot be run twice"
                 )
-            if self.demuxer.marks and site.side == "input":
+            if self.demuxer.uses_sentinel_ids and site.side == "input":
                 raise MuxwrapError(
                     f"{self.demuxer.name} marks token ids, and nothing is embedded between them and the {site}"
                 )
-        if self.demuxer.marks and self.demuxer.prefix_length and self.sites.masked and self.sites.mask != "ignored":
+        if (
+            self.demuxer.uses_sentinel_ids
+            and self.demuxer.prefix_length
+            and self.sites.masked
+            and self.sites.mask != "ignored"
+        ):
             raise MuxwrapError(
-                f"{self.demuxer.name}(prefix_ids=...) makes instances longer than their masks; it goes with sites whose mask "
+                f"{self.demuxer.name}(sentinel_ids=...) makes instances longer than their masks; it goes with sites whose mask "
                 "is 'ignored'"
             )

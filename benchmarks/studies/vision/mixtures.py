@@ -11,6 +11,7 @@ import gzip
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -40,8 +41,9 @@ def mixtures(images: Tensor) -> Iterator[tuple[str, Tensor]]:
     n, channels, *size = images.shape
     group = images.unsqueeze(0)
     names = [*muxwrap.list_strategies("image"), *muxwrap.list_strategies("features")]
-    choices = [(name, {}) for name in names]
-    choices.insert(choices.index(("kernels", {})) + 1, ("kernels", {"kind": "graded"}))
+    choices: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in names]
+    for name, options in (("kernels", {"kind": "graded"}), ("nonlinear", {"channels": 8})):
+        choices.insert(choices.index((name, {})) + 1, (name, options))
     for name, options in choices:
         cls = strategies.registry.get(name)
         dim = channels if cls.sees == "image" else images[0].numel()
@@ -49,7 +51,7 @@ def mixtures(images: Tensor) -> Iterator[tuple[str, Tensor]]:
         rows = group if cls.sees == "image" else group.flatten(2)
         with torch.no_grad():
             mixture = strategy(rows)[0]
-        title = " ".join([name, *map(str, options.values())])
+        title = " ".join([name, *(value for value in options.values() if isinstance(value, str))])
         wide = f" ({strategy.width} channels)" if cls.sees == "image" and strategy.width != dim else ""
         yield title + wide, mixture.reshape(-1, *size)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import muxwrap
-from benchmarks.studies.vision.tables import APART, Cell
+from benchmarks.studies.vision.tables import APART, RECORDED, Cell
 from muxwrap import strategies
 from muxwrap.training import start_apart
 
@@ -126,7 +126,7 @@ def make(b: Backbone, configuration: str, n: int, demux: str, seed: int) -> nn.M
 
 
 def _option(said: str, get: object) -> object:
-    name, _, options = said.partition(":")
+    name, _, options = RECORDED.get(said, said).partition(":")
     call = ast.parse(f"f({options})", mode="eval").body
     assert isinstance(call, ast.Call)
     return partial(get(name), **{str(k.arg): ast.literal_eval(k.value) for k in call.keywords})  # type: ignore[operator]
