@@ -60,7 +60,7 @@ class Demuxer(nn.Module, ABC):
 
     @property
     def tokens_added(self) -> int:
-        """Tokens put before those of an instance: the trunk's sequences are as much longer."""
+        """Tokens before those of an instance in the trunk: the prefix, and any other sentinel ids."""
         return self.prefix_length
 
     @abstractmethod

@@ -115,12 +115,12 @@ class Contextual(Strategy):
 
     def bind(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Let the tokens of an instance attend to each other, times its key: ``[g, n, L, dim] -> [g, n, L, dim]``."""
-        context = _attend(self.within, rearrange(x, "g n l d -> (g n) l d"), _rows(mask, "g n l -> (g n) l"))
+        context = _attend(self.within, rearrange(x, "g n l d -> (g n) l d"), _rearranged(mask, "g n l -> (g n) l"))
         return (x + rearrange(context, "(g n) l d -> g n l d", n=self.n)) * per_index(self.keys, x)
 
     def combine(self, bound: Tensor, mask: Tensor | None = None) -> Tensor:
         """Let the instances of a position attend to each other, sum, scale: ``[g, n, L, dim] -> [g, L, dim]``."""
-        read = None if self.padding == "attended" else _rows(mask, "g n l -> (g l) n")
+        read = None if self.padding == "attended" else _rearranged(mask, "g n l -> (g l) n")
         context = _attend(self.across, rearrange(bound, "g n l d -> (g l) n d"), read)
         total = bound.transpose(1, 2) + rearrange(context, "(g l) n d -> g l n d", g=bound.shape[0])
         if mask is not None and self.padding == "out":
@@ -128,7 +128,7 @@ class Contextual(Strategy):
         return total.sum(2) * self.factor
 
 
-def _rows(mask: Tensor | None, pattern: str) -> Tensor | None:
+def _rearranged(mask: Tensor | None, pattern: str) -> Tensor | None:
     """Rearrange a mask, if there is one."""
     return None if mask is None else rearrange(mask, pattern)
 
