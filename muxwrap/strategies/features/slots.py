@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from muxwrap.strategies.base import Strategy, registry
@@ -87,12 +86,13 @@ class Slots(Strategy):
 
 def _side_by_side(x: Tensor, maps: Tensor) -> Tensor:
     """Apply one map per instance: ``[g, k, ..., dim]`` and ``[k · rows, dim]`` give ``[g, ..., k · rows]``."""
-    maps = rearrange(maps, "(k rows) dim -> k rows dim", k=x.shape[1])
+    # Plain methods: einops takes 5 us per call, which is a tenth of the mixing of a few single positions.
+    maps = maps.unflatten(0, (x.shape[1], -1))
     channels = x.movedim(-1, 2)
     if x.ndim > 3 and channels.is_contiguous():  # a feature map with its channels first: mixed where it lies
         slots = (maps @ channels.flatten(3)).flatten(1, 2)
         return slots.unflatten(-1, channels.shape[3:]).movedim(1, -1)
     if x.ndim == 3:  # one position: one product per instance over all groups, and not one per group and instance
-        return rearrange(rearrange(x, "g k dim -> k g dim") @ maps.mT, "k g rows -> g (k rows)")
-    slots = rearrange(x.flatten(2, -2) @ maps.mT, "g k l rows -> g l (k rows)")
+        return (x.movedim(1, 0) @ maps.mT).movedim(0, 1).flatten(1)
+    slots = (x.flatten(2, -2) @ maps.mT).movedim(1, 2).flatten(2)
     return slots.unflatten(1, x.shape[2:-1])

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from muxwrap.errors import MuxwrapError
@@ -82,10 +81,9 @@ class Concat(Strategy):
 
     def _convolve(self, convolve: Callable[..., Tensor], tokens: Tensor, i: int) -> Tensor:
         """Convolve ``[g, L, dim]`` along the tokens with the kernels of index i, one per feature."""
-        kernels = rearrange(self.keys[i].to(tokens.dtype), "dim k -> dim 1 k")
-        channels = rearrange(tokens, "g l dim -> g dim l")
-        made = convolve(channels, kernels, stride=self.n, padding=self.n, groups=self.dim)
-        return rearrange(made, "g dim l -> g l dim")
+        kernels = self.keys[i].to(tokens.dtype).unsqueeze(1)
+        made = convolve(tokens.transpose(1, 2), kernels, stride=self.n, padding=self.n, groups=self.dim)
+        return made.transpose(1, 2)
 
     def _lengths(self, length: int) -> list[int]:
         if length < self.n:
