@@ -20,7 +20,7 @@ class Shift(muxwrap.Strategy):
     """Rolls instance i by ``step * i`` features."""
 
     invertible = True
-    norm_preserving = True
+    isometric = True
 
     def __init__(
         self, n: int, dim: int, *, step: int = 1, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0

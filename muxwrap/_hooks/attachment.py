@@ -80,7 +80,7 @@ class Attachment:
                 self._after(stem, widen, k)
         else:
             self._before(module, side_inputs.restore)
-            if model.demuxer.marks:
+            if model.demuxer.uses_sentinel_ids:
                 self._before(module, insert_ids)
             self._before(module, start_chunks, k)
             self._after(module, mix_output, k)

@@ -52,18 +52,18 @@ class Components:
         """Refuse settings of the published text models where they cannot work.
 
         Raises:
-            MuxwrapError: the demuxer inserts token ids, or a module is to run twice, where that cannot be done.
+            MuxwrapError: the demuxer inserts sentinel ids, or a module is to run twice, where that cannot be done.
         """
         for site in self.sites.mux:
             self._check_twice(site)
-            if self.demuxer.marks and site.side == "input":
+            if self.demuxer.uses_sentinel_ids and site.side == "input":
                 raise MuxwrapError(
-                    f"{self.demuxer.name} inserts token ids, and nothing is embedded between them and the {site}"
+                    f"{self.demuxer.name} inserts sentinel ids, and nothing is embedded between them and the {site}"
                 )
-        longer = self.demuxer.marks and self.demuxer.prefix_length
+        longer = self.demuxer.uses_sentinel_ids and self.demuxer.prefix_length
         if longer and self.sites.masked and self.sites.mask is not MaskMode.IGNORED:
             raise MuxwrapError(
-                f"{self.demuxer.name}(prefix_ids=...) makes instances longer than their masks; it goes with sites whose mask "
+                f"{self.demuxer.name}(sentinel_ids=...) makes instances longer than their masks; it goes with sites whose mask "
                 "is 'ignored'"
             )
 

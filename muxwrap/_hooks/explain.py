@@ -32,7 +32,9 @@ def explained(backbone: nn.Module, demuxer: Demuxer, args: Any, kwargs: Any) -> 
         arguments = inspect.signature(backbone.forward).bind_partial(*args, **kwargs).arguments
     except TypeError:
         return None
-    name, batch = next(((name, value) for name, value in arguments.items() if first_tensor(value) is value), (None, None))
+    name, batch = next(
+        ((name, value) for name, value in arguments.items() if first_tensor(value) is value), (None, None)
+    )
     if name is None or batch is None:
         return None
     if batch.numel() == 0:
@@ -53,10 +55,10 @@ def _labels(name: str, batch: Tensor, labels: Tensor, demuxer: Demuxer) -> str |
         return (
             f"labels are {list(labels.shape)} for {name} {list(batch.shape)}; every token needs a label (-100 for none)"
         )
-    if demuxer.kept:
+    if demuxer.prefix_outputs:
         return (
-            f"labels are {list(labels.shape)}, and the model answers for {demuxer.kept} tokens of the prefix as well, as "
-            "published; load it with keep_prefix=False"
+            f"labels are {list(labels.shape)}, and the model answers for {demuxer.prefix_outputs} tokens of the prefix as "
+            "well, as published; load it with keep_prefix=False"
         )
     return None
 
@@ -82,7 +84,7 @@ def _positions(backbone: nn.Module, name: str, ids: Tensor, demuxer: Demuxer) ->
     for path, module in backbone.named_modules():
         if path.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts positions after that of the padding
-    own, added = ids.shape[1], demuxer.inserted
+    own, added = ids.shape[1], demuxer.tokens_added
     if own > limit:
         return f"{name} holds {own} tokens, and the model has positions for {limit}; cut them"
     if own + added > limit:

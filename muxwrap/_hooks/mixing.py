@@ -28,9 +28,9 @@ def insert_ids(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
     demuxer = call.model.demuxer
     ids = first_tensor((args, kwargs))
     if ids is None or ids.is_floating_point():
-        raise MuxwrapError(f"{demuxer.name} inserts token ids into the instances: call the model with input_ids")
+        raise MuxwrapError(f"{demuxer.name} inserts sentinel ids into the instances: call the model with input_ids")
     call.id_rows = ids.shape[0]
-    return replace_object((args, kwargs), ids, demuxer.mark(group(ids, call.n)).flatten(0, 1))
+    return replace_object((args, kwargs), ids, demuxer.insert_sentinel_ids(group(ids, call.n)).flatten(0, 1))
 
 
 def start_chunks(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -119,7 +119,7 @@ def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: in
         else:
             grouped = grouped * mask.unsqueeze(-1).to(grouped.dtype)
     laid = for_strategy(grouped, site, strategy.sees)
-    mixture = strategy(laid, **masks) if laid.shape[1] == call.n else strategy.part(laid, start)
+    mixture = strategy(laid, **masks) if laid.shape[1] == call.n else strategy.mix(laid, start)
     if len(call.model.widenings):
         mixture = _narrow(call, k, mixture)
     return from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, strategy.sees)

@@ -1,4 +1,4 @@
-"""How one trunk output becomes n outputs. One demuxer a file."""
+"""How one trunk output becomes n outputs. One demuxer per file."""
 
 from muxwrap.demuxers.base import Demuxer as Demuxer
 from muxwrap.demuxers.base import registry as registry

@@ -37,8 +37,10 @@ class Demuxer(nn.Module, ABC):
     name: ClassVar[str]
     center_gradients: bool = False
     """Whether the gradient is centered in training, see :func:`~muxwrap.demuxers.centering.centered`."""
-    marks: bool = False
-    """Whether :meth:`mark` puts token ids of its own into every instance (the published text models)."""
+    uses_sentinel_ids: bool = False
+    """Whether :meth:`insert_sentinel_ids` changes the instances' token ids (the published text models)."""
+    prefix_outputs: int = 0
+    """How many of the tokens put before an instance have outputs in :meth:`forward`, before those of its own tokens."""
 
     def __init__(self, n: int, dim: int, *, seed: int = 0) -> None:
         super().__init__()
@@ -48,7 +50,7 @@ class Demuxer(nn.Module, ABC):
 
     @classmethod
     def prefix_for(cls, n: int) -> int:
-        """Return how many tokens :meth:`extend` puts before a mixture of n instances; forward receives and removes them."""
+        """Return how many tokens :meth:`extend` puts before a mixture of n instances; forward gets and removes them."""
         return 0
 
     @property
@@ -57,14 +59,9 @@ class Demuxer(nn.Module, ABC):
         return self.prefix_for(self.n)
 
     @property
-    def inserted(self) -> int:
-        """Tokens by which the trunk's sequences are longer than the rows'."""
+    def tokens_added(self) -> int:
+        """Tokens before those of an instance in the trunk: the prefix, and any other sentinel ids."""
         return self.prefix_length
-
-    @property
-    def kept(self) -> int:
-        """How many of the inserted tokens :meth:`forward` gives outputs for, before those of the row."""
-        return 0
 
     @abstractmethod
     def forward(self, h: Tensor) -> Tensor:
@@ -74,19 +71,19 @@ class Demuxer(nn.Module, ABC):
         """
 
     def extend(self, mixture: Tensor) -> Tensor:
-        """Put the prefix before a mixture of tokens ``[g, L, mux_dim]``; without one the mixture stays as it is."""
+        """Put the prefix before a mixture of tokens ``[g, L, mux_dim]``; without one it is returned as it is."""
         return mixture
 
     def centered(self, separated: Tensor) -> Tensor:
-        """Center the gradient of ``[g, n, ...]`` where :attr:`center_gradients` says so, and there is training to do."""
+        """Center the gradient of ``[g, n, ...]`` where :attr:`center_gradients` is set, in training."""
         return centered(separated) if self.center_gradients and self.training and self.n > 1 else separated
 
-    def mark(self, ids: Tensor) -> Tensor:
-        """Change token ids before they are embedded, where :attr:`marks`: ``[g, n, L] -> [g, n, L']``."""
+    def insert_sentinel_ids(self, ids: Tensor) -> Tensor:
+        """Change token ids before they are embedded, where :attr:`uses_sentinel_ids`: ``[g, n, L] -> [g, n, L']``."""
         return ids
 
     def extra_repr(self) -> str:
-        """Say the facts that ``print`` shows."""
+        """Return what ``print`` shows between the parentheses."""
         return f"n={self.n}, dim={self.dim}"
 
     def seeded(self) -> AbstractContextManager[None]:

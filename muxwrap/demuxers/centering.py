@@ -1,4 +1,4 @@
-"""What all mixtures have in common, kept out of the gradient that goes back through a demuxer."""
+"""A demuxer's gradient without the part that all mixtures have in common."""
 
 from __future__ import annotations
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import repeat
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer, registry
-from muxwrap.demuxers.marks import check_prefix_ids, prepend
+from muxwrap.demuxers.sentinel_ids import check_sentinel_ids, prepend
 from muxwrap.errors import MuxwrapError, check_dim
 
 
@@ -19,26 +20,26 @@ class Index(Demuxer):
 
     :meth:`extend` puts n learned tokens before every mixture, and the trunk computes from them and from the mixture
     what index i has to look for. The published prefix, tokens before every *instance* that are mixed like the rest,
-    does not depend on the input, so that its mixture is one ``[n, mux_dim]`` tensor; only that is kept, and learned.
+    does not depend on the input, so that its mixture is one ``[n, mux_dim]`` tensor, which is learned here.
     For token sequences ``[g, L, dim]`` alone, with a trunk that lets tokens see each other and keeps their number.
-    Cost: n more tokens for the trunk, dim² multiplications a mixture and position (prefix included), and dim² an
+    Cost: n more tokens for the trunk, dim² multiplications per mixture and position (prefix included), and dim² per
     instance and position for the last layer. The concatenation [p_i; h_j] is never made.
 
     Args:
         n: instances in a mixture.
         dim: size of the feature axis where the demuxer sits.
         mux_dim: size of the feature axis where the mixture is made; by default ``dim``.
-        prefix_ids: the published prefix instead of the learned one: the ids ``(a, filler, c)`` put n fillers before the
-            tokens of instance i, the i-th of them replaced by ``a - i``, and behind them c. They are embedded and mixed
+        sentinel_ids: the published prefix instead of the learned one: the ids ``(a, filler, c)`` put n fillers before the
+            tokens of instance i, the i-th of them replaced by ``a - i``, and after them c. They are embedded and mixed
             like the rest.
-        skip: how many of the first outputs are left off; by default the prefix (with ``prefix_ids``, c as well). The
-            published sequence models keep c (skip = n) and read it, the token models keep everything (skip = 0).
+        prefix_outputs: how many of the tokens before an instance have outputs as well, counted from the last. The
+            published sequence models read the output of c (1), the token models return all of them (n + 1).
         project: end with a linear layer; the published demuxers have none.
         eps: of the norm.
         seed: fixes the initial values; the prefix is normal with standard deviation 0.02.
 
     Raises:
-        MuxwrapError: a bad ``n``, ``dim``, ``mux_dim``, ``prefix_ids`` or ``skip``.
+        MuxwrapError: a bad ``n``, ``dim``, ``mux_dim``, ``sentinel_ids`` or ``prefix_outputs``.
     """
 
     def __init__(
@@ -47,24 +48,25 @@ class Index(Demuxer):
         dim: int,
         *,
         mux_dim: int | None = None,
-        prefix_ids: Sequence[int] | None = None,
-        skip: int | None = None,
+        sentinel_ids: Sequence[int] | None = None,
+        prefix_outputs: int = 0,
         project: bool = True,
         eps: float = 1e-5,
         seed: int = 0,
     ) -> None:
         super().__init__(n, dim, seed=seed)
         self.mux_dim = dim if mux_dim is None else check_dim(mux_dim)
-        self.prefix_ids = check_prefix_ids(n, prefix_ids)
-        self.marks = self.prefix_ids is not None
-        self.skip = skip
-        if not 0 <= self.kept <= self.inserted:
+        self.sentinel_ids = check_sentinel_ids(n, sentinel_ids)
+        self.uses_sentinel_ids = self.sentinel_ids is not None
+        self.prefix_outputs = prefix_outputs
+        if not 0 <= prefix_outputs <= self.tokens_added:
             raise MuxwrapError(
-                f"index(skip={skip!r}): the prefix has {self.inserted} tokens, and only they can be skipped"
+                f"index(prefix_outputs={prefix_outputs!r}): the prefix has {self.tokens_added} tokens, and only they can "
+                "have outputs"
             )
         self.project, self.eps = project, eps
         with self.seeded():
-            if not self.marks:
+            if not self.uses_sentinel_ids:
                 self.prefix = nn.Parameter(0.02 * torch.randn(n, self.mux_dim))
             self.join = nn.Linear(2 * dim, dim)  # W_p | W_h
             self.norm = nn.LayerNorm(dim, eps=eps)
@@ -72,51 +74,46 @@ class Index(Demuxer):
 
     @classmethod
     def prefix_for(cls, n: int) -> int:
-        """Return n: a token for every index."""
+        """Return n: one token per index."""
         return n
 
     @property
-    def inserted(self) -> int:
-        """The prefix, and the token behind it where it is one of ids."""
-        return self.n + self.marks
-
-    @property
-    def kept(self) -> int:
-        """Tokens of the prefix whose outputs are not left off."""
-        return 0 if self.skip is None else self.inserted - self.skip
+    def tokens_added(self) -> int:
+        """The prefix, and the token after it where it is made of sentinel ids."""
+        return self.n + self.uses_sentinel_ids
 
     def extend(self, mixture: Tensor) -> Tensor:
         """Put the prefix before a mixture of tokens: ``[g, L, mux_dim] -> [g, n + L, mux_dim]``.
 
-        A prefix of ids is there already.
+        A prefix of sentinel ids is in the mixture already.
 
         Raises:
-            MuxwrapError: the mixture is no sequence of tokens of size ``mux_dim``.
+            MuxwrapError: the mixture is not a sequence of tokens of size ``mux_dim``.
         """
         if mixture.ndim != 3 or mixture.shape[-1] != self.mux_dim:
             raise MuxwrapError(
                 f"Index puts {self.n} tokens before a mixture of tokens [groups, tokens, {self.mux_dim}] and got "
                 f"{list(mixture.shape)}; {_WITHOUT_TOKENS}"
             )
-        if self.marks:
+        if self.uses_sentinel_ids:
             return mixture
-        prefix = self.prefix.to(mixture.dtype).expand(mixture.shape[0], -1, -1)
+        prefix = repeat(self.prefix.to(mixture.dtype), "n dim -> g n dim", g=mixture.shape[0])
         return torch.cat([prefix, mixture], dim=1)
 
-    def mark(self, ids: Tensor) -> Tensor:
+    def insert_sentinel_ids(self, ids: Tensor) -> Tensor:
         """Put the prefix of ids before every instance: ``[g, n, L] -> [g, n, n + 1 + L]``."""
-        return ids if self.prefix_ids is None else prepend(ids, self.prefix_ids)
+        return ids if self.sentinel_ids is None else prepend(ids, self.sentinel_ids)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Separate ``[g, n + L, dim]`` into ``[g, n, n + L - skip, dim]``; the prefix comes off.
+        """Separate ``[g, tokens_added + L, dim]`` into ``[g, n, prefix_outputs + L, dim]``.
 
         Raises:
-            MuxwrapError: ``h`` is no sequence of tokens, or nothing follows the prefix.
+            MuxwrapError: ``h`` is not a sequence of tokens, or nothing follows the prefix.
         """
         self._check_tokens(h)
         of_prefix, of_token = self.join.weight.split(self.dim, dim=1)
-        asked = F.linear(h[:, : self.n], of_prefix, self.join.bias).unsqueeze(2)
-        u = asked + F.linear(h[:, self.inserted - self.kept :], of_token).unsqueeze(1)
+        of_index = F.linear(h[:, : self.n], of_prefix, self.join.bias).unsqueeze(2)
+        u = of_index + F.linear(h[:, self.tokens_added - self.prefix_outputs :], of_token).unsqueeze(1)
         return self.out(self.norm(F.gelu(u)))
 
     def _check_tokens(self, h: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""One network for all, told by a learned key which index to take out."""
+"""One network for all indices, whose input a learned key joins: it selects the instance to take out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer, registry
-from muxwrap.demuxers.marks import check_id, overwrite_first
+from muxwrap.demuxers.sentinel_ids import check_sentinel_id, overwrite_first
 from muxwrap.errors import MuxwrapError
 
 
@@ -16,20 +16,20 @@ class Key(Demuxer):
     """GELU(Linear([h; k_i])), then residual blocks u + GELU(Linear(u)), then LayerNorm (MUX-PLM, "RSA demux").
 
     Its size hardly depends on n: the n·dim keys are all that belongs to an index.
-    Cost: the first layer is W_h h + (W_k k_i + b), so dim² multiplications a *mixture* and position and n·dim² a call,
-    where the concatenation would take 2·dim² an instance; each block takes dim² an instance and position.
+    Cost: the first layer is W_h h + (W_k k_i + b), so dim² multiplications per *mixture* and position and n·dim²
+    per call, where the concatenation would take 2·dim² per instance; each block takes dim² per instance and position.
 
     Args:
         n: instances in a mixture.
         dim: size of the feature axis.
         layers: residual blocks after the first layer (the published fine-tuning uses 3 layers in all).
-        inner_norm: put the norm inside the last block, u + LayerNorm(GELU(Linear(u))), as published, instead of behind it.
+        inner_norm: put the norm inside the last block, u + LayerNorm(GELU(Linear(u))), as published, instead of after it.
         eps: of the norm.
-        first_id: an id that overwrites token 0 of every instance before it is embedded, as published.
+        sentinel_id: a token id that overwrites token 0 of every instance before it is embedded, as published.
         seed: fixes the initial values; keys are standard normal.
 
     Raises:
-        MuxwrapError: a bad ``n``, ``dim``, ``layers`` or ``first_id``.
+        MuxwrapError: a bad ``n``, ``dim``, ``layers`` or ``sentinel_id``.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Key(Demuxer):
         layers: int = 1,
         inner_norm: bool = False,
         eps: float = 1e-5,
-        first_id: int | None = None,
+        sentinel_id: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(n, dim, seed=seed)
@@ -50,8 +50,8 @@ class Key(Demuxer):
             raise MuxwrapError("key(layers=0, inner_norm=True): there is no block for the norm to be inside of")
         self.layers = layers
         self.inner_norm, self.eps = inner_norm, eps
-        self.first_id = check_id("key", first_id)
-        self.marks = first_id is not None
+        self.sentinel_id = check_sentinel_id("key", sentinel_id)
+        self.uses_sentinel_ids = sentinel_id is not None
         with self.seeded():
             self.keys = nn.Parameter(torch.randn(n, dim))
             self.join = nn.Linear(2 * dim, dim)  # W_h | W_k
@@ -72,6 +72,6 @@ class Key(Demuxer):
             u = u + F.gelu(block(u))
         return u + self.norm(F.gelu(self.blocks[-1](u))) if self.inner_norm else self.norm(u)
 
-    def mark(self, ids: Tensor) -> Tensor:
-        """Overwrite token 0 of every instance: ``[g, n, L]``, likewise back."""
-        return overwrite_first(ids, self.first_id)
+    def insert_sentinel_ids(self, ids: Tensor) -> Tensor:
+        """Overwrite token 0 of every instance: ``[g, n, L] -> [g, n, L]``."""
+        return overwrite_first(ids, self.sentinel_id)

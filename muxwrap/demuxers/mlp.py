@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer, registry
-from muxwrap.demuxers.marks import check_id, overwrite_first
+from muxwrap.demuxers.sentinel_ids import check_sentinel_id, overwrite_first
 from muxwrap.errors import MuxwrapError
 
 
@@ -18,19 +18,19 @@ class MLP(Demuxer):
     """Per index i: Linear_i(dim, dim) -> GELU -> LayerNorm_i (DataMUX, section 3.2, "MLP demuxing").
 
     Learns retrieval several times faster than ``key``, and its parameters grow with n: n·(dim² + 3·dim).
-    Cost: dim² multiplications an instance and position; where one position is separated, all indices in one product.
+    Cost: dim² multiplications per instance and position; where one position is separated, all indices in one product.
 
     Args:
         n: instances in a mixture.
         dim: size of the feature axis.
         dropout: probability of dropping a feature before the linear maps; the indices share the mask.
         eps: of the norms.
-        first_id: an id that overwrites token 0 of every instance before it is embedded, as published.
+        sentinel_id: a token id that overwrites token 0 of every instance before it is embedded, as published.
         center_gradients: in training, see :func:`~muxwrap.demuxers.centering.centered`; not in the papers.
         seed: fixes the initial values, which are those of ``nn.Linear`` and ``nn.LayerNorm``.
 
     Raises:
-        MuxwrapError: a bad ``n``, ``dim``, ``dropout`` or ``first_id``.
+        MuxwrapError: a bad ``n``, ``dim``, ``dropout`` or ``sentinel_id``.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class MLP(Demuxer):
         *,
         dropout: float = 0.0,
         eps: float = 1e-5,
-        first_id: int | None = None,
+        sentinel_id: int | None = None,
         center_gradients: bool = True,
         seed: int = 0,
     ) -> None:
@@ -49,8 +49,8 @@ class MLP(Demuxer):
         if not 0 <= dropout < 1:
             raise MuxwrapError(f"mlp(dropout={dropout!r}): it is a probability, 0 <= dropout < 1")
         self.dropout, self.eps = dropout, eps
-        self.first_id = check_id("mlp", first_id)
-        self.marks = first_id is not None
+        self.sentinel_id = check_sentinel_id("mlp", sentinel_id)
+        self.uses_sentinel_ids = sentinel_id is not None
         bound = 1 / math.sqrt(dim)
         with self.seeded():
             self.weight = nn.Parameter(torch.empty(n, dim, dim).uniform_(-bound, bound))
@@ -67,15 +67,15 @@ class MLP(Demuxer):
         self.check_features(h)
         h = F.dropout(h, self.dropout, self.training)
         if h.ndim > 2 and h.shape[1] != 1:
-            # Index by index: what is between the linear map and the answer stays in the caches.
+            # Index by index: what is between the linear map and the output stays in the caches.
             return self.centered(torch.stack([self._separate(h, i) for i in range(self.n)], dim=1))
         u = F.linear(h, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(-1, (self.n, self.dim))
         u = F.layer_norm(F.gelu(u), (self.dim,), eps=self.eps) * self.norm_weight + self.norm_bias
         return self.centered(u.movedim(-2, 1))
 
-    def mark(self, ids: Tensor) -> Tensor:
-        """Overwrite token 0 of every instance: ``[g, n, L]``, likewise back."""
-        return overwrite_first(ids, self.first_id)
+    def insert_sentinel_ids(self, ids: Tensor) -> Tensor:
+        """Overwrite token 0 of every instance: ``[g, n, L] -> [g, n, L]``."""
+        return overwrite_first(ids, self.sentinel_id)
 
     def _separate(self, h: Tensor, i: int) -> Tensor:
         u = F.gelu(F.linear(h, self.weight[i], self.bias[i]))

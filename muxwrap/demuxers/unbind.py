@@ -7,14 +7,15 @@ from torch import Tensor
 from muxwrap.demuxers.base import Demuxer, registry
 from muxwrap.errors import MuxwrapError
 from muxwrap.strategies.base import Strategy
+from muxwrap.strategies.features.identity import Identity
 
 
 @registry.register("unbind")
 class Unbind(Demuxer):
     """h_i = φ_i⁻¹(h / s), or the adjoint: :meth:`~muxwrap.strategies.Strategy.separate` of what the trunk made.
 
-    No parameters: the backbone's own head, shared by the indices, reads what comes out. It asks of the trunk that it
-    keeps the code in which the instances were bound, which a trunk learns in training and does not do untrained.
+    No parameters: the backbone's own head, shared by the indices, reads what comes out. The trunk has to preserve the
+    code in which the instances were bound, which it learns in training; an untrained one does not.
     Cost: that of the strategy's ``unbind``.
 
     Args:
@@ -22,16 +23,16 @@ class Unbind(Demuxer):
         dim: size of the feature axis.
         strategy: the strategy that mixed.
         center_gradients: in training, see :func:`~muxwrap.demuxers.centering.centered`.
-        seed: kept, but nothing is drawn.
+        seed: accepted, but nothing is drawn.
 
     Raises:
-        MuxwrapError: the strategy's keys are for another ``n`` or ``dim``.
+        MuxwrapError: the strategy has keys for another ``n`` or ``dim``, or no way back.
     """
 
     def __init__(self, n: int, dim: int, *, strategy: Strategy, center_gradients: bool = True, seed: int = 0) -> None:
         super().__init__(n, dim, seed=seed)
         self.center_gradients = center_gradients
-        if strategy.n != n or not strategy.fits(dim):
+        if strategy.n != n or not _separates(strategy, dim):
             raise MuxwrapError(
                 f"Unbind(n={n}, dim={dim}) cannot undo {type(strategy).__name__}(n={strategy.n}, dim={strategy.dim}): "
                 "the keys do not fit. Separate where there are as many features as where they were mixed, or take the "
@@ -39,12 +40,12 @@ class Unbind(Demuxer):
             )
         # In a tuple, since the model has the strategy in its tree already: a second place would double its entries in
         # the state dict. deepcopy and pickle follow the tuple to the copy that the model's tree gets.
-        self._held = (strategy,)
+        self._outside_tree = (strategy,)
 
     @property
     def strategy(self) -> Strategy:
         """The strategy that mixed, which is not a submodule of this one."""
-        return self._held[0]
+        return self._outside_tree[0]
 
     def forward(self, h: Tensor) -> Tensor:
         """Separate ``[g, ..., dim]`` into ``[g, n, ..., dim]``.
@@ -54,3 +55,14 @@ class Unbind(Demuxer):
         """
         self.check_features(h)
         return self.centered(self.strategy.separate(h))
+
+
+def _separates(strategy: Strategy, dim: int) -> bool:
+    """Return whether a strategy separates what a trunk made of ``dim`` features: as many as it has keys for.
+
+    Images it never does: what a trunk makes of a mixture for its head is not an image of the same size.
+    """
+    if isinstance(strategy, Identity):  # no keys
+        return True
+    has_way_back = type(strategy).unbind is not Strategy.unbind
+    return strategy.sees != "image" and has_way_back and strategy.dim == dim

@@ -116,14 +116,14 @@ def make_demuxer(facts: Facts, config: Any, keep_prefix: bool) -> Demuxer:
     """Return the demuxer, not yet with its weights."""
     n, dim, eps, first = facts.n, config.hidden_size, config.layer_norm_eps, FIRST_ID[facts.family]
     if facts.demuxing == "mlp":
-        return MLP(n, dim, dropout=config.hidden_dropout_prob, eps=eps, first_id=first)
+        return MLP(n, dim, dropout=config.hidden_dropout_prob, eps=eps, sentinel_id=first)
     if facts.demuxing == "index_pos":
-        return Key(n, dim, layers=facts.layers - 1, inner_norm=True, eps=eps, first_id=first)
+        return Key(n, dim, layers=facts.layers - 1, inner_norm=True, eps=eps, sentinel_id=first)
     ids = (config.vocab_size - 2, 50000, first) if facts.family == "roberta" else (678, 680, first)
     if max(ids) >= config.vocab_size:
         raise MuxwrapError(f"the published prefix has the ids {ids}, and vocab_size={config.vocab_size}")
-    skip = n if facts.task == "sequence" else 0 if keep_prefix else n + 1
-    return Index(n, dim, prefix_ids=ids, skip=skip, project=False, eps=eps)
+    prefix_outputs = 1 if facts.task == "sequence" else n + 1 if keep_prefix else 0
+    return Index(n, dim, sentinel_ids=ids, prefix_outputs=prefix_outputs, project=False, eps=eps)
 
 
 def make_sites(facts: Facts, config: Any) -> Sites:

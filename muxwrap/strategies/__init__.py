@@ -1,4 +1,4 @@
-"""φ: how instances are bound to their index and combined. One strategy a file."""
+"""φ: how instances are bound to their index and combined. One strategy per file."""
 
 from muxwrap.strategies.base import Strategy as Strategy
 from muxwrap.strategies.base import registry as registry
@@ -16,10 +16,8 @@ from muxwrap.strategies.images.channels import Channels as Channels
 from muxwrap.strategies.images.kernels import Kernels as Kernels
 from muxwrap.strategies.images.layout import Layout as Layout
 from muxwrap.strategies.images.nonlinear import Nonlinear as Nonlinear
-from muxwrap.strategies.images.nonlinear import NonlinearExpand as NonlinearExpand
 from muxwrap.strategies.images.pixel_rotation import PixelRotation as PixelRotation
 from muxwrap.strategies.images.remap import Remap as Remap
 from muxwrap.strategies.images.rotation import Rotation as Rotation
-from muxwrap.strategies.images.spatial import Spatial as Spatial
 from muxwrap.strategies.tokens.concat import Concat as Concat
 from muxwrap.strategies.tokens.contextual import Contextual as Contextual

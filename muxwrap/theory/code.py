@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError, check_count, check_dim
-from muxwrap.strategies.base import scale_factor
+from muxwrap.strategies.scaling import scale_factor
 
 
 class SlotCode(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from muxwrap.multiplex import Multiplex
+from muxwrap.strategies.features.slots import Slots
 from muxwrap.training.blocks import blocks_of, parts, trunk_layers
 
 
@@ -19,7 +20,7 @@ def start_apart(model: Multiplex, example_input: Any = None) -> list[str]:
     In a random dense trunk every instance is noise to the n - 1 others. The first thing that such a model learns is to
     suppress the noise, and with it what it would have to learn from: it stays at chance, the longer the larger n is. Here
     every weight between features of different instances starts at zero, and the others are enlarged so that a layer's
-    output keeps its size. Since the blocks are equal, and the strategy's maps too (:meth:`Strategy.start_alike`), what one
+    output keeps its size. Since the blocks are equal, and the strategy's maps too (:meth:`Slots.start_alike`), what one
     index learns about the input the others have learned, where each would otherwise see 1/n of the data only. This is a
     start and no constraint: training fills in the zeros and lets the copies differ. (The heads and slots of the exact
     construction, see :mod:`muxwrap.theory`, as an initialisation.)
@@ -42,7 +43,8 @@ def start_apart(model: Multiplex, example_input: Any = None) -> list[str]:
     """
     blocks = blocks_of(model, "start_apart")
     layers = trunk_layers(model, example_input, "start_apart")
-    model.strategy.start_alike()
+    if isinstance(model.strategy, Slots):
+        model.strategy.start_alike()
     for layer in layers:
         _copies(layer.weight, layer.bias, blocks)
     return [layer.name for layer in layers]

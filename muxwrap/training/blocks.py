@@ -33,12 +33,13 @@ def blocks_of(model: Multiplex, call: str) -> list[int]:
         MuxwrapError: the model is not wrapped, or its strategy has no blocks.
     """
     check_wrapped(model, call)
-    if model.strategy.blocks is None:
+    sizes: list[int] | None = getattr(model.strategy, "slot_sizes", None)
+    if sizes is None:
         raise MuxwrapError(
             f"{call}(model): the instances of {type(model.strategy).__name__} lie on top of each other, so that no part of the "
             "trunk is for one of them; wrap with strategy='slots'"
         )
-    return model.strategy.blocks
+    return sizes
 
 
 def trunk_layers(model: Multiplex, example_input: Any, call: str) -> list[Layer]:

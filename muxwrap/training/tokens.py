@@ -129,7 +129,7 @@ def separate(model: Multiplex, demuxer: Demuxer | None, tokens: Tensor, batch: B
         MuxwrapError: the trunk changed the number of tokens.
     """
     used = model.demuxer if demuxer is None else demuxer
-    separated: Tensor = used(tokens)[:, :, used.kept :]
+    separated: Tensor = used(tokens)[:, :, used.prefix_outputs :]
     if separated.ndim != 4 or separated.shape[2] != batch.ids.shape[1]:
         raise MuxwrapError(
             f"{batch.ids.shape[1]} tokens went in and {list(separated.shape)} came out, [mixtures, n, length, dim]; retrieval "

@@ -39,7 +39,7 @@ def test_parts_add_up_to_the_mixture(name: str, data: st.DataObject) -> None:
     strategy = strategies.registry.get(name)(n, 17).double()
     x = torch.randn(groups, n, 2, 17, dtype=torch.float64)
     at = sorted({0, n, *data.draw(st.lists(st.integers(0, n), max_size=3))})
-    parts = [strategy.part(x[:, a:b], a) for a, b in itertools.pairwise(at)]
+    parts = [strategy.mix(x[:, a:b], a) for a, b in itertools.pairwise(at)]
     assert all(part.shape == (groups, 2, 17) for part in parts)
     torch.testing.assert_close(torch.stack(parts).sum(0), strategy(x))
 

@@ -129,8 +129,8 @@ def test_oddities_are_settings_that_are_off_for_new_models(tmp_path: Path) -> No
     new = muxwrap.wrap(bare, 4, "hadamard", "index")
     assert model.sites.mux[0].twice and not new.sites.mux[0].twice
     assert (model.sites.mask, new.sites.mask) == ("ignored", "optional")
-    assert model.demuxer.prefix_ids and new.demuxer.prefix_ids is None
-    assert (model.demuxer.inserted, new.demuxer.inserted) == (5, 4)
+    assert model.demuxer.sentinel_ids and new.demuxer.sentinel_ids is None
+    assert (model.demuxer.tokens_added, new.demuxer.tokens_added) == (5, 4)
     assert (model.demuxer.project, new.demuxer.project) == (False, True)
 
 

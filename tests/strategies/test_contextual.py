@@ -17,7 +17,7 @@ from torch.testing import assert_close
 import muxwrap
 from muxwrap import MuxwrapError
 from muxwrap.demuxers import MLP, Index, Key
-from muxwrap.demuxers.marks import prepend
+from muxwrap.demuxers.sentinel_ids import prepend
 from muxwrap.strategies import Binary, Contextual, Hadamard
 
 LENGTHS = (4, 9, 7, 9, 3)
@@ -142,38 +142,38 @@ def test_a_module_that_cannot_run_twice() -> None:
 
 @pytest.mark.parametrize("demux", [MLP, Key])
 @pytest.mark.parametrize("rows", [4, 5])
-def test_first_ids_go_with_masks(demux: Any, rows: int) -> None:
+def test_sentinel_ids_go_with_masks(demux: Any, rows: int) -> None:
     with torch.random.fork_rng(devices=[]):
         bare = tiny("token", "bert")
-        marked = muxwrap.wrap(bare, 2, "sign", partial(demux, first_id=101))
+        changed = muxwrap.wrap(bare, 2, "sign", partial(demux, sentinel_id=101))
         batch = sentences(LENGTHS[:rows])
         first = {**batch, "input_ids": batch["input_ids"].clone()}
         first["input_ids"][:, 0] = 101
         with torch.no_grad():
-            answers = marked(**batch).logits
-            plain = muxwrap.wrap(muxwrap.unwrap(marked), 2, "sign", demux)
+            answers = changed(**batch).logits
+            plain = muxwrap.wrap(muxwrap.unwrap(changed), 2, "sign", demux)
             assert_close(answers, plain(**first).logits)
 
 
-def test_prefix_ids() -> None:
-    marked = prepend(torch.tensor([[[7, 8], [9, 7]], [[1, 2], [3, 4]]]), (50, 60, 70))
-    assert marked.tolist() == [
+def test_sentinel_ids() -> None:
+    changed = prepend(torch.tensor([[[7, 8], [9, 7]], [[1, 2], [3, 4]]]), (50, 60, 70))
+    assert changed.tolist() == [
         [[50, 60, 70, 7, 8], [60, 49, 70, 9, 7]],
         [[50, 60, 70, 1, 2], [60, 49, 70, 3, 4]],
     ]
-    with pytest.raises(MuxwrapError, match=r"index\(prefix_ids=...\) makes instances longer than their masks"):
-        muxwrap.wrap(tiny("token", "bert"), 2, demux=partial(Index, prefix_ids=(50, 60, 70)))
+    with pytest.raises(MuxwrapError, match=r"index\(sentinel_ids=...\) makes instances longer than their masks"):
+        muxwrap.wrap(tiny("token", "bert"), 2, demux=partial(Index, sentinel_ids=(50, 60, 70)))
 
 
 @pytest.mark.parametrize(
     ("make_it", "message"),
     [
-        (lambda: Index(3, 8, prefix_ids=(1, 5, 6)), r"prefix_ids=\(1, 5, 6\)\): give the ids"),
-        (lambda: Index(3, 8, prefix_ids=(9, 5)), r"prefix_ids=\(9, 5\)"),
-        (lambda: Index(3, 8, prefix_ids=9), r"prefix_ids=9\)"),  # type: ignore[arg-type]
-        (lambda: Index(3, 8, skip=4), r"skip=4\): the prefix has 3 tokens"),
-        (lambda: Key(3, 8, first_id=-1), r"key\(first_id=-1\): it is a token id"),
-        (lambda: MLP(3, 8, first_id=True), r"mlp\(first_id=True\): it is a token id"),
+        (lambda: Index(3, 8, sentinel_ids=(1, 5, 6)), r"sentinel_ids=\(1, 5, 6\)\): give the ids"),
+        (lambda: Index(3, 8, sentinel_ids=(9, 5)), r"sentinel_ids=\(9, 5\)"),
+        (lambda: Index(3, 8, sentinel_ids=9), r"sentinel_ids=9\)"),  # type: ignore[arg-type]
+        (lambda: Index(3, 8, prefix_outputs=4), r"prefix_outputs=4\): the prefix has 3 tokens"),
+        (lambda: Key(3, 8, sentinel_id=-1), r"key\(sentinel_id=-1\): it is a token id"),
+        (lambda: MLP(3, 8, sentinel_id=True), r"mlp\(sentinel_id=True\): it is a token id"),
         (lambda: Key(3, 8, layers=0, inner_norm=True), r"there is no block for the norm to be inside of"),
         (lambda: Binary(3, 9, overlap=(4, 0)), r"reaches into its neighbours only; take 0 <= overlap <= 3"),
     ],

@@ -17,13 +17,13 @@ from torch.testing import assert_close
 import muxwrap
 from muxwrap import MuxwrapError
 from muxwrap._hooks.widening import Widening
-from muxwrap.strategies import Layout, NonlinearExpand
+from muxwrap.strategies import Layout, Nonlinear
 
 timm = pytest.importorskip("timm")
 torchvision = pytest.importorskip("torchvision")
 
 IMAGES = muxwrap.list_strategies("image")
-WIDE = ["channels", "nonlinear_expand", partial(Layout, channels=7)]
+WIDE = ["channels", partial(Nonlinear, channels=8), partial(Layout, channels=7)]
 
 
 class ChannelsLast(nn.Module):
@@ -159,7 +159,7 @@ def test_timm_repeats_weights_alike() -> None:
 
 def test_a_projection_where_no_convolution_reads_the_mixture() -> None:
     x = images(4, 2, 9)
-    model = muxwrap.wrap(CNN(), 2, NonlinearExpand, mux_at="stem", example_input=x)
+    model = muxwrap.wrap(CNN(), 2, partial(Nonlinear, channels=8), mux_at="stem", example_input=x)
     (widening,) = model.widenings
     assert not widening.in_stem
     assert widening.added.weight.shape == (16, 8, 1, 1)
@@ -179,8 +179,8 @@ def test_compiles_in_one_graph(strategy: str) -> None:
     assert_close(compiled(images(4, 2, 9)), model(images(4, 2, 9)))
 
 
-@pytest.mark.parametrize("strategy", ["layout", "nonlinear_expand", "rotation"])
-def test_bfloat16(strategy: str) -> None:
+@pytest.mark.parametrize("strategy", ["layout", partial(Nonlinear, channels=8), "rotation"], ids=str)
+def test_bfloat16(strategy: Any) -> None:
     x = images(4, 2, 9).bfloat16()
     model = muxwrap.wrap(CNN().bfloat16(), 2, strategy, mux_at="@input", example_input=x)
     assert all(value.dtype == torch.bfloat16 for value in model.parameters())
@@ -199,7 +199,7 @@ def test_concat_in_a_vit() -> None:
     assert model(images(5, 3)).shape == (5, 5)
 
 
-def test_each_part_is_separated_where_the_tokens_are() -> None:
+def test_each_instance_is_separated_where_the_tokens_are() -> None:
     backbone = timm.create_model(
         "test_vit", num_classes=5, img_size=32, patch_size=8, class_token=False, global_pool="avg", fc_norm=True
     )
@@ -219,7 +219,7 @@ def test_vectors_are_refused_with_what_fits() -> None:
     assert not net[0]._forward_hooks
 
 
-def test_tokens_are_no_image() -> None:
+def test_tokens_are_not_an_image() -> None:
     with pytest.raises(MuxwrapError, match=r"Remap mixes images \[C, H, W\], and the output of pos_drop"):
         muxwrap.wrap(vit(), 2, "remap", mux_at="pos_drop")
 

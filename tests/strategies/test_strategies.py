@@ -1,4 +1,4 @@
-"""What is particular to one strategy: its formula against a plain one, its limits, and what it says about itself."""
+"""What is particular to one strategy: its formula against a plain one, its limits, and its properties."""
 
 from functools import partial
 
@@ -26,30 +26,43 @@ from muxwrap.strategies import (
     Walsh,
 )
 
-# name: (invertible, isometric, disjoint, default scale); what a strategy says by default
-FACTS = {
-    "binary": (False, False, True, "sum"),
-    "circular": (True, True, False, "sqrt"),
-    "hadamard": (True, False, False, "sqrt"),
-    "identity": (True, True, False, "sqrt"),
-    "low_rank": (False, False, True, "sqrt"),
-    "orthogonal": (True, True, False, "sqrt"),
-    "permutation": (True, True, False, "sqrt"),
-    "sign": (True, True, False, "sqrt"),
-    "slots": (False, False, True, "sum"),
-    "walsh": (True, True, False, "sqrt"),
+# name: (sees, invertible, isometric, disjoint, scale, learnable) with default options
+PROPERTIES = {
+    "binary": ("features", False, False, True, "sum", False),
+    "channels": ("image", True, True, True, "sum", False),
+    "circular": ("features", True, True, False, "sqrt", False),
+    "concat": ("tokens", False, False, True, "sum", True),
+    "contextual": ("tokens", False, False, False, "sqrt", True),
+    "hadamard": ("features", True, False, False, "sqrt", False),
+    "identity": ("features", True, True, False, "sqrt", False),
+    "kernels": ("image", False, False, False, "sqrt", False),
+    "layout": ("image", False, False, True, "sum", True),
+    "low_rank": ("features", False, False, True, "sqrt", False),
+    "nonlinear": ("image", False, False, False, "sqrt", True),
+    "orthogonal": ("features", True, True, False, "sqrt", False),
+    "permutation": ("features", True, True, False, "sqrt", False),
+    "pixel_rotation": ("image", True, True, False, "sqrt", False),
+    "remap": ("image", False, False, True, "sum", False),
+    "rotation": ("image", False, False, False, "sqrt", False),
+    "sign": ("features", True, True, False, "sqrt", False),
+    "slots": ("features", False, False, True, "sum", True),
+    "walsh": ("features", True, True, False, "sqrt", False),
 }
 
 
-@pytest.mark.parametrize("name", FACTS)
-def test_facts(name):
-    strategy = strategies.registry.get(name)(3, 12)
-    assert (strategy.invertible, strategy.isometric, strategy.disjoint, strategy.scale) == FACTS[name]
-    assert strategy.name == name
-    assert strategy.learnable == (name == "slots")
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_properties(name):
+    made = strategies.registry.build(name, n=3, dim=12, size=(4, 5))
+    found = (made.sees, made.invertible, made.isometric, made.disjoint, made.scale, made.learnable)
+    assert found == PROPERTIES[name]
+    assert made.name == name
 
 
-def test_learning_changes_the_facts_that_it_breaks():
+def test_every_strategy_has_its_properties_here():
+    assert list(PROPERTIES) == strategies.registry.names()
+
+
+def test_learning_changes_the_properties_that_it_breaks():
     assert not Orthogonal(2, 8, learnable=True).invertible
     assert not any(cls(2, 8, learnable=True).isometric for cls in (Orthogonal, Sign, Walsh))
     assert Circular(2, 8, learnable=True).isometric
@@ -169,17 +182,17 @@ def test_low_rank_reads_and_writes_in_unrelated_directions():
 
 
 @given(s=sizes())
-def test_slots_writes_into_blocks_of_its_own(s):
+def test_slots_writes_into_slots_of_its_own(s):
     strategy = Slots(s.n, s.dim, seed=s.seed)
-    assert sum(strategy.blocks) == s.dim
-    assert max(strategy.blocks) - min(strategy.blocks) <= 1
+    assert sum(strategy.slot_sizes) == s.dim
+    assert max(strategy.slot_sizes) - min(strategy.slot_sizes) <= 1
     with torch.no_grad():
         maps = dense_maps(strategy).mT  # [n, out, in]
     start = 0
-    for i, size in enumerate(strategy.blocks):
+    for i, size in enumerate(strategy.slot_sizes):
         rows = maps[i, start : start + size]
         assert_close(rows @ rows.T, torch.eye(size, dtype=torch.float64), atol=1e-5, rtol=0)
-        assert maps[i].abs().sum() == rows.abs().sum()  # nothing outside the block
+        assert maps[i].abs().sum() == rows.abs().sum()  # nothing outside the slot
         start += size
     rows = maps.sum(0)
     assert_close(rows @ rows.T, torch.eye(s.dim, dtype=torch.float64), atol=1e-5, rtol=0)

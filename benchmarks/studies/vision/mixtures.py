@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
@@ -37,16 +38,17 @@ def mixtures(images: Tensor) -> Iterator[tuple[str, Tensor]]:
     n, channels, *size = images.shape
     group = images.unsqueeze(0)
     names = [*muxwrap.list_strategies("image"), *muxwrap.list_strategies("features")]
-    drawn: list[tuple[str, dict[str, str]]] = [(name, {}) for name in names]
-    drawn.insert(names.index("kernels") + 1, ("kernels", {"kind": "graded"}))
-    for name, options in drawn:
+    choices: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in names]
+    for name, options in (("kernels", {"kind": "graded"}), ("nonlinear", {"channels": 8})):
+        choices.insert(choices.index((name, {})) + 1, (name, options))
+    for name, options in choices:
         cls = strategies.registry.get(name)
         dim = channels if cls.sees == "image" else images[0].numel()
         strategy = strategies.registry.build(partial(cls, **options), n=n, dim=dim, size=tuple(size), seed=0)
         rows = group if cls.sees == "image" else group.flatten(2)
         with torch.no_grad():
             mixture = strategy(rows)[0]
-        title = " ".join([name, *map(str, options.values())])
+        title = " ".join([name, *(value for value in options.values() if isinstance(value, str))])
         wide = f" ({strategy.width} channels)" if cls.sees == "image" and strategy.width != dim else ""
         yield title + wide, mixture.reshape(-1, *size)
 

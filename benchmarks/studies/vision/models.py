@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import muxwrap
 from benchmarks.studies.common.models import APART
 from benchmarks.studies.common.models import operations as operations_of
-from benchmarks.studies.vision.tables import Cell
+from benchmarks.studies.vision.tables import RECORDED, Cell
 from muxwrap import strategies
 from muxwrap.training import start_apart
 
@@ -128,7 +128,7 @@ def make(b: Backbone, configuration: str, n: int, demux: str, seed: int) -> nn.M
 
 def _with_options(strategy: str) -> partial[strategies.Strategy]:
     """Return the strategy of ``name`` or ``name:options``."""
-    name, _, options = strategy.partition(":")
+    name, _, options = RECORDED.get(strategy, strategy).partition(":")
     call = ast.parse(f"f({options})", mode="eval").body
     assert isinstance(call, ast.Call)
     values = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}

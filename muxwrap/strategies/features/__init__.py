@@ -1,1 +1,1 @@
-"""Strategies that act on one position's features, and fit anywhere."""
+"""Strategies that are applied to the features of one position, and fit anywhere."""

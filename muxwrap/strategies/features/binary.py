@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 
 from muxwrap.errors import MuxwrapError
-from muxwrap.strategies.base import per_index, registry
+from muxwrap.strategies.base import registry
 from muxwrap.strategies.checks import check_room
-from muxwrap.strategies.features.elementwise import Elementwise
-from muxwrap.strategies.features.slots import at_coordinate
+from muxwrap.strategies.features._elementwise import Elementwise
+from muxwrap.strategies.features._side_by_side import at_coordinate
+from muxwrap.strategies.keys import per_index
 
 
 @registry.register("binary")
 class Binary(Elementwise):
-    """φ_i(x) = x ⊙ b_i, b_i marking the i-th of n consecutive chunks of coordinates (DataMUX's code, binary Hadamard).
+    """φ_i(x) = x ⊙ b_i, b_i being 1 on the i-th of n consecutive chunks of coordinates (DataMUX's code, binary Hadamard).
 
     A chunk is dim // n long and the last one takes the remainder. What lies outside an instance's chunk is lost, what
-    lies inside comes through untouched. ``unbind`` is the adjoint: it marks the chunk again.
-    Cost: without overlap and learning, dim copied numbers a *mixture* and position; otherwise as ``hadamard``.
+    lies inside comes through untouched. ``unbind`` is the adjoint: it cuts the chunk out again.
+    Cost: without overlap and learning, dim copied numbers per *mixture* and position; otherwise as ``hadamard``.
 
     Args:
         n: instances in a mixture.
@@ -30,7 +31,10 @@ class Binary(Elementwise):
         learnable: train the keys, from 0 and 1 and without constraint, so that the chunks may grow into each other.
         scale: ``"sum"`` by default, since chunks lie side by side and do not add up; the published code uses
             ``"mean"``, which makes a mixture n times weaker than its instances.
-        seed: kept, but nothing is drawn.
+        seed: accepted, but nothing is drawn.
+
+    Attributes:
+        slot_sizes: features per instance, None where chunks overlap.
 
     Raises:
         MuxwrapError: a bad ``n``, ``dim``, ``scale`` or ``overlap``, or n > dim.
@@ -60,7 +64,7 @@ class Binary(Elementwise):
         self.overlap = overlap if isinstance(overlap, int) else (before, after)
         self.disjoint = (before, after) == (0, 0) or n == 1
         self.chunks = [dim // n] * (n - 1) + [dim - (n - 1) * (dim // n)]
-        self.blocks = self.chunks if self.disjoint else None
+        self.slot_sizes = self.chunks if self.disjoint else None
         keys = torch.zeros(n, dim, device="cpu", dtype=torch.float32)
         for i, size in enumerate(self.chunks):
             start = i * (dim // n)
@@ -71,13 +75,13 @@ class Binary(Elementwise):
         """Multiply entry i by b_i once more (the adjoint): ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
         return z * per_index(self.keys, z)
 
-    def part(self, x: Tensor, start: int) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Put the chunks side by side, which reads one instance's worth of memory; else accumulate."""
         if self.learnable or not self.disjoint:
-            return super().part(x, start)
-        at = start * self.chunks[0]
-        parts = []
+            return super().mix(x, start)
+        first = at = start * self.chunks[0]
+        cut = []
         for i, size in enumerate(self.chunks[start : start + x.shape[1]]):
-            parts.append(x[:, i].narrow(-1, at, size))
+            cut.append(x[:, i].narrow(-1, at, size))
             at += size
-        return at_coordinate(torch.cat(parts, dim=-1), start * self.chunks[0], self.dim) * self.factor
+        return at_coordinate(torch.cat(cut, dim=-1), first, self.dim) * self.factor

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from muxwrap.strategies.base import Strategy, per_index, registry
+from muxwrap.strategies.base import Strategy, registry
+from muxwrap.strategies.keys import normal, per_index
 
 
 @registry.register("circular")
@@ -16,7 +17,7 @@ class Circular(Strategy):
     and their spectrum is brought to magnitude 1 whenever it is used, so that keys stay unitary, and ``bind`` an
     isometry with correlation as its exact inverse, in training too. (The keys are real because a cast of the model to
     bfloat16 would drop the imaginary part of a complex buffer.)
-    Cost: one FFT an instance and position and one inverse a mixture, O(dim·log dim), always in float32 or float64: half
+    Cost: one FFT per instance and position and one inverse per mixture, O(dim·log dim), always in float32 or float64: half
     precision has no FFT.
 
     Args:
@@ -32,7 +33,7 @@ class Circular(Strategy):
     """
 
     invertible = True
-    norm_preserving = True
+    isometric = True
     additive = True
     keys: Tensor
 
@@ -40,13 +41,9 @@ class Circular(Strategy):
         self, n: int, dim: int, *, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0
     ) -> None:
         super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
+        self.isometric = True  # learned keys are unitary, too
         # Kept with their spectrum flat already: phases learn at the rate 1/magnitude.
-        self.set_keys("keys", torch.fft.irfft(_phases(self.normal(n, dim)), n=dim))
-
-    @property
-    def isometric(self) -> bool:
-        """Always: learned keys are unitary too."""
-        return True
+        self.set_keys("keys", torch.fft.irfft(_phases(normal(seed, n, dim)), n=dim))
 
     def bind(self, x: Tensor) -> Tensor:
         """Convolve instance i with k_i: ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
@@ -58,8 +55,8 @@ class Circular(Strategy):
         spectrum = _to_frequencies(z)
         return self._to_features(spectrum * per_index(self._keys(spectrum), spectrum).conj(), z.dtype)
 
-    def part(self, x: Tensor, start: int) -> Tensor:
-        """Accumulate in the frequency domain, and transform back once a mixture."""
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
+        """Accumulate in the frequency domain, and transform back once per mixture."""
         first = _to_frequencies(x[:, 0])
         keys = self._keys(first)[start:] * self.factor
         mixture = first * keys[0]
@@ -75,8 +72,9 @@ class Circular(Strategy):
     def key_penalty(self) -> Tensor:
         """Return MIMONets' regulariser of learned keys; add it to the loss, with the weight 0.1 there.
 
-        The mean of cos²(k_i, k_j) over pairs, plus the mean of (‖k_i‖ - 1)² of the keys as they are kept. The norm is
-        set to 1 wherever keys are used, and the second term keeps them near it, where phases learn at an even rate.
+        The mean of cos²(k_i, k_j) over pairs, plus the mean of (‖k_i‖ - 1)² of the keys as they are stored. The norm is
+        set to 1 wherever keys are used; the second term keeps the stored ones near it, where phases learn at an even
+        rate.
         """
         norms = self.keys.norm(dim=1)
         units = self.keys / norms.unsqueeze(1)
@@ -94,12 +92,12 @@ class Circular(Strategy):
 
 
 def _to_frequencies(x: Tensor) -> Tensor:
-    # An explicit cast, and no block without autocast: autocast lowers no operation that is used here.
+    # An explicit cast is enough: autocast lowers no operation that is used here.
     spectrum: Tensor = torch.fft.rfft(x.to(torch.promote_types(x.dtype, torch.float32)))
     return spectrum
 
 
 def _phases(keys: Tensor) -> Tensor:
-    """Return the spectrum of ``keys`` with every magnitude set to 1; a frequency that is not there counts as 1."""
+    """Return the spectrum of ``keys`` with every magnitude set to 1; a frequency of magnitude 0 becomes 1."""
     angles = torch.fft.rfft(keys).angle()
     return torch.polar(torch.ones_like(angles), angles)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-from muxwrap.errors import MuxwrapError
+from muxwrap.strategies import keys
 from muxwrap.strategies.base import registry
-from muxwrap.strategies.features.elementwise import Elementwise
+from muxwrap.strategies.checks import check_norm
+from muxwrap.strategies.features._elementwise import Elementwise
 
 
 @registry.register("hadamard")
@@ -14,7 +13,7 @@ class Hadamard(Elementwise):
     """φ_i(x) = x ⊙ g_i with g_i ~ N(0, I), rescaled to one norm (DataMUX, section 3.1, "Hadamard").
 
     The product is elementwise; for the Walsh-Hadamard *transform* see ``walsh``.
-    Cost: dim multiplications an instance and position.
+    Cost: dim multiplications per instance and position.
 
     Args:
         n: instances in a mixture.
@@ -42,9 +41,5 @@ class Hadamard(Elementwise):
         seed: int = 0,
     ) -> None:
         super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
-        if norm is not None and not norm > 0:
-            raise MuxwrapError(f"hadamard(norm={norm!r}): it is the length of every key and must be positive")
-        self.norm = norm
-        keys = self.normal(n, dim)
-        length = math.sqrt(dim) if norm is None else norm
-        self.set_keys("keys", keys * (length / keys.norm(dim=1, keepdim=True)))
+        self.norm = check_norm("hadamard", norm)
+        self.set_keys("keys", keys.gaussian(seed, n, dim, norm))

@@ -12,8 +12,8 @@ from muxwrap.strategies.checks import refuse_learning
 class Identity(Strategy):
     """φ_i(x) = x: the instances are only added up.
 
-    A mixture then says which instances are in it and not in which order, so that retrieving index i succeeds about once
-    in n times. It is what every other strategy has to beat; at n=1 it leaves the model as it is.
+    A mixture then shows which instances are in it but not in which order, so that retrieving index i succeeds about once
+    in n times. Every other strategy has to beat it; at n=1 it leaves the model as it is.
     Cost: the sum.
 
     Args:
@@ -21,14 +21,14 @@ class Identity(Strategy):
         dim: size of the feature axis.
         learnable: refused, there are no keys.
         scale: see :class:`~muxwrap.strategies.Strategy`.
-        seed: kept, but nothing is drawn.
+        seed: accepted, but nothing is drawn.
 
     Raises:
         MuxwrapError: a bad ``n``, ``dim`` or ``scale``, or ``learnable=True``.
     """
 
     invertible = True
-    norm_preserving = True
+    isometric = True
     additive = True
 
     def __init__(
@@ -44,7 +44,3 @@ class Identity(Strategy):
     def unbind(self, z: Tensor) -> Tensor:
         """Return ``z``."""
         return z
-
-    def fits(self, dim: int) -> bool:
-        """Whether the strategy works on ``dim`` features: without keys it does on any."""
-        return True

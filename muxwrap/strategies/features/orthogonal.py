@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from muxwrap.strategies.base import Strategy, registry
 from muxwrap.strategies.checks import check_dense
+from muxwrap.strategies.keys import rotations
 
 
 @registry.register("orthogonal")
@@ -15,8 +16,8 @@ class Orthogonal(Strategy):
 
     Rows are tokens. The transpose undoes it as long as the keys are fixed; learned keys are not held orthogonal (as
     published), and ``unbind`` is then only the adjoint.
-    Cost: dim² multiplications an instance and position and n·dim² numbers kept: 28 % of a 12-layer trunk at n=40, which
-    ``sign``, ``permutation``, ``walsh`` and ``circular``, orthogonal as well, do not ask for.
+    Cost: dim² multiplications per instance and position and n·dim² numbers in the keys: 28 % of a 12-layer trunk at n=40,
+    where ``sign``, ``permutation``, ``walsh`` and ``circular``, orthogonal as well, cost next to nothing.
 
     Args:
         n: instances in a mixture.
@@ -30,7 +31,7 @@ class Orthogonal(Strategy):
     """
 
     invertible = True
-    norm_preserving = True
+    isometric = True
     additive = True
     keys: Tensor
 
@@ -40,7 +41,7 @@ class Orthogonal(Strategy):
         super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
         check_dense("orthogonal", dim)
         self.invertible = not learnable
-        self.set_keys("keys", random_rotations(n, dim, self.generator()))
+        self.set_keys("keys", rotations(seed, n, dim))
 
     def bind(self, x: Tensor) -> Tensor:
         """Multiply instance i by O_i: ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
@@ -50,14 +51,6 @@ class Orthogonal(Strategy):
         """Multiply entry i by O_iᵀ: ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
         return torch.einsum("gn...e,nde->gn...d", z, self.keys.to(z.dtype))
 
-    def part(self, x: Tensor, start: int) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Sum over instances inside one product ``[.., n·dim] x [n·dim, dim]``, so that no bound copy is held."""
         return torch.einsum("gn...d,nde->g...e", x, self.keys[start : start + x.shape[1]].to(x.dtype)) * self.factor
-
-
-def random_rotations(n: int, dim: int, generator: torch.Generator) -> Tensor:
-    """Draw ``[n, dim, dim]`` Haar-random orthogonal matrices in float32 (``orthogonal_`` refuses half precision)."""
-    matrices = torch.empty(n, dim, dim, device="cpu", dtype=torch.float32)
-    for matrix in matrices:
-        nn.init.orthogonal_(matrix, generator=generator)
-    return matrices

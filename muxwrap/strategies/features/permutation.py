@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from muxwrap.strategies.base import Strategy, registry
 from muxwrap.strategies.checks import refuse_learning
+from muxwrap.strategies.keys import permutations
 
 
 @registry.register("permutation")
 class Permutation(Strategy):
-    """φ_i(x) = x with its coordinates in the order of a fixed random permutation π_i (a usual binding of VSAs).
+    """φ_i(x) = x with its coordinates in the order of a fixed random permutation π_i.
 
-    Orthogonal without a multiplication. Features that stay positive (after a ReLU) stay positive, but their common mean
-    adds up over the instances, which signs would cancel.
-    Cost: dim gathered numbers an instance and position.
+    A usual binding of vector symbolic architectures (Kanerva 2009, "Hyperdimensional computing"), orthogonal without
+    a multiplication. Positive features (after a ReLU) stay positive, but their common mean adds up over the instances,
+    which signs would cancel.
+    Cost: dim gathered numbers per instance and position.
 
     Args:
         n: instances in a mixture.
@@ -29,7 +30,7 @@ class Permutation(Strategy):
     """
 
     invertible = True
-    norm_preserving = True
+    isometric = True
     additive = True
     keys: Tensor
 
@@ -38,9 +39,7 @@ class Permutation(Strategy):
     ) -> None:
         refuse_learning("permutation", learnable, "its keys are integers")
         super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
-        generator = self.generator()
-        # int64 [n, dim]: a cast of the model to half precision leaves integer buffers alone.
-        self.set_keys("keys", torch.stack([torch.randperm(dim, generator=generator, device="cpu") for _ in range(n)]))
+        self.set_keys("keys", permutations(seed, n, dim))  # int64, which a cast of the model leaves alone
 
     def bind(self, x: Tensor) -> Tensor:
         """Reorder the coordinates of instance i by π_i: ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
@@ -48,10 +47,10 @@ class Permutation(Strategy):
 
     def unbind(self, z: Tensor) -> Tensor:
         """Reorder entry i by π_i⁻¹: ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
-        # Sorted here (n·dim numbers, whatever the batch) and not kept, so that it follows keys that are loaded.
+        # Sorted here (n·dim numbers, whatever the batch) and not stored, so that it follows keys that are loaded.
         return _reorder(z, self._per_index(self.keys.argsort(dim=1), z))
 
-    def part(self, x: Tensor, start: int) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance, which holds no bound copies."""
         mixture = _reorder(x[:, 0], self.keys[start])
         for i in range(1, x.shape[1]):

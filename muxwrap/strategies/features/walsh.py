@@ -5,25 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from muxwrap.strategies.base import Strategy, per_index, registry
-from muxwrap.strategies.features.sign import random_signs
+from muxwrap.strategies.base import Strategy, registry
+from muxwrap.strategies.keys import per_index, signs
 
 
 @registry.register("walsh")
 class Walsh(Strategy):
     """φ_i(x) = t_i ⊙ H(s_i ⊙ x), s_i and t_i random signs, H the orthonormal Walsh-Hadamard transform.
 
-    (SLAE stores with such codes; the structured rotations of random-feature methods are the same.) Every output
-    coordinate depends on the whole block, as with ``orthogonal``, at a small part of the price. t_i is needed: without
-    it the sum would be H(Σ s_i ⊙ x_i), the mixture of ``sign`` rotated once.
+    (SLAE, arXiv:2609.01158, stores with such codes; the structured rotations of random-feature methods are the same.)
+    Every output coordinate depends on the whole segment, as with ``orthogonal``, at a small part of the price. t_i is
+    needed: without it the sum would be H(Σ s_i ⊙ x_i), the mixture of ``sign`` rotated once.
 
-    H exists for powers of two. For another dim it is block-diagonal over dim's binary digits, the largest block first:
-    768 = 512 + 256. Coordinates of different blocks are not mixed, and at an odd dim the last one only gets a sign.
+    H exists for powers of two. For another dim it is block-diagonal over dim's binary digits, the largest segment first:
+    768 = 512 + 256. Coordinates of different segments are not mixed, and at an odd dim the last one only gets a sign.
 
-    Cost: a block of 2^k is seen as an a x b matrix, a = 2^(k//2), b = 2^(k - k//2), and since H_ab = H_a ⊗ H_b it is
-    multiplied by two small dense matrices: dim·(a + b) multiplications an instance and position (48 a coordinate at dim
-    512, against 512 for a dense matrix) in two matrix products. Seen on a CPU, 512 rows: 0.7 ms at dim 512 and 14 ms at
-    4096, against 3.6 ms and 43 ms for the log2(dim) passes over memory of a butterfly.
+    Cost: a segment of 2^k is laid out as an a x b matrix, a = 2^(k//2), b = 2^(k - k//2), and since H_ab = H_a ⊗ H_b it
+    is multiplied by two small dense matrices: dim·(a + b) multiplications per instance and position (48 per coordinate at
+    dim 512, against 512 for a dense matrix) in two matrix products. Measured on a CPU, 512 rows: 0.7 ms at dim 512 and
+    14 ms at 4096, against 3.6 ms and 43 ms for the log2(dim) passes over memory of a butterfly.
 
     Args:
         n: instances in a mixture.
@@ -37,7 +37,7 @@ class Walsh(Strategy):
     """
 
     invertible = True
-    norm_preserving = True
+    isometric = True
     additive = True
     inner: Tensor
     outer: Tensor
@@ -46,7 +46,7 @@ class Walsh(Strategy):
         self, n: int, dim: int, *, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0
     ) -> None:
         super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
-        inner, outer = random_signs(2 * n, dim, self.generator()).chunk(2)
+        inner, outer = signs(seed, 2 * n, dim).chunk(2)
         self.set_keys("inner", inner.clone())
         self.set_keys("outer", outer.clone())
         self.powers = [k for k in reversed(range(dim.bit_length())) if dim >> k & 1]
@@ -64,7 +64,7 @@ class Walsh(Strategy):
         y = self.transform(z / per_index(self.outer, z))
         return y / per_index(self.inner, y)
 
-    def part(self, x: Tensor, start: int) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance. It stays n transforms: t_i comes after H and differs between instances."""
         outer = self.outer[start:] * self.factor
         inner = self.inner[start:].to(x.dtype)
@@ -77,11 +77,11 @@ class Walsh(Strategy):
 
     def transform(self, x: Tensor) -> Tensor:
         """Apply H to the last axis: ``[..., dim] -> [..., dim]``."""
-        blocks = x.split([2**k for k in self.powers], dim=-1)
-        done = [self._block(block, k) for block, k in zip(blocks, self.powers, strict=True)]
+        segments = x.split([2**k for k in self.powers], dim=-1)
+        done = [self._transform_segment(segment, k) for segment, k in zip(segments, self.powers, strict=True)]
         return done[0] if len(done) == 1 else torch.cat(done, dim=-1)
 
-    def _block(self, x: Tensor, k: int) -> Tensor:
+    def _transform_segment(self, x: Tensor, k: int) -> Tensor:
         """Transform ``[..., 2^k]`` as H_a X H_b on ``[..., a, b]``."""
         a, b = _halves(k)
         rows, columns = (getattr(self, f"matrix_{half}").to(x.dtype) for half in (a, b))

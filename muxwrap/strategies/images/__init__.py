@@ -1,1 +1,1 @@
-"""Strategies that act on whole images or feature maps."""
+"""Strategies that are applied to whole images or feature maps."""

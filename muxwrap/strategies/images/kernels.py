@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from muxwrap.errors import MuxwrapError, known_names
-from muxwrap.strategies.base import registry
-from muxwrap.strategies.images.spatial import Spatial
+from muxwrap.site import Sees
+from muxwrap.strategies.base import Strategy, registry
+from muxwrap.strategies.keys import normal
 
 KINDS = ("gaussian", "graded")
 
 
 @registry.register("kernels")
-class Kernels(Spatial):
+class Kernels(Strategy):
     """φ_i(x) = k_i * x, every channel filtered with a 3x3 kernel of index i (DataMUX's notebook).
 
     ``unbind`` is the adjoint, a correlation with the same kernels.
-    Cost: 9 multiplications a number of every instance.
+    Cost: 9 multiplications per number of every instance.
 
     Args:
         n: instances in a mixture.
         dim: channels.
-        kind: ``"gaussian"``: independent normal weights of variance 1/9, an own kernel for every channel, which keeps the
+        kind: ``"gaussian"``: independent normal weights of variance 1/9, a kernel for every channel, which keeps the
             energy of an image on average. ``"graded"``: from the image itself at index 0 to the mean over 3x3 pixels at
             index n-1, in equal steps.
         learnable: train the kernels.
@@ -34,6 +39,7 @@ class Kernels(Spatial):
         MuxwrapError: a bad ``n``, ``dim``, ``scale`` or ``kind``.
     """
 
+    sees: ClassVar[Sees] = "image"
     keys: Tensor
 
     def __init__(
@@ -50,7 +56,7 @@ class Kernels(Spatial):
         if kind not in KINDS:
             raise MuxwrapError(f"kernels(kind={kind!r}) is unknown; {known_names(kind, KINDS)}")
         self.kind = kind
-        self.set_keys("keys", self.normal(n, dim, 3, 3) / 3 if kind == "gaussian" else _graded(n, dim))
+        self.set_keys("keys", normal(seed, n, dim, 3, 3) / 3 if kind == "gaussian" else _graded(n, dim))
 
     def bind(self, x: Tensor) -> Tensor:
         """Filter instance i with k_i: ``[g, n, dim, H, W] -> [g, n, dim, H, W]``."""
@@ -60,15 +66,16 @@ class Kernels(Spatial):
         """Apply the adjoint to entry i: ``[g, n, dim, H, W] -> [g, n, dim, H, W]``."""
         return self._filter(F.conv_transpose2d, z)
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Filter and add in one convolution that runs over the instances of each channel."""
-        weights = self.keys.to(x.dtype).transpose(0, 1) * self.factor
-        return F.conv2d(x.transpose(1, 2).flatten(1, 2), weights, padding=1, groups=self.dim)
+        weights = rearrange(self.keys.to(x.dtype), "n c h w -> c n h w") * self.factor
+        return F.conv2d(rearrange(x, "g n c h w -> g (c n) h w"), weights, padding=1, groups=self.dim)
 
-    def _filter(self, convolve: object, x: Tensor) -> Tensor:
-        weights = self.keys.to(x.dtype).flatten(0, 1).unsqueeze(1)
-        done: Tensor = convolve(x.flatten(1, 2), weights, padding=1, groups=len(weights))  # type: ignore[operator]
-        return done.unflatten(1, (self.n, self.dim))
+    def _filter(self, convolve: Callable[..., Tensor], x: Tensor) -> Tensor:
+        weights = rearrange(self.keys.to(x.dtype), "n c h w -> (n c) 1 h w")
+        channels = rearrange(x, "g n c h w -> g (n c) h w")
+        filtered: Tensor = convolve(channels, weights, padding=1, groups=self.n * self.dim)
+        return rearrange(filtered, "g (n c) h w -> g n c h w", n=self.n)
 
 
 def _graded(n: int, dim: int) -> Tensor:

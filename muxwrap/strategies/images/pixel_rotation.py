@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from muxwrap.errors import MuxwrapError
-from muxwrap.strategies.base import registry
-from muxwrap.strategies.checks import check_dense
-from muxwrap.strategies.features.orthogonal import random_rotations
-from muxwrap.strategies.images.spatial import Spatial, check_size
+from muxwrap.site import Sees
+from muxwrap.strategies.base import Strategy, registry
+from muxwrap.strategies.checks import check_dense, check_size
+from muxwrap.strategies.keys import rotations
 
 
 @registry.register("pixel_rotation")
-class PixelRotation(Spatial):
+class PixelRotation(Strategy):
     """φ_i(x) = R_i x, R_i a random rotation in SO(H·W) of the flattened pixels of every channel (DataMUX's notebook).
 
     Learned, it is the notebook's matrix over all pixels: the R_i are then free, and ``unbind`` is only the adjoint.
     (``orthogonal`` at raw images rotates all channels' pixels together.)
-    Cost: (H·W)² multiplications an instance and channel, and n·(H·W)² numbers kept.
+    Cost: (H·W)² multiplications per instance and channel, and n·(H·W)² numbers in the keys.
 
     Args:
         n: instances in a mixture.
         dim: channels.
-        size: height and width of the images, which the wrapped model tells.
+        size: height and width of the images, which :func:`muxwrap.wrap` fills in.
         learnable: train the matrices.
         scale: see :class:`~muxwrap.strategies.Strategy`; the notebook uses ``"sum"``.
         seed: fixes the matrices.
@@ -34,8 +35,9 @@ class PixelRotation(Spatial):
         MuxwrapError: a bad ``n``, ``dim``, ``size`` or ``scale``, or more pixels than a dense matrix is made for.
     """
 
+    sees: ClassVar[Sees] = "image"
     invertible = True
-    norm_preserving = True
+    isometric = True
     keys: Tensor
 
     def __init__(
@@ -53,7 +55,7 @@ class PixelRotation(Spatial):
         pixels = self.size[0] * self.size[1]
         check_dense("pixel_rotation", pixels)
         self.invertible = not learnable
-        turns = random_rotations(n, pixels, self.generator())
+        turns = rotations(seed, n, pixels)
         turns[:, 0] *= torch.linalg.det(turns).sign()[:, None]  # a reflection becomes a rotation
         self.set_keys("keys", turns)
 
@@ -67,7 +69,7 @@ class PixelRotation(Spatial):
         turned = torch.einsum("gncq,nqp->gncp", z.flatten(-2), self.keys.to(z.dtype))
         return turned.unflatten(-1, self.size)
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Sum over instances inside the product, so that no bound copy is held.
 
         Raises:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from muxwrap.strategies.base import registry
+from muxwrap.site import Sees
+from muxwrap.strategies.base import Strategy, registry
 from muxwrap.strategies.checks import refuse_learning
-from muxwrap.strategies.images.spatial import Spatial
 
 
 @registry.register("rotation")
-class Rotation(Spatial):
+class Rotation(Strategy):
     """φ_i(x) = (-1)^i times the image turned by i·360°/n around its middle (DataMUX's notebook).
 
-    Bilinear, and what is turned out of the frame is lost, so that there is no inverse. It computes in float32 or float64.
-    Cost: about 8 multiplications a number of every instance.
+    Bilinear, and what is turned out of the frame is lost, so that there is no way back. It computes in float32 or float64.
+    Cost: about 8 multiplications per number of every instance.
 
     Args:
         n: instances in a mixture.
@@ -26,11 +27,13 @@ class Rotation(Spatial):
         signs: negate every other index.
         learnable: refused.
         scale: see :class:`~muxwrap.strategies.Strategy`; the notebook uses ``"sum"``.
-        seed: kept, but nothing is drawn.
+        seed: accepted, but nothing is drawn.
 
     Raises:
         MuxwrapError: a bad ``n``, ``dim`` or ``scale``, or ``learnable=True``.
     """
+
+    sees: ClassVar[Sees] = "image"
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class Rotation(Spatial):
         """Turn instance i by i·360°/n: ``[g, n, dim, H, W] -> [g, n, dim, H, W]``."""
         return torch.stack([self._turn(x[:, i], i) for i in range(self.n)], dim=1)
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance, which holds no bound copies."""
         mixture = self._turn(x[:, 0], 0)
         for i in range(1, self.n):

@@ -1,1 +1,1 @@
-"""Strategies that act on sequences of tokens."""
+"""Strategies that are applied to sequences of tokens."""

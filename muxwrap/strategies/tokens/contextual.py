@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from muxwrap._util.seeding import seeded
 from muxwrap.errors import MuxwrapError, known_names
 from muxwrap.site import Sees
-from muxwrap.strategies.base import Strategy, per_index, registry
-from muxwrap.strategies.features.hadamard import Hadamard
-from muxwrap.strategies.images.spatial import Spatial
+from muxwrap.strategies.base import Strategy, registry
+from muxwrap.strategies.checks import check_instances, check_norm
+from muxwrap.strategies.keys import gaussian, per_index
 
 Padding = Literal["out", "mixed", "attended"]
 PADDING = ("out", "mixed", "attended")
@@ -23,20 +24,20 @@ class Contextual(Strategy):
     """φ_i(x) = (x + T(x)) ⊙ g_i, combined as s · Σ_i (b_i + T'(b)_i) (MUX-PLM, "contextual multiplexing").
 
     T is a transformer layer over the tokens of one instance, T' one over the n bound instances b at each position, both
-    with the norm behind each half as in BERT, and the g_i are Gaussian keys as in ``hadamard``, which stay fixed. Not
+    with the norm after each half as in BERT, and the g_i are Gaussian keys as in ``hadamard``, which stay fixed. Not
     linear, and without a way back. (``gaussian_attention_v2`` in the published code.)
-    Cost: two transformer layers for every instance, where the trunk has one pass a mixture: n·2/depth of a bare trunk.
+    Cost: two transformer layers per instance, where the trunk has one pass per mixture: n·2/depth of a bare trunk.
 
     Args:
         n: instances in a mixture.
         dim: features of a token.
-        heads: of both layers; they divide ``dim``. By default one for every 64 features, as far as that divides.
+        heads: of both layers; they divide ``dim``. By default one per 64 features, as far as that divides.
         hidden: width of both feed-forward nets; by default 4·dim.
         dropout: in both layers.
         norm: ‖g_i‖₂, by default √dim.
         eps: of the layers' norms.
         learn_keys: train the keys as well.
-        padding: what becomes of padding: ``"out"`` (nobody attends to it and it is no part of the mixture), or as
+        padding: what becomes of padding: ``"out"`` (not attended, and left out of the mixture), or as
             published, ``"mixed"`` (not attended, but summed like a token; the published sequence classifier) or
             ``"attended"`` (summed, and attended by the other instances; the published token classifier).
         learnable: always true, since the layers have to be trained.
@@ -50,7 +51,6 @@ class Contextual(Strategy):
 
     sees: ClassVar[Sees] = "tokens"
     reads_mask: ClassVar[bool] = True
-    unbind = Spatial.unbind
     keys: Tensor
 
     def __init__(
@@ -80,9 +80,9 @@ class Contextual(Strategy):
             raise MuxwrapError(
                 f"contextual(dim={dim}, heads={heads!r}, hidden={hidden!r}): heads divide dim, hidden is 1 or more"
             )
-        self.dropout, self.norm, self.eps = dropout, norm, eps
+        self.dropout, self.norm, self.eps = dropout, check_norm("contextual", norm), eps
         self.learn_keys, self.padding = learn_keys, padding
-        self.set_keys("keys", Hadamard(n, dim, norm=norm, seed=seed).keys)
+        self.set_keys("keys", gaussian(seed, n, dim, norm))
         self.learnable = True  # of the keys alone until here
         with seeded(seed):
             self.within = self._layer()
@@ -100,10 +100,6 @@ class Contextual(Strategy):
             dtype=torch.float32,
         )
 
-    def fits(self, dim: int) -> bool:
-        """Never: there is no way back."""
-        return False
-
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix ``[g, n, L, dim]`` into ``[g, L, dim]``.
 
@@ -114,30 +110,35 @@ class Contextual(Strategy):
         Raises:
             MuxwrapError: another number of instances, features or axes.
         """
-        self.check_instances(x)
+        check_instances(type(self).__name__, self.sees, self.n, self.dim, x)
         return self.combine(self.bind(x, mask), mask)
 
     def bind(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Let the tokens of each instance see each other and multiply by its key: ``[g, n, L, dim]``, likewise back."""
-        seen = _attend(self.within, x.flatten(0, 1), None if mask is None else mask.flatten(0, 1))
-        return (x + seen.view_as(x)) * per_index(self.keys, x)
+        """Let the tokens of an instance attend to each other, times its key: ``[g, n, L, dim] -> [g, n, L, dim]``."""
+        context = _attend(self.within, rearrange(x, "g n l d -> (g n) l d"), _rearranged(mask, "g n l -> (g n) l"))
+        return (x + rearrange(context, "(g n) l d -> g n l d", n=self.n)) * per_index(self.keys, x)
 
     def combine(self, bound: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Let the instances see each other at each position, sum and scale: ``[g, n, L, dim] -> [g, L, dim]``."""
-        at_position = bound.transpose(1, 2)
-        here = None if mask is None or self.padding == "attended" else mask.transpose(1, 2).flatten(0, 1)
-        total = at_position + _attend(self.across, at_position.flatten(0, 1), here).view_as(at_position)
+        """Let the instances of a position attend to each other, sum, scale: ``[g, n, L, dim] -> [g, L, dim]``."""
+        read = None if self.padding == "attended" else _rearranged(mask, "g n l -> (g l) n")
+        context = _attend(self.across, rearrange(bound, "g n l d -> (g l) n d"), read)
+        total = bound.transpose(1, 2) + rearrange(context, "(g l) n d -> g l n d", g=bound.shape[0])
         if mask is not None and self.padding == "out":
-            total = total * mask.transpose(1, 2).unsqueeze(-1).to(total.dtype)
+            total = total * rearrange(mask, "g n l -> g l n 1").to(total.dtype)
         return total.sum(2) * self.factor
 
 
+def _rearranged(mask: Tensor | None, pattern: str) -> Tensor | None:
+    """Rearrange a mask, if there is one."""
+    return None if mask is None else rearrange(mask, pattern)
+
+
 def _attend(layer: nn.TransformerEncoderLayer, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Run a layer in the precision of ``x`` ``[b, L, dim]``; ``mask`` ``[b, L]`` is 0 where nobody is to look."""
+    """Run a layer in the precision of ``x`` ``[b, L, dim]``; ``mask`` ``[b, L]`` is 0 at what is not attended."""
     left_out = None
     if mask is not None:
-        kept = mask.bool()
-        left_out = ~kept & kept.any(1, keepdim=True)  # of nothing but padding all is seen: a softmax of nothing is NaN
+        read = mask.bool()
+        left_out = ~read & read.any(1, keepdim=True)  # nothing but padding is attended: an empty softmax is NaN
     if layer.norm1.weight.dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
         return layer(x, src_key_padding_mask=left_out)
     weights = {name: value.to(x.dtype) for name, value in layer.named_parameters()}

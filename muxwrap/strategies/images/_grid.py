@@ -1,4 +1,4 @@
-"""An image cut into n cells, and shrinking to a cell by the mean over areas."""
+"""An image cut into n cells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from muxwrap.errors import MuxwrapError
@@ -18,6 +19,11 @@ class Cell(NamedTuple):
     left: int
     height: int
     width: int
+
+    def embed(self, content: Tensor, height: int, width: int) -> Tensor:
+        """Write ``[..., h, w]`` into the cell of an image ``[..., H, W]``, zeros elsewhere."""
+        right, bottom = width - self.left - self.width, height - self.top - self.height
+        return F.pad(content, (self.left, right, self.top, bottom))
 
 
 def row_counts(n: int) -> list[int]:
@@ -38,7 +44,7 @@ def cells(counts: list[int], height: int, width: int) -> list[Cell]:
     """Return the cells of an image, row by row.
 
     Raises:
-        MuxwrapError: the image has not a pixel for every cell.
+        MuxwrapError: the image has fewer pixels than cells somewhere.
     """
     n = sum(counts)
     tops = [round(height * done / n) for done in accumulate(counts, initial=0)]
@@ -54,28 +60,12 @@ def cells(counts: list[int], height: int, width: int) -> list[Cell]:
     return found
 
 
-def side_by_side(parts: list[Tensor], counts: list[int]) -> Tensor:
+def side_by_side(contents: list[Tensor], counts: list[int]) -> Tensor:
     """Put the cells' contents ``[g, C, h, w]`` together to one image ``[g, C, H, W]``."""
-    left = iter(parts)
+    left = iter(contents)
     rows = [torch.cat([next(left) for _ in range(count)], dim=-1) for count in counts]
     return torch.cat(rows, dim=-2)
 
 
-def area(out: int, size: int, like: Tensor) -> Tensor:
-    """Return the matrix ``[out, size]`` of means over equal stretches of an axis (area interpolation, either way)."""
-    edges = torch.arange(out + 1, device=like.device, dtype=torch.float32) * (size / out)
-    pixels = torch.arange(size, device=like.device, dtype=torch.float32)
-    low = torch.maximum(edges[:-1, None], pixels)
-    high = torch.minimum(edges[1:, None], pixels + 1)
-    return ((high - low).clamp(min=0) * (out / size)).to(like.dtype)
-
-
-def resize(x: Tensor, height: int, width: int) -> Tensor:
-    """Resize ``[..., H, W]`` by area; what has the size already stays as it is."""
-    if x.shape[-2] != height:
-        x = area(height, x.shape[-2], x) @ x
-    return x if x.shape[-1] == width else x @ area(width, x.shape[-1], x).T
-
-
-def _shares(n: int, parts: int) -> list[int]:
-    return [n // parts + (k < n % parts) for k in range(parts)]
+def _shares(n: int, rows: int) -> list[int]:
+    return [n // rows + (k < n % rows) for k in range(rows)]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from muxwrap.strategies.base import Strategy, per_index
+from muxwrap.strategies.base import Strategy
+from muxwrap.strategies.keys import per_index
 
 
 class Elementwise(Strategy):
-    """φ_i(x) = x ⊙ k_i. Not a strategy by itself: a subclass draws ``keys`` ``[n, dim]`` with :meth:`set_keys`.
+    """φ_i(x) = x ⊙ k_i. Not a strategy by itself: a subclass draws ``keys`` ``[n, dim]``.
 
-    Cost: dim multiplications an instance and position, and one pass over the instances' memory.
+    Cost: dim multiplications per instance and position, and one pass over the instances' memory.
     """
 
     additive = True
@@ -28,7 +29,7 @@ class Elementwise(Strategy):
         """
         return z / per_index(self.keys, z)
 
-    def part(self, x: Tensor, start: int) -> Tensor:
+    def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance, which moves n times less memory than binding all of them first."""
         keys = (self.keys[start : start + x.shape[1]] * self.factor).to(x.dtype)
         mixture = x[:, 0] * keys[0]

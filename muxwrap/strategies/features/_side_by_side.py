@@ -1,0 +1,11 @@
+"""Instances side by side on the feature axis, each with coordinates of its own."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def at_coordinate(features: Tensor, start: int, dim: int) -> Tensor:
+    """Set features into ``dim`` features from coordinate ``start`` on, zeros around them."""
+    return features if features.shape[-1] == dim else F.pad(features, (start, dim - start - features.shape[-1]))

@@ -1,0 +1,58 @@
+"""How keys are drawn, the same ones for a seed on every machine, and how they are laid over instances.
+
+Everything is drawn on the CPU in float32, whatever torch's default device and dtype are, from generators of its own: the
+global random state is neither read nor moved.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+Seed: TypeAlias = int | torch.Generator
+"""A seed, or a generator where several draws follow each other."""
+
+
+def generator(seed: Seed) -> torch.Generator:
+    """Return a fresh CPU generator at ``seed``; a generator is returned as it is."""
+    return seed if isinstance(seed, torch.Generator) else torch.Generator("cpu").manual_seed(seed)
+
+
+def normal(seed: Seed, *shape: int) -> Tensor:
+    """Draw independent standard normal numbers."""
+    return torch.randn(*shape, generator=generator(seed), device="cpu", dtype=torch.float32)
+
+
+def gaussian(seed: Seed, n: int, dim: int, norm: float | None = None) -> Tensor:
+    """Draw ``[n, dim]`` normal vectors, rescaled to one norm, by default √dim (DataMUX, section 3.1)."""
+    keys = normal(seed, n, dim)
+    return keys * ((math.sqrt(dim) if norm is None else norm) / keys.norm(dim=1, keepdim=True))
+
+
+def signs(seed: Seed, n: int, dim: int) -> Tensor:
+    """Draw ``[n, dim]`` numbers +1 or -1 evenly (Rademacher)."""
+    bits = torch.randint(2, (n, dim), generator=generator(seed), device="cpu")
+    return (2 * bits - 1).to(torch.float32)
+
+
+def rotations(seed: Seed, n: int, dim: int) -> Tensor:
+    """Draw ``[n, dim, dim]`` orthogonal matrices from the Haar measure."""
+    drawn_from = generator(seed)
+    matrices = torch.empty(n, dim, dim, device="cpu", dtype=torch.float32)  # orthogonal_ refuses half precision
+    for matrix in matrices:
+        nn.init.orthogonal_(matrix, generator=drawn_from)
+    return matrices
+
+
+def permutations(seed: Seed, n: int, dim: int) -> Tensor:
+    """Draw n random orders of dim coordinates, int64 ``[n, dim]``."""
+    drawn_from = generator(seed)
+    return torch.stack([torch.randperm(dim, generator=drawn_from, device="cpu") for _ in range(n)])
+
+
+def per_index(keys: Tensor, x: Tensor) -> Tensor:
+    """View keys ``[n, dim]`` so that they broadcast over ``x`` ``[g, n, ..., dim]``, in the dtype of ``x``."""
+    return keys.to(x.dtype).view(keys.shape[0], *[1] * (x.ndim - 3), keys.shape[1])
