@@ -62,12 +62,19 @@ def quiet(backbone: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(backbone: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Run in evaluation mode, and leave every module's mode as it was."""
-    modes = [(module, module.training) for module in backbone.modules()]
+    with in_mode(module, training=False):
+        yield
+
+
+@contextmanager
+def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Run in training or evaluation mode, and leave every module's mode as it was."""
+    modes = [(each, each.training) for each in module.modules()]
     try:
-        backbone.eval()
+        module.train(training)
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for each, mode in modes:
+            each.training = mode
