@@ -50,7 +50,7 @@ class RetrievalAccuracy:
 def retrieval_accuracy(model: Multiplex, head: RetrievalHead, batches: Iterable[Any]) -> RetrievalAccuracy:
     """Predict every token of every instance, in evaluation mode.
 
-    Without a strategy that tells instances apart (``identity``) this is about 1/n.
+    Without a strategy that separates the instances (``identity``) this is about 1/n.
 
     Args:
         model: the wrapped model.

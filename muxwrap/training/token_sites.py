@@ -40,7 +40,7 @@ def find_token_sites(model: Multiplex, example: Any = None) -> TokenSites:
 
     Args:
         model: the wrapped model.
-        example: a batch; not read for Transformers models, whose config tells which example suits their heads.
+        example: a batch; not read for Transformers models, of whose config an example is made that suits their heads.
 
     Raises:
         MuxwrapError: there is no example, the model embeds no token ids, or its tokens do not stay a sequence.
