@@ -65,18 +65,19 @@ class Loop:
     def run(self, batches: Iterable[Any], steps: int, every: int, progress: bool) -> list[Measurement]:
         """Train, and return what was measured every so many steps and at the end."""
         history: list[Measurement] = []
-        sums: list[Tensor] = []
+        device = next(self.retrieval.parameters()).device
+        sums = torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         with (
             in_mode(self.retrieval, training=True),
             progress_bar(steps, "retrieval warm-up", shown=progress) as advance,
         ):
             for step, value in zip(range(1, steps + 1), batches, strict=False):  # batches have no end
-                sums.append(self._step(step, value))
+                sums += self._step(step, value)
                 if step % every and step != steps:
                     advance()
                     continue
-                history.append(self._measure(step, torch.stack(sums)))
-                sums.clear()
+                history.append(self._measure(step, step - (history[-1].step if history else 0), sums))
+                sums.zero_()
                 advance(**_shown(history[-1]))
                 if self._reached(history[-1]):
                     break
@@ -87,24 +88,25 @@ class Loop:
         table = self.retrieval.token_sites.table(self.retrieval.model)
         batch = as_batch(self.retrieval.model.backbone, value, len(table), table.device)
         seed_step(self.seed, step - 1, table.device)
-        loss, correct, counted = self.retrieval(batch)
+        loss, correct, positions = self.retrieval(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.retrieval.parameters(), MAX_NORM)
         self.optimizer.step()
         self.scheduler.step()
-        return torch.stack([loss.detach(), correct, counted])
+        return torch.stack([loss.detach(), correct, positions])
 
-    def _measure(self, step: int, sums: Tensor) -> Measurement:
-        """Measure after some steps, whose results are ``[steps, 3]``."""
-        loss, correct, counted = sums.cpu().double().sum(0).tolist()
-        loss /= len(sums)
+    def _measure(self, step: int, since: int, sums: Tensor) -> Measurement:
+        """Measure at a step; ``sums [3]`` are those of the results of the steps ``since`` the measurement before."""
+        loss, correct, positions = sums.tolist()
+        loss /= since
         if not math.isfinite(loss):
             raise MuxwrapError(f"warm_up(): the loss is {loss} by step {step}; a smaller lr= helps")
+        accuracy = correct / max(positions, 1)
         if self.held_out is None:
-            return Measurement(step, loss, correct / max(counted, 1))
+            return Measurement(step, loss, accuracy)
         found = RetrievalAccuracy.of(count(self.retrieval, self.held_out))
-        return Measurement(step, loss, correct / max(counted, 1), found.accuracy, found.per_index)
+        return Measurement(step, loss, accuracy, found.accuracy, found.per_index)
 
     def _reached(self, last: Measurement) -> bool:
         return self.target is not None and last.held_out is not None and last.held_out >= self.target
