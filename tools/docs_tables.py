@@ -186,6 +186,24 @@ def retrieval_levels() -> str:
     return f"{table}\n\n{_origin(data)}"
 
 
+def damped_crosstalk() -> str:
+    """Accuracy on SNLI of slots that start apart, with and without damped crosstalk, where both were measured."""
+    data = _results("text")
+    found: dict[tuple[int, ...], dict[float, list[float]]] = {}
+    for r in data["records"] if data else ():
+        cell = r["dataset"], r["configuration"], r["layers"], r.get("teachers")
+        if cell == ("snli", "apart", 2, None) and "crosstalk" in r:
+            rates = found.setdefault((r["n"], r["heads"], r["warm_up"]), {})
+            rates.setdefault(r["crosstalk"], []).append(r["mean"])
+    rows = []
+    for key, rates in sorted(found.items()):
+        if len(rates) > 1:
+            means = [f"{sum(rates[rate]) / len(rates[rate]):.1f} % ({len(rates[rate])})" for rate in (1.0, 0.1)]
+            rows.append([*map(str, key), *means])
+    heading = "| n | heads | steps of warm-up | undamped (seeds) | damped, rate 0.1 (seeds) |"
+    return _table(heading, rows) if rows else "*Not measured before these pages were built.*"
+
+
 def text() -> str:
     """What `benchmarks/studies/text/study.py` found, as `benchmarks/studies/text/report.py` shows it, with its pictures."""
     data = _results("text")
@@ -306,6 +324,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "throughput": partial(throughput, "throughput", "throughput.py", STUDIES),
     "accelerator": partial(throughput, "throughput_accelerator", "accelerator.py", ON_ACCELERATOR),
     "retrieval levels": retrieval_levels,
+    "damped crosstalk": damped_crosstalk,
     "text": text,
     "capacity": capacity,
     "ablations": ablations,

@@ -64,11 +64,18 @@ def quiet(*modules: nn.Module) -> Iterator[None]:
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
     """Run in evaluation mode, and leave every module's mode as it was."""
+    with in_mode(*modules, training=False):
+        yield
+
+
+@contextmanager
+def in_mode(*modules: nn.Module, training: bool) -> Iterator[None]:
+    """Run in training or evaluation mode, and leave every module's mode as it was."""
     modes = [(each, each.training) for module in modules for each in module.modules()]
     try:
         for module in modules:
-            module.eval()
+            module.train(training)
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for each, mode in modes:
+            each.training = mode

@@ -14,9 +14,10 @@ from torch import Tensor
 from muxwrap import checkpoint, wrapping
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
-from muxwrap.published.facts import Facts, read_facts
+from muxwrap.published.backbones import make_backbone
+from muxwrap.published.config import MuxConfig, read_config
+from muxwrap.published.modules import make_demuxer, make_sites, make_strategy
 from muxwrap.published.names import translated
-from muxwrap.published.parts import make_backbone, make_demuxer, make_sites, make_strategy
 
 _SHARED = {
     "bert": ("demultiplexer.demux_module.", "demux_module."),
@@ -33,12 +34,12 @@ def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bo
     Args:
         folder: a checkpoint in the hub's layout: ``config.json`` with ``num_instances``, ``muxing_variant`` and
             ``demuxing_variant``, and ``model.safetensors`` or ``pytorch_model.bin`` (read with ``weights_only=True``). A
-            folder that the loaded model's ``save_pretrained`` wrote is read, too, with the settings it was saved with.
+            folder that the loaded model's ``save_pretrained`` wrote is read as well, with the settings it was saved with.
         architecture: the published class, where the config does not name it: ``RobertaSequenceClassificationMuxed``,
             ``RobertaTokenClassificationMuxed``, ``MuxedBertForSequenceClassification`` or
             ``MuxedBertForTokenClassification``.
-        keep_prefix: what a token classifier with ``index`` demuxing answers: logits of the prefix's n + 1 tokens and then
-            of the row's own, as published (True), or of the row's own only, as training with labels needs (False).
+        keep_prefix: a token classifier with ``index`` demuxing returns logits of the prefix's n + 1 tokens and then of the
+            row's own, as published (True), or of the row's own only, as training with labels needs (False).
 
     Returns:
         A model that takes ``input_ids`` ``[B, L]``, any B, and returns the output of ``BertForSequenceClassification`` or
@@ -52,15 +53,15 @@ def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bo
     if (folder / checkpoint.CONFIG).exists():
         return wrapping.load(folder, backbone(folder, architecture=architecture))
     try:
-        facts = read_facts(folder, architecture)
-        tensors = translated(_tensors(folder, facts), facts)
-        bare = make_backbone(facts)
+        config = read_config(folder, architecture)
+        tensors = translated(_tensors(folder, config), config)
+        bare = make_backbone(config)
         model = wrapping.wrap(
             bare,
-            facts.n,
-            make_strategy(facts, bare.config, tensors.get("strategy.keys", torch.empty(0))),
-            make_demuxer(facts, bare.config, keep_prefix),
-            sites=make_sites(facts, bare.config),
+            config.n,
+            make_strategy(config, bare.config, tensors.get("strategy.keys", torch.empty(0))),
+            make_demuxer(config, bare.config, keep_prefix),
+            sites=make_sites(config, bare.config),
         )
         _fill(model, tensors)
     except MuxwrapError as error:
@@ -84,12 +85,12 @@ def backbone(folder: str | Path, *, architecture: str | None = None) -> Any:
         MuxwrapError: the config is not one of a published classifier.
     """
     try:
-        return make_backbone(read_facts(Path(folder), architecture))
+        return make_backbone(read_config(Path(folder), architecture))
     except MuxwrapError as error:
         raise MuxwrapError(f"published.backbone({str(folder)!r}): {error}") from error
 
 
-def _tensors(folder: Path, facts: Facts) -> dict[str, Tensor]:
+def _tensors(folder: Path, config: MuxConfig) -> dict[str, Tensor]:
     """Return every tensor of the checkpoint; one that two modules share is found under the name that is read."""
     safe, pickled = folder / SAFETENSORS, folder / PICKLE
     if not safe.exists() and not pickled.exists():
@@ -102,8 +103,8 @@ def _tensors(folder: Path, facts: Facts) -> dict[str, Tensor]:
             f"{name} cannot be read as tensors and nothing else, and what could run code is not loaded: {error}"
         ) from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise MuxwrapError(f"{PICKLE} holds no dictionary of tensors")
-    other, read = _SHARED[facts.family]
+        raise MuxwrapError(f"{PICKLE} does not hold a dictionary of tensors")
+    other, read = _SHARED[config.family]
     return {name.replace(other, read): value for name, value in found.items() if name.startswith(other)} | found
 
 

@@ -7,10 +7,10 @@ from muxwrap.theory.cost import Operations as Operations
 from muxwrap.theory.cost import operations as operations
 from muxwrap.theory.encoder import MultiplexedEncoder as MultiplexedEncoder
 from muxwrap.theory.encoder import multiplexed as multiplexed
+from muxwrap.theory.inexact import Error as Error
+from muxwrap.theory.inexact import full_rank_error as full_rank_error
+from muxwrap.theory.inexact import shared_heads_error as shared_heads_error
+from muxwrap.theory.inexact import shared_norm_error as shared_norm_error
 from muxwrap.theory.layers import GroupedAttention as GroupedAttention
 from muxwrap.theory.layers import MultiplexedLayer as MultiplexedLayer
 from muxwrap.theory.layers import SlotNorm as SlotNorm
-from muxwrap.theory.limits import Error as Error
-from muxwrap.theory.limits import full_rank_error as full_rank_error
-from muxwrap.theory.limits import shared_heads_error as shared_heads_error
-from muxwrap.theory.limits import shared_norm_error as shared_norm_error

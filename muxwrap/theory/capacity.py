@@ -14,7 +14,7 @@ from muxwrap.errors import MuxwrapError, check_dim
 from muxwrap.strategies import Strategy
 
 _APART = 1_000_003  # the vectors must not come from the stream that the strategy draws its keys from
-_CHUNK = 256  # decoded rows at a time: a block of scores is _CHUNK x vocabulary
+_CHUNK = 256  # decoded rows at a time: the scores held at once are [_CHUNK, vocabulary]
 
 
 @torch.no_grad()
@@ -50,8 +50,8 @@ def recovery(
         MuxwrapError: an unknown strategy, sizes that it refuses, or a vocabulary below 2.
     """
     _check_vocabulary(f"recovery({strategy!r}, n={n!r}, dim={dim!r}, vocabulary={vocabulary!r})", vocabulary)
-    facts: dict[str, Any] = {"n": n, "dim": dim, "seed": seed}
-    phi = strategies.registry.build(strategy, **facts)
+    sizes: dict[str, Any] = {"n": n, "dim": dim, "seed": seed}
+    phi = strategies.registry.build(strategy, **sizes)
     generator = torch.Generator().manual_seed(seed + _APART)
     table = torch.randn(vocabulary, dim, generator=generator)
     tokens = torch.randint(vocabulary, (positions, n), generator=generator)
@@ -62,7 +62,7 @@ def recovery(
     mixture = phi(instances).unsqueeze(1).expand_as(instances)
     read = adjoint(mixture)[0][:, chosen].flatten(0, 1)
     keys = F.normalize(table, dim=-1)
-    found = torch.cat([(part @ keys.T).argmax(-1) for part in read.split(_CHUNK)])
+    found = torch.cat([(rows @ keys.T).argmax(-1) for rows in read.split(_CHUNK)])
     return (found == tokens[:, chosen].flatten()).float().mean().item()
 
 
@@ -105,4 +105,4 @@ def rule_of_thumb(dim: int, vocabulary: int) -> float:
 
 def _check_vocabulary(call: str, vocabulary: int) -> None:
     if vocabulary < 2:
-        raise MuxwrapError(f"{call}: a vocabulary of {vocabulary} leaves nothing to choose; give 2 tokens or more")
+        raise MuxwrapError(f"{call}: a vocabulary of {vocabulary} leaves no choice; give 2 tokens or more")

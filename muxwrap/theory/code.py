@@ -63,7 +63,7 @@ class SlotCode(nn.Module):
     def random(
         cls, n: int, rank: int, dim: int | None = None, *, seed: int = 0, dtype: torch.dtype | None = None
     ) -> SlotCode:
-        """Return a code of n blocks of one random orthogonal matrix; ``dim`` is n · rank by default.
+        """Return a code whose bases are slices of one random orthogonal matrix; ``dim`` is n · rank by default.
 
         Raises:
             MuxwrapError: a bad number, or ``n · rank > dim``.
@@ -100,7 +100,7 @@ class SlotCode(nn.Module):
         return torch.einsum("e,ned->d", bias, self.keys.to(bias)) * self.factor
 
     def extra_repr(self) -> str:
-        """Say the sizes that ``print`` shows."""
+        """Return the sizes that ``print`` shows."""
         return f"n={self.n}, rank={self.rank}, dim={self.dim}, width={self.width}, scale={self.scale!r}"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.theory.code import SlotCode
 from muxwrap.theory.layers import GroupedAttention, MultiplexedLayer, SlotNorm
-from muxwrap.theory.parts import attention_of, layers_of
+from muxwrap.theory.weights import attention_of, layers_of
 
 
 class MultiplexedEncoder(nn.Module):
@@ -19,7 +19,7 @@ class MultiplexedEncoder(nn.Module):
     Args:
         code: how instances are mixed.
         layers: modules ``layer(mixture, mask)``, each of which maps mixtures of the code to mixtures of the code.
-        norm: behind the last layer, if the encoder has one.
+        norm: after the last layer, if the encoder has one.
     """
 
     def __init__(self, code: SlotCode, layers: list[nn.Module], norm: nn.Module | None = None) -> None:
@@ -103,7 +103,7 @@ def multiplexed(
 def _code(code: SlotCode | None, n: int | None, weight: Tensor, seed: int) -> SlotCode:
     if code is None:
         if n is None:
-            raise MuxwrapError("neither n nor a code was given; say how many instances a mixture holds")
+            raise MuxwrapError("neither n nor a code was given; give n, the number of instances in a mixture")
         code = SlotCode.random(check_count(n), weight.shape[1], seed=seed, dtype=torch.float64)
     elif n not in (None, code.n):
         raise MuxwrapError(f"the code mixes {code.n} instances; leave n out, or make the code for n={n}")

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError
 from muxwrap.theory.code import SlotCode
-from muxwrap.theory.parts import Affine, Attention, Layer
+from muxwrap.theory.weights import Affine, Attention, Layer
 
 
 def reading(code: SlotCode, affine: Affine) -> nn.Linear:
-    """Return the linear that applies a map to every instance: from the mixture to n blocks side by side."""
+    """Return the linear that applies a map to every instance: from the mixture to n results side by side."""
     weight, bias = affine
     return _linear(code.reading(weight), None if bias is None else bias.repeat(code.n))
 
 
 def writing(code: SlotCode, affine: Affine) -> nn.Linear:
-    """Return the linear that applies a map to each of n blocks side by side and writes the results into the mixture."""
+    """Return the linear that applies a map to each of n inputs side by side and writes the results into the mixture."""
     weight, bias = affine
     return _linear(code.writing(weight), None if bias is None else code.constant(bias))
 
@@ -43,9 +43,9 @@ class GroupedAttention(nn.Module):
     Head (i, j) has Ŵ_Q = R_i W_Q^j, likewise for keys and values, and Ŵ_O = s W_O^j φ_i: with as many groups as instances
     its output is ``s Σ_i Attn(x_i) φ_i``, a mixture in the same code.
 
-    With fewer groups (``groups < n``), n / groups instances share the heads of a group. Their blocks are stacked in the
-    head's dimension, so that its logits are the sum of theirs: all of them attend where the normalised product of their
-    patterns says (:func:`~muxwrap.theory.shared_heads_error`).
+    With fewer groups (``groups < n``), n / groups instances share the heads of a group. Their features are stacked in the
+    head's dimension, so that its logits are the sum of theirs: the pattern of all of them is the normalised product of
+    theirs (:func:`~muxwrap.theory.shared_heads_error`).
 
     Args:
         code: the slot code.
@@ -68,7 +68,7 @@ class GroupedAttention(nn.Module):
             )
         self.scaling = (attention.query[0].shape[0] // attention.heads) ** -0.5
         self.query, self.key, self.value = (
-            reading(code, part) for part in (attention.query, attention.key, attention.value)
+            reading(code, each) for each in (attention.query, attention.key, attention.value)
         )
         self.out = writing(code, attention.out)
 
@@ -80,7 +80,7 @@ class GroupedAttention(nn.Module):
             mask: ``[g, n, 1 or L, L]``, True where instance i's queries may look; heads shared by several instances look
                 where all of these may.
         """
-        q, k, v = (self._heads(part(mixture)) for part in (self.query, self.key, self.value))
+        q, k, v = (self._heads(project(mixture)) for project in (self.query, self.key, self.value))
         if mask is not None:
             mask = (
                 rearrange(mask, "g (k m) q l -> g k m q l", k=self.groups).all(2).repeat_interleave(self.heads, dim=1)
@@ -116,7 +116,7 @@ class MultiplexedLayer(nn.Module):
 
     Args:
         code: the slot code.
-        layer: the parts of a layer of one instance's width; its weights are copied.
+        layer: the weights of a layer of one instance's width; they are copied.
         groups: head groups, see :class:`GroupedAttention`.
 
     Raises:

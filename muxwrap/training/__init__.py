@@ -1,20 +1,22 @@
 """Training what multiplexing needs: a start with instances apart, the retrieval warm-up, and other losses beside a task's."""
 
-from muxwrap.training.accuracy import Retrieved, retrieval_accuracy
+from muxwrap.training.accuracy import RetrievalAccuracy, retrieval_accuracy
 from muxwrap.training.apart import start_apart
 from muxwrap.training.crosstalk import damp_crosstalk
 from muxwrap.training.distillation import DistillationLoss, distillation
 from muxwrap.training.head import RetrievalHead, retrieval_head
-from muxwrap.training.records import Record
+from muxwrap.training.loop import Measurement
+from muxwrap.training.objective import RetrievalOutput
 from muxwrap.training.retrieval_loss import RetrievalLoss
 from muxwrap.training.warm_up import WarmUp, warm_up
 
 __all__ = [
     "DistillationLoss",
-    "Record",
+    "Measurement",
+    "RetrievalAccuracy",
     "RetrievalHead",
     "RetrievalLoss",
-    "Retrieved",
+    "RetrievalOutput",
     "WarmUp",
     "damp_crosstalk",
     "distillation",

@@ -1,4 +1,4 @@
-"""An untrained trunk that begins as n copies of one small network, each in its own instance's block of features."""
+"""An untrained trunk that begins as n copies of one small network, each in its own instance's features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from muxwrap.multiplex import Multiplex
 from muxwrap.strategies.features.slots import Slots
-from muxwrap.training.blocks import blocks_of, parts, trunk_layers
+from muxwrap.training.instance_slices import features_per_instance, instance_slices
+from muxwrap.training.trunk_layers import trunk_layers
 
 
 @torch.no_grad()
@@ -22,37 +23,38 @@ def start_apart(model: Multiplex, example_input: Any = None) -> list[str]:
     every weight between features of different instances starts at zero, and the others are enlarged so that a layer's
     output keeps its size. Since the blocks are equal, and the strategy's maps too (:meth:`Slots.start_alike`), what one
     index learns about the input the others have learned, where each would otherwise see 1/n of the data only. This is a
-    start and no constraint: training fills in the zeros and lets the copies differ. (The heads and slots of the exact
+    start, not a constraint: training fills in the zeros and lets the copies differ. (The heads and slots of the exact
     construction, see :mod:`muxwrap.theory`, as an initialisation.)
 
-    Which features are whose is given by the strategy's blocks: feature f of a layer with a multiple of dim features
-    belongs to the instance that has coordinate ``f mod dim``; other widths are cut into n parts. Layers of fewer than n
+    The strategy determines which features belong to which instance: feature f of a layer with a multiple of dim features
+    belongs to the instance that has coordinate ``f mod dim``; other widths are cut into n slices. Layers of fewer than n
     features, convolutions with groups, and norms stay as they are.
 
     Args:
-        model: wrapped with a strategy that has blocks, ``slots`` or ``binary``. Its trunk's weights are changed, so it must
-            not be pretrained.
-        example_input: a call of the backbone, as for :func:`muxwrap.wrap`; needed for models that do not say what they
-            take.
+        model: wrapped with a strategy that puts the instances side by side, ``slots`` or ``binary``. Its trunk's weights
+            are changed, so it must not be pretrained.
+        example_input: a call of the backbone, as for :func:`muxwrap.wrap`; needed for models without a config of their
+            input.
 
     Returns:
         The names of the weights that were changed; biases of the same layers are changed, too.
 
     Raises:
-        MuxwrapError: the model is not wrapped, the strategy has no blocks, or nothing between the sites has weights.
+        MuxwrapError: the model is not wrapped, the strategy does not put the instances side by side, or nothing between the
+            sites has weights.
     """
-    blocks = blocks_of(model, "start_apart")
+    sizes = features_per_instance(model, "start_apart")
     layers = trunk_layers(model, example_input, "start_apart")
     if isinstance(model.strategy, Slots):
         model.strategy.start_alike()
     for layer in layers:
-        _copies(layer.weight, layer.bias, blocks)
+        _make_copies(layer.weight, layer.bias, sizes)
     return [layer.name for layer in layers]
 
 
-def _copies(weight: Tensor, bias: Tensor | None, blocks: list[int]) -> None:
-    """Fill the blocks of all instances with the leading corner of each pair of segments, and the rest with zeros."""
-    outs, ins = (parts(size, blocks) for size in weight.shape[:2])
+def _make_copies(weight: Tensor, bias: Tensor | None, sizes: list[int]) -> None:
+    """Fill the blocks of all instances with the leading corner of the first one, and the rest with zeros."""
+    outs, ins = (instance_slices(size, sizes) for size in weight.shape[:2])
     drawn = weight.clone()
     weight.zero_()
     for rows in outs:
@@ -63,5 +65,5 @@ def _copies(weight: Tensor, bias: Tensor | None, blocks: list[int]) -> None:
                 gain = math.sqrt(weight.shape[1] / (width * len(ins)))
                 weight[to, of] = gain * corner[:height, :width]
         if bias is not None:
-            for to in reversed(rows):  # the first block, which the others are copied from, last
+            for to in reversed(rows):  # the first slice, which the others are copied from, last
                 bias[to] = bias[rows[0].start : rows[0].start + to.stop - to.start].clone()

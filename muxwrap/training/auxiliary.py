@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from muxwrap._util.checks import check_wrapped
 from muxwrap._util.nested import replace_object
 from muxwrap.forwarding import blank, class_for
 from muxwrap.multiplex import Multiplex
-from muxwrap.training.head import check_wrapped
 
 
 class AuxiliaryLoss(nn.Module, ABC):
@@ -57,11 +57,11 @@ class AuxiliaryLoss(nn.Module, ABC):
 
 
 def loss_of(output: Any) -> Tensor | None:
-    """Return the loss that a Transformers model gave, as a field or first in a tuple."""
+    """Return the loss of a Transformers output, a field or first in a tuple."""
     loss = output.get("loss") if isinstance(output, dict) else output[0] if isinstance(output, tuple) else None
     return loss if isinstance(loss, Tensor) and loss.ndim == 0 else None
 
 
 def with_loss(output: Any, loss: Tensor) -> Any:
-    """Return an output that has another loss."""
+    """Return the output with another loss."""
     return replace_object(output, loss_of(output), loss)

@@ -1,4 +1,4 @@
-"""From what users iterate over to calls of a model that names tokens: ids, which of them are padding, and the arguments."""
+"""From what users iterate over to calls of a text model: ids, which of them are padding, and the arguments."""
 
 from __future__ import annotations
 
@@ -27,46 +27,52 @@ class Batch:
     real: Tensor
 
 
+def ids_argument(backbone: nn.Module) -> str:
+    """Return the argument that takes token ids: ``input_ids``, or the first where the forward has none of that name."""
+    names = inspect.signature(backbone.forward).parameters
+    return "input_ids" if "input_ids" in names else next(iter(names))
+
+
 def as_batch(backbone: nn.Module, value: Any, vocabulary: int | None, device: torch.device | None = None) -> Batch:
     """Make a call out of ``input_ids [rows, length]`` or a mapping that holds them.
 
     Columns that the backbone's forward does not name are left out, and labels as well: retrieval has its own targets.
-    A forward without ``input_ids`` gets them as its first argument.
 
     Args:
         backbone: the bare model.
-        value: what the user's iterable gave.
+        value: what the user's iterable yields.
         vocabulary: the number of tokens; None if it is not known yet.
         device: where to put the tensors, by default where they are.
 
     Raises:
-        MuxwrapError: no ids, ids that are no tokens of the vocabulary, or a mask of another shape.
+        MuxwrapError: no ids, ids outside of the vocabulary, or a mask of another shape.
     """
     columns = {key: value[key] for key in value.keys()} if hasattr(value, "keys") else {"input_ids": value}  # noqa: SIM118
     if "input_ids" not in columns:
         raise MuxwrapError(
-            f"a batch holds {sorted(map(str, columns))} and no input_ids; retrieval names tokens, so give their ids"
+            f"a batch holds {sorted(map(str, columns))} and no input_ids; retrieval predicts tokens, so give their ids"
         )
-    ids, mask = columns["input_ids"], columns.get("attention_mask")
+    ids, mask = columns.pop("input_ids"), columns.get("attention_mask")
     _check_ids(ids, vocabulary)
     if mask is not None and (not isinstance(mask, Tensor) or mask.shape != ids.shape):
         shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise MuxwrapError(f"attention_mask {shape} beside input_ids {list(ids.shape)}; give one of their shape")
-    named = inspect.signature(backbone.forward).parameters
-    kept = {key: each for key, each in columns.items() if key in named and "label" not in key}
-    kept = kept if "input_ids" in named else {next(iter(named)): ids, **kept}
+    names = inspect.signature(backbone.forward).parameters
+    inputs = {key: each for key, each in columns.items() if key in names and "label" not in key}
+    inputs = {ids_argument(backbone): ids, **inputs}
     if device is not None:
-        kept = {key: each.to(device) if isinstance(each, Tensor) else each for key, each in kept.items()}
+        inputs = {key: each.to(device) if isinstance(each, Tensor) else each for key, each in inputs.items()}
         ids, mask = ids.to(device), None if mask is None else mask.to(device)
     real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
-    return Batch(kept, ids, real)
+    return Batch(inputs, ids, real)
 
 
 def _check_ids(ids: object, vocabulary: int | None) -> None:
     if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.dtype == torch.bool or ids.ndim != 2:
         got = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
         raise MuxwrapError(
-            f"input_ids are {got}; retrieval names tokens: give integer ids [rows, length] of a text model (images have none)"
+            f"input_ids are {got}; retrieval predicts tokens: give integer ids [rows, length] of a text model (images have "
+            "none)"
         )
     if not ids.numel():
         raise MuxwrapError(f"input_ids are empty: {list(ids.shape)}; a batch has at least one row and one token")

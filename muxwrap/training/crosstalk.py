@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
-from muxwrap.training.blocks import blocks_of, parts, trunk_layers
+from muxwrap.training.instance_slices import features_per_instance, instance_slices
+from muxwrap.training.trunk_layers import trunk_layers
 
 
 def damp_crosstalk(optimizer: Optimizer, model: Multiplex, rate: float = 0.1, example_input: Any = None) -> list[str]:
@@ -19,36 +20,36 @@ def damp_crosstalk(optimizer: Optimizer, model: Multiplex, rate: float = 0.1, ex
     For a trunk that :func:`~muxwrap.training.start_apart`. The companions of an instance are drawn anew in every epoch, so
     the gradient of a weight that reads them should be mostly noise. Adam divides every gradient by its own size and would
     make steps of full length of it, and what these weights add to an instance is crosstalk. Here a step's change of them is
-    multiplied by ``rate``; the weights inside an instance's block, and all that is no weight of the trunk, learn as before.
+    multiplied by ``rate``; weights between features of one instance, and all parameters outside the trunk, learn as before.
 
-    Hooks of the optimizer do it, so nothing changes in the model or in what either saves: call it again after loading a
-    checkpoint. Costs one copy of the trunk's weights, at each step.
+    It works by hooks of the optimizer, so nothing changes in the model or in what either saves: call it again after loading
+    a checkpoint. It costs one copy of the trunk's weights at each step.
 
     Args:
-        optimizer: any of torch's kind, made of the model's parameters.
-        model: wrapped with a strategy that has blocks, ``slots`` or ``binary``.
-        rate: 0 never lets instances meet in a weight, 1 changes nothing.
-        example_input: a call of the backbone, as for :func:`muxwrap.wrap`; needed for models that do not say what they
-            take.
+        optimizer: any of torch's, made of the model's parameters.
+        model: wrapped with a strategy that puts the instances side by side, ``slots`` or ``binary``.
+        rate: 0 keeps these weights as they are, 1 changes nothing.
+        example_input: a call of the backbone, as for :func:`muxwrap.wrap`; needed for models without a config of their
+            input.
 
     Returns:
         The names of the weights, those of the layers that ``start_apart`` changes.
 
     Raises:
-        MuxwrapError: the model is not wrapped, the strategy has no blocks, nothing between the sites has weights, a ``rate``
-            outside of 0 ... 1, or none of these weights is the optimizer's.
+        MuxwrapError: the model is not wrapped, the strategy does not put the instances side by side, nothing between the
+            sites has weights, a ``rate`` outside of 0 ... 1, or the optimizer has none of these weights.
     """
-    blocks = blocks_of(model, "damp_crosstalk")
+    sizes = features_per_instance(model, "damp_crosstalk")
     if not 0 <= rate <= 1:
-        raise MuxwrapError(f"damp_crosstalk(rate={rate!r}): a part of the learning rate, 0 <= rate <= 1")
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    layers = [layer for layer in trunk_layers(model, example_input, "damp_crosstalk") if id(layer.weight) in held]
+        raise MuxwrapError(f"damp_crosstalk(rate={rate!r}): a share of the learning rate, 0 <= rate <= 1")
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    layers = [layer for layer in trunk_layers(model, example_input, "damp_crosstalk") if id(layer.weight) in trained]
     if not layers:
         raise MuxwrapError(
             "damp_crosstalk(optimizer, model): the optimizer has none of the trunk's weights; make it of model.parameters()"
         )
     weights = [layer.weight for layer in layers]
-    own = [_own(weight, blocks) for weight in weights]
+    own = [_within_instances(weight, sizes) for weight in weights]
     before: list[Tensor] = []
 
     def remember(*_: Any) -> None:
@@ -56,8 +57,8 @@ def damp_crosstalk(optimizer: Optimizer, model: Multiplex, rate: float = 0.1, ex
 
     @torch.no_grad()
     def damp(*_: Any) -> None:
-        for weight, old, inside in zip(weights, before, own, strict=True):
-            weight.copy_(torch.where(inside.to(weight.device), weight, old.lerp(weight, rate)))
+        for weight, old, within in zip(weights, before, own, strict=True):
+            weight.copy_(torch.where(within.to(weight.device), weight, old.lerp(weight, rate)))
         before.clear()
 
     optimizer.register_step_pre_hook(remember)
@@ -65,11 +66,11 @@ def damp_crosstalk(optimizer: Optimizer, model: Multiplex, rate: float = 0.1, ex
     return [layer.name for layer in layers]
 
 
-def _own(weight: Tensor, blocks: list[int]) -> Tensor:
-    """Return which weights lie between features of one instance: ``[out, in, 1, ...]``."""
-    inside = torch.zeros(weight.shape[:2], dtype=torch.bool, device=weight.device)
-    outs, ins = (parts(size, blocks) for size in weight.shape[:2])
+def _within_instances(weight: Tensor, sizes: list[int]) -> Tensor:
+    """Return which weights lie between features of one instance: bool ``[out, in, 1, ...]``."""
+    within = torch.zeros(weight.shape[:2], dtype=torch.bool, device=weight.device)
+    outs, ins = (instance_slices(size, sizes) for size in weight.shape[:2])
     for rows, columns in ((rows, columns) for rows in outs for columns in ins):
         for to, of in zip(rows, columns, strict=True):
-            inside[to, of] = True
-    return inside.view(*inside.shape, *(1,) * (weight.ndim - 2))
+            within[to, of] = True
+    return within.view(*within.shape, *(1,) * (weight.ndim - 2))

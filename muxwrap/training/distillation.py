@@ -17,10 +17,10 @@ IGNORED = -100  # PyTorch's label of what does not count
 
 
 def distillation(logits: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
-    """Return how far the answers of a student are from its teacher's: T² · KL(teacher ‖ student), a mean over the answers.
+    """Return T² · KL(teacher ‖ student), a mean over the answers: how far those of a student are from its teacher's.
 
-    Both are softened by the temperature T; T² keeps the gradient's size (Hinton, Vinyals and Dean 2015, section 2). What the
-    teacher says of a row does not depend on the row's companions, so that it can be computed once, before training.
+    Both are softened by the temperature T; T² keeps the gradient's size (Hinton, Vinyals and Dean 2015, section 2). The
+    teacher's answer to a row does not depend on the row's companions, so it can be computed once, before training.
 
     Args:
         logits: the student's, ``[..., classes]``.
@@ -48,9 +48,9 @@ class DistillationLoss(AuxiliaryLoss):
     """A wrapped model whose loss in training is ``task · its own + distillation · that to a teacher``.
 
     It is called as the model is and passes on its attributes, so that a Trainer takes it in the model's place. In
-    evaluation mode, and where no labels are given, it is the model, and the teacher does not run. The teacher is no part of
-    it: it is not trained, not saved, and runs without dropout. Of token classifiers those tokens are learned from the
-    teacher that have a label.
+    evaluation mode, and where no labels are given, it is the model, and the teacher does not run. The teacher is not a
+    part of it: it is not trained, not saved, and runs without dropout. Token classifiers learn from the teacher where a
+    token has a label.
 
     Args:
         model: the wrapped model, of Transformers: its output has a loss and logits.
@@ -60,8 +60,8 @@ class DistillationLoss(AuxiliaryLoss):
         temperature: of :func:`distillation`.
 
     Raises:
-        MuxwrapError: the model is not wrapped; the teacher is the model itself or its backbone; in training, what they
-            answer is no choice between classes.
+        MuxwrapError: the model is not wrapped; the teacher is the model itself or its backbone; in training, their
+            logits are not a choice between classes.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class DistillationLoss(AuxiliaryLoss):
         super().__init__()
         if {id(p) for p in teacher.parameters()} & {id(p) for p in model.parameters()}:
             raise MuxwrapError(
-                f"DistillationLoss(teacher={type(teacher).__name__}): it has weights of the model that it should teach; make "
-                "it of copy.deepcopy(bare) before wrapping"
+                f"DistillationLoss(teacher={type(teacher).__name__}): it shares weights with its student; make it of "
+                "copy.deepcopy(bare) before wrapping"
             )
         self.model = model
-        self._teacher = (teacher,)  # in a tuple, so that it is no submodule
+        self._teacher = (teacher,)  # in a tuple, so that it is not a submodule
         self.task = task
         self.distillation = distillation
         self.temperature = temperature
@@ -93,7 +93,7 @@ class DistillationLoss(AuxiliaryLoss):
         if loss is None:
             return output
         if getattr(self.model.config, "problem_type", None) == "multi_label_classification":
-            raise MuxwrapError("DistillationLoss(): several labels at once are no choice between classes")
+            raise MuxwrapError("DistillationLoss(): several labels at once are not a choice between classes")
         logits = _logits_of(output)
         teacher = self._teacher[0].to(logits.device)
         with evaluating(teacher), torch.no_grad():

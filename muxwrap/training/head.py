@@ -1,4 +1,4 @@
-"""The head that names tokens. It is no part of the multiplexed model and never runs at inference."""
+"""The head that scores the vocabulary. It is not a part of the multiplexed model and never runs at inference."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muxwrap._util.checks import check_wrapped
 from muxwrap._util.seeding import seeded
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError, check_dim, known_names
 from muxwrap.multiplex import Multiplex
-from muxwrap.training.tokens import TokenPlaces, find_places
+from muxwrap.training.token_sites import TokenSites, find_token_sites
 
 Vocabulary = Literal["tied", "free"]
 Separation = Literal["shared", "separate"]
@@ -78,7 +79,7 @@ class RetrievalHead(nn.Module):
         return F.linear(self.norm(F.gelu(self.transform(separated))), table, self.bias)
 
     def extra_repr(self) -> str:
-        """Say the facts that ``print`` shows."""
+        """Return the sizes that ``print`` shows."""
         return f"dim={self.dim}, tokens={self.tokens}, vocabulary={self.vocabulary!r}"
 
 
@@ -90,7 +91,7 @@ def retrieval_head(
     example: Any = None,
     seed: int = 0,
 ) -> RetrievalHead:
-    """Make the head that names the tokens of a wrapped model, where the model is and in its dtype.
+    """Make the head that scores the vocabulary of a wrapped model, on the model's device and in its dtype.
 
     Args:
         model: the wrapped model.
@@ -101,28 +102,28 @@ def retrieval_head(
         seed: fixes the initial values.
 
     Raises:
-        MuxwrapError: the model is not wrapped, or no text model; or all its tokens are to be had only where the task's
-            demuxer does not fit.
+        MuxwrapError: the model is not wrapped, or not a text model; or the task's demuxer does not fit where the model has
+            all its tokens.
     """
     check_wrapped(model, "retrieval_head")
-    return head_at(model, find_places(model, example), vocabulary=vocabulary, demuxer=demuxer, seed=seed)
+    return head_at(model, find_token_sites(model, example), vocabulary=vocabulary, demuxer=demuxer, seed=seed)
 
 
 def head_at(
     model: Multiplex,
-    places: TokenPlaces,
+    sites: TokenSites,
     *,
     vocabulary: Vocabulary = "tied",
     demuxer: Separation = "separate",
     seed: int = 0,
 ) -> RetrievalHead:
-    """Make the head for a model whose tokens are found."""
+    """Make the head for a model whose token sites are known."""
     if demuxer not in ("shared", "separate"):
         raise MuxwrapError(f"demuxer={demuxer!r}; {known_names(demuxer, ('shared', 'separate'))}")
-    dim = places.site.dim
+    dim = sites.output.dim
     if dim != model.demuxer.dim:
         raise MuxwrapError(
-            f"all tokens are at the {places.site}, and the demuxer works on {model.demuxer.dim} features; wrap with demux_at= "
+            f"all tokens are at the {sites.output}, and the demuxer works on {model.demuxer.dim} features; wrap with demux_at= "
             "where the trunk's tokens are"
         )
     own = (
@@ -130,16 +131,6 @@ def head_at(
         if demuxer == "separate" and next(model.demuxer.parameters(), None) is not None
         else None
     )
-    table = places.table(model)
+    table = sites.table(model)
     head = RetrievalHead(dim, *table.shape, vocabulary=vocabulary, demuxer=own, seed=seed)
     return head.to(device=table.device, dtype=table.dtype)
-
-
-def check_wrapped(model: object, call: str) -> None:
-    """Refuse what is no wrapped model.
-
-    Raises:
-        MuxwrapError: the model is another one; the message repeats the call.
-    """
-    if not isinstance(model, Multiplex) or not model.attached:
-        raise MuxwrapError(f"{call}({type(model).__name__}): not a wrapped model; give what muxwrap.wrap returned")

@@ -1,12 +1,10 @@
-"""The steps of a warm-up: train, measure, save, and stop."""
+"""The steps of a warm-up: train, measure, and stop at the target."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,124 +12,106 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from muxwrap._util.examples import in_mode
+from muxwrap._util.progress import progress_bar
 from muxwrap.errors import MuxwrapError
-from muxwrap.training.accuracy import Retrieved, count
+from muxwrap.training.accuracy import RetrievalAccuracy, count
 from muxwrap.training.batches import as_batch
-from muxwrap.training.distributed import parallel, rank, summed, wait
 from muxwrap.training.objective import Retrieval
-from muxwrap.training.records import Record, Stop, progress_bar
-from muxwrap.training.state import load_state, save_state
-from muxwrap.training.stream import Stream
+from muxwrap.training.stream import seed_step
+
+MAX_NORM = 1.0  # of the gradient
 
 
-class Loop:
-    """A warm-up under way.
+@dataclass(frozen=True)
+class Measurement:
+    """How a warm-up stands after some steps.
 
     Args:
-        retrieval: what is trained.
+        step: steps made by then.
+        loss: mean over the steps since the measurement before, in nats per token.
+        accuracy: share of the drawn training tokens that were predicted right in these steps.
+        held_out: retrieval accuracy on held-out sequences; None if there are none.
+        per_index: the same per index.
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+    held_out: float | None = None
+    per_index: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What a warm-up trains, and how.
+
+    Args:
+        retrieval: the model, its head and their loss.
         optimizer: of its parameters.
         scheduler: of the optimizer.
         held_out: batches to measure on, or None.
-        stop: when to end early.
-        clip: largest norm of the gradient, or None.
-        autocast: dtype of mixed precision, or None.
+        target: held-out accuracy at which to stop, or None.
+        seed: of what the model draws.
     """
 
-    def __init__(
-        self,
-        retrieval: Retrieval,
-        optimizer: Optimizer,
-        scheduler: LRScheduler,
-        held_out: Iterable[Any] | None,
-        stop: Stop,
-        clip: float | None,
-        autocast: torch.dtype | None,
-    ) -> None:
-        self.retrieval = retrieval
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.held_out = held_out
-        self.stop = stop
-        self.clip = clip
-        self.autocast = autocast
-        self.history: list[Record] = []
+    retrieval: Retrieval
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    held_out: Iterable[Any] | None
+    target: float | None
+    seed: int
 
-    def run(self, stream: Stream, steps: int, every: int, checkpoint: str | Path | None, progress: bool) -> str:
-        """Make the steps that are missing and return why it ended."""
-        parts = {
-            "model": self.retrieval.model,
-            "head": self.retrieval.head,
-            "optimizer": self.optimizer,
-            "scheduler": self.scheduler,
-        }
-        saved = None if checkpoint is None else load_state(checkpoint, parts)
-        self.history = [] if saved is None else [Record.from_dict(each) for each in saved["history"]]
-        start = self.history[-1].step if self.history else 0
-        stopped = self.stop.reason(self.history)
-        if stopped is not None or start >= steps:
-            return stopped or "steps"
-        stream.skip(start)
-        engine = parallel(self.retrieval)
-        totals = torch.zeros(
-            3, dtype=torch.float64 if stream.device.type != "mps" else torch.float32, device=stream.device
-        )
-        with _training(self.retrieval), progress_bar(steps, start, progress) as tell:
-            for step in range(start + 1, steps + 1):
-                totals += self._step(engine, stream.take())
-                due = step % every == 0 or step == steps
-                if due:
-                    self._record(step, totals)
-                    totals.zero_()
-                    if checkpoint is not None and rank() == 0:
-                        save_state(checkpoint, parts, history=[asdict(record) for record in self.history])
-                    wait()
-                    stopped = self.stop.reason(self.history)
-                tell(self.history[-1] if due else None)
-                if stopped is not None:
-                    return stopped
-        return "steps"
+    def run(self, batches: Iterable[Any], steps: int, every: int, progress: bool) -> list[Measurement]:
+        """Train, and return what was measured every so many steps and at the end."""
+        history: list[Measurement] = []
+        device = next(self.retrieval.parameters()).device
+        sums = torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        with (
+            in_mode(self.retrieval, training=True),
+            progress_bar(steps, "retrieval warm-up", shown=progress) as advance,
+        ):
+            for step, value in zip(range(1, steps + 1), batches, strict=False):  # batches have no end
+                sums += self._step(step, value)
+                if step % every and step != steps:
+                    advance()
+                    continue
+                history.append(self._measure(step, step - (history[-1].step if history else 0), sums))
+                sums.zero_()
+                advance(**_shown(history[-1]))
+                if self._reached(history[-1]):
+                    break
+        return history
 
-    def _step(self, engine: nn.Module, value: Any) -> Tensor:
-        """Make one step; return loss, tokens named right and tokens asked for."""
-        table = self.retrieval.places.table(self.retrieval.model)
+    def _step(self, step: int, value: Any) -> Tensor:
+        """Make one step; return its loss, and how many tokens were predicted right and asked for."""
+        table = self.retrieval.token_sites.table(self.retrieval.model)
         batch = as_batch(self.retrieval.model.backbone, value, len(table), table.device)
-        with self._precision():
-            loss, right, asked = engine(batch)
+        seed_step(self.seed, step - 1, table.device)
+        loss, correct, positions = self.retrieval(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.retrieval.parameters(), self.clip)
+        nn.utils.clip_grad_norm_(self.retrieval.parameters(), MAX_NORM)
         self.optimizer.step()
         self.scheduler.step()
-        return torch.stack([loss.detach(), right, asked])
+        return torch.stack([loss.detach(), correct, positions])
 
-    def _record(self, step: int, totals: Tensor) -> None:
-        """Add a record of the steps since the last one."""
-        loss, right, asked = totals.tolist()
-        loss /= step - (self.history[-1].step if self.history else 0)
+    def _measure(self, step: int, since: int, sums: Tensor) -> Measurement:
+        """Measure at a step; ``sums [3]`` are those of the results of the steps ``since`` the measurement before."""
+        loss, correct, positions = sums.tolist()
+        loss /= since
         if not math.isfinite(loss):
             raise MuxwrapError(f"warm_up(): the loss is {loss} by step {step}; a smaller lr= helps")
-        record = Record(step, loss, right / max(asked, 1))
-        if self.held_out is not None:
-            with self._precision():
-                found = Retrieved.of(summed(count(self.retrieval, self.held_out)))
-            record = Record(step, loss, record.accuracy, found.accuracy, found.per_index)
-        self.history.append(record)
+        accuracy = correct / max(positions, 1)
+        if self.held_out is None:
+            return Measurement(step, loss, accuracy)
+        found = RetrievalAccuracy.of(count(self.retrieval, self.held_out))
+        return Measurement(step, loss, accuracy, found.accuracy, found.per_index)
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self.autocast is None:
-            return nullcontext()
-        device = next(self.retrieval.parameters()).device
-        return torch.autocast(device.type, dtype=self.autocast)
+    def _reached(self, last: Measurement) -> bool:
+        return self.target is not None and last.held_out is not None and last.held_out >= self.target
 
 
-@contextmanager
-def _training(module: nn.Module) -> Iterator[None]:
-    """Train inside the block, and give every module its own mode back."""
-    modes = [(each, each.training) for each in module.modules()]
-    try:
-        module.train()
-        yield
-    finally:
-        for each, mode in modes:
-            each.training = mode
+def _shown(last: Measurement) -> dict[str, str]:
+    shown = {"loss": f"{last.loss:.3f}", "accuracy": f"{last.accuracy:.1%}"}
+    return shown if last.held_out is None else {**shown, "held_out": f"{last.held_out:.1%}"}

@@ -1,9 +1,9 @@
-"""The retrieval objective: name the token that instance i has at position j (DataMUX, section 3.3)."""
+"""The retrieval objective: predict the token that instance i has at position j (DataMUX, section 3.3)."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,22 +14,37 @@ from muxwrap.errors import MuxwrapError, known_names
 from muxwrap.multiplex import Multiplex
 from muxwrap.training.batches import Batch
 from muxwrap.training.head import RetrievalHead
-from muxwrap.training.tokens import TokenPlaces, read_tokens, separate
+from muxwrap.training.token_sites import TokenSites
+from muxwrap.training.tokens import read_tokens, separate
 
 Indices = Literal["one", "all"]
 
 
+class RetrievalOutput(NamedTuple):
+    """The retrieval loss of a batch, first in a tuple as training loops expect it.
+
+    Args:
+        loss: mean cross-entropy over the tokens that were asked for, a scalar.
+        correct: how many of them were predicted right.
+        positions: how many there were.
+    """
+
+    loss: Tensor
+    correct: Tensor
+    positions: Tensor
+
+
 def targets(batch: Batch, n: int) -> tuple[Tensor, Tensor]:
-    """Return what has to be named, and what of it counts, both ``[mixtures, n, length]``.
+    """Return the tokens to predict, and which of them count, both ``[mixtures, n, length]``.
 
     Padding does not count, nor do the rows that fill up the last mixture, since they are in the batch already.
     """
-    real = F.pad(batch.real, (0, 0, 0, -batch.real.shape[0] % n)).unflatten(0, (-1, n))
-    return group(batch.ids, n), real
+    counts = F.pad(batch.real, (0, 0, 0, -batch.real.shape[0] % n)).unflatten(0, (-1, n))
+    return group(batch.ids, n), counts
 
 
 def draw_one(counts: Tensor) -> Tensor:
-    """Draw one instance for every position, uniformly among those that have a token there.
+    """Draw one instance per position, uniformly among those that have a token there.
 
     Args:
         counts: bool ``[mixtures, n, length]``.
@@ -42,40 +57,40 @@ def draw_one(counts: Tensor) -> Tensor:
 
 
 class Retrieval(nn.Module):
-    """A wrapped model and its head as one module whose forward is the loss: what is optimised, and what DDP wraps.
+    """A wrapped model and its head as one module whose forward is the loss.
 
     Args:
         model: the wrapped model.
-        head: names the tokens.
-        places: where they are.
-        indices: ``"one"``: at every position one instance is drawn, so that a mixture costs one projection to the
-            vocabulary a position whatever n is (published); ``"all"``: every instance is asked.
+        head: scores the vocabulary.
+        sites: where tokens enter the model and where its trunk ends.
+        indices: ``"one"`` draws one instance per position, so that a mixture costs one projection to the vocabulary per
+            position whatever n is (published); ``"all"`` predicts every instance's token.
 
     Raises:
         MuxwrapError: unknown ``indices``, or the head is for another model.
     """
 
-    def __init__(self, model: Multiplex, head: RetrievalHead, places: TokenPlaces, indices: Indices = "one") -> None:
+    def __init__(self, model: Multiplex, head: RetrievalHead, sites: TokenSites, indices: Indices = "one") -> None:
         super().__init__()
         if indices not in ("one", "all"):
             raise MuxwrapError(f"indices={indices!r}; {known_names(indices, ('one', 'all'))}")
-        table = places.table(model)
-        if (head.dim, head.tokens, head.size) != (places.site.dim, *table.shape):
+        table = sites.table(model)
+        if (head.dim, head.tokens, head.size) != (sites.output.dim, *table.shape):
             raise MuxwrapError(
                 f"{head.__class__.__name__}(dim={head.dim}, tokens={head.tokens}, size={head.size}) does not fit a model with "
-                f"{places.site.dim} features and an embedding {list(table.shape)}; make it with retrieval_head(model)"
+                f"{sites.output.dim} features and an embedding {list(table.shape)}; make it with retrieval_head(model)"
             )
         self.model = model
         self.head = head
-        self.places = places
+        self.token_sites = sites
         self.indices = indices
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the model up to the trunk's end; return what :meth:`score` does."""
+    def forward(self, batch: Batch) -> RetrievalOutput:
+        """Run the model up to the trunk's end, and score what is there."""
         return self.score(self._tokens(batch), batch)
 
-    def score(self, tokens: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the mean cross-entropy over the positions asked for, how many were named right, and how many there were.
+    def score(self, tokens: Tensor, batch: Batch) -> RetrievalOutput:
+        """Return the loss over the tokens that are asked for.
 
         Args:
             tokens: the trunk's output ``[mixtures, prefix + length, dim]``.
@@ -86,10 +101,10 @@ class Retrieval(nn.Module):
         wanted = wanted[asked]
         scores = self._scores(separate(self.model, self.head.demuxer, tokens, batch)[asked])
         loss = F.cross_entropy(scores.float(), wanted, reduction="sum") / max(len(wanted), 1)
-        return loss, (scores.detach().argmax(-1) == wanted).sum(), asked.sum()
+        return RetrievalOutput(loss, (scores.detach().argmax(-1) == wanted).sum(), asked.sum())
 
     def correct(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return for every index how many tokens are named right, and how many there are, both ``[n]``."""
+        """Return how many tokens are predicted right, and how many there are, both per index: ``[n]``."""
         tokens = self._tokens(batch)
         wanted, counts = targets(batch, self.model.n)
         separated = separate(self.model, self.head.demuxer, tokens, batch)
@@ -102,8 +117,8 @@ class Retrieval(nn.Module):
     def _tokens(self, batch: Batch) -> Tensor:
         # forward, and not the model itself: a call that is compiled cannot be ended early.
         call = partial(self.model.forward, **batch.inputs)
-        return read_tokens(self.model, self.places.site, call, stop=True)[1]
+        return read_tokens(self.model, self.token_sites.output, call, stop=True)[1]
 
     def _scores(self, separated: Tensor) -> Tensor:
-        scores: Tensor = self.head(separated, self.places.table(self.model))
+        scores: Tensor = self.head(separated, self.token_sites.table(self.model))
         return scores

@@ -100,10 +100,10 @@ def test_the_prefix_can_be_left_off(name: str, tmp_path: Path) -> None:
 def test_masks_and_types_are_ignored(name: str, tmp_path: Path) -> None:
     model, record = loaded(name, tmp_path)
     ids = record.batch["input_ids"]
-    told = {"input_ids": ids, "token_type_ids": torch.zeros_like(ids)}
+    given = {"input_ids": ids, "token_type_ids": torch.zeros_like(ids)}
     if "bert-" in name and "roberta" not in name:
-        told["token_type_ids"][:, 3:] = 1
-    assert torch.equal(answers(model, told), answers(model, record.batch))
+        given["token_type_ids"][:, 3:] = 1
+    assert torch.equal(answers(model, given), answers(model, record.batch))
     with torch.no_grad():
         positional = model(ids, record.batch["attention_mask"]).logits
     assert torch.equal(positional, answers(model, record.batch))
@@ -311,7 +311,7 @@ def pickled(thing: Any) -> Callable[[Path], None]:
         (lambda _folder: None, r"no config.json there; give the folder of a downloaded checkpoint"),
         (broken(lambda _r, f: (f / "config.json").write_text("{")), r"cannot be read as JSON"),
         (broken(lambda _r, f: (f / "config.json").write_text("[1]")), r"holds a list instead of an object"),
-        (config(num_instances=None), r"has no 'num_instances'; it is no config of a DataMUX or MUX-PLM model"),
+        (config(num_instances=None), r"has no 'num_instances'; it is not the config of a DataMUX or MUX-PLM model"),
         (config(muxing_variant=None), r"has no 'muxing_variant'"),
         (config(demuxing_variant=None), r"has no 'demuxing_variant'"),
         (config(num_instances=0), r"n=0 is below 1"),
@@ -321,14 +321,17 @@ def pickled(thing: Any) -> Callable[[Path], None]:
         ),
         (config(demuxing_variant="mlp"), r"demuxing_variant='mlp' of a MuxedBertForSequenceClassification is unknown"),
         (config(muxing_variant="gaussian_attention_v2", demuxing_variant="index"), r"the published code cannot run it"),
-        (config(architectures=None), r"names no architecture; give architecture="),
-        (config(architectures=["MuxedBertForMaskedLM"]), r"'MuxedBertForMaskedLM' is none that can be read"),
+        (config(architectures=None), r"does not name an architecture; give architecture="),
+        (config(architectures=["MuxedBertForMaskedLM"]), r"'MuxedBertForMaskedLM' cannot be read"),
         (config(num_hidden_demux_layers=1), r"num_hidden_demux_layers=1 .* an int >= 2"),
-        (config(num_hidden_demux_layers=3, hidden_size=33), r"Transformers makes no BertForSequenceClassification"),
+        (
+            config(num_hidden_demux_layers=3, hidden_size=33),
+            r"Transformers cannot make a BertForSequenceClassification",
+        ),
         (config(demuxing_variant="index"), r"the weights lack 'demultiplexer.dense.weight'"),
         (
             config(muxing_variant="random_ortho"),
-            r"instance_embedding is \[4, 32\], and 'random_ortho' has a matrix for every instance",
+            r"instance_embedding is \[4, 32\], and 'random_ortho' has a matrix per instance",
         ),
         (config(num_hidden_layers=3), r"the weights lack 'bert.encoder.layer.2"),
         (config(intermediate_size=50), r"is \[48, 32\] in the weights and \[50, 32\] by the config"),
@@ -347,7 +350,7 @@ def pickled(thing: Any) -> Callable[[Path], None]:
             pickled({"a": Evil()}),
             r"pytorch_model.bin cannot be read as tensors and nothing else, and what could run code",
         ),
-        (pickled([torch.zeros(1)]), r"pytorch_model.bin holds no dictionary of tensors"),
+        (pickled([torch.zeros(1)]), r"pytorch_model.bin does not hold a dictionary of tensors"),
     ],
 )
 def test_refused(write: Callable[[Path], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +365,7 @@ def test_refused(write: Callable[[Path], None], message: str, tmp_path: Path, mo
 def test_keys_of_another_form_are_refused(tmp_path: Path) -> None:
     for muxing, other in (("binary_hadamard", torch.rand(4, 32)), ("random_ortho_low_rank", torch.rand(4, 32, 32))):
         record = Record(f"muxplm-bert-{muxing}-index_pos-token")
-        with pytest.raises(MuxwrapError, match=r"instance_embedding (does not mark|is no set)"):
+        with pytest.raises(MuxwrapError, match=r"instance_embedding (does not mark|is not a set)"):
             published.load(record.write(tmp_path, instance_embedding=other))
 
 

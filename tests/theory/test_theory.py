@@ -279,14 +279,14 @@ def test_the_rule_is_at_the_knee() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: theory.SlotCode.random(3, 4, 11), "n <= 2"),
         (lambda: theory.SlotCode(torch.ones(2, 2, 8)), "not orthonormal"),
         (lambda: theory.SlotCode(torch.ones(2, 8)), r"\[n, r, dim\]"),
         (lambda: theory.SlotCode(torch.eye(4).view(2, 2, 4), torch.eye(5, 3)), r"\[width, 2\]"),
         (lambda: theory.SlotCode.random(2, 3).mix(torch.zeros(1, 3, 4, 3)), r"\[groups, 2, ..., 3\]"),
-        (lambda: theory.multiplexed(nn.Linear(3, 3), 2), "no encoder"),
+        (lambda: theory.multiplexed(nn.Linear(3, 3), 2), "not an encoder"),
         (lambda: theory.multiplexed(attention(8, 2)), "neither n nor a code"),
         (lambda: theory.multiplexed(attention(8, 2), 3, code=theory.SlotCode.random(2, 8)), "mixes 2"),
         (lambda: theory.multiplexed(attention(8, 2), 4, groups=3), "groups=3 does not divide"),
@@ -300,8 +300,8 @@ def test_the_rule_is_at_the_knee() -> None:
         (lambda: theory.capacity.recovery("sing", 2, 8, 9), "did you mean 'sign'"),
     ],
 )
-def test_refusals(call: Callable[[], object], said: str) -> None:
-    with pytest.raises(MuxwrapError, match=said):
+def test_refusals(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(MuxwrapError, match=message):
         call()
 
 

@@ -133,8 +133,8 @@ def retrieval(cell: Cell, seed: int, data: Data) -> dict[str, Any]:
 def converge(cell: Cell, seed: int, data: Data) -> dict[str, Any]:
     """Steps until 90 % of the watched words are named; None where the limit came first."""
     _, done = retrieve(cell, seed, data, data.settings.limit, every=25, target=TARGET)
-    reached = done.stopped == "target"
-    curve = [[record.step, round(100 * (record.held_out or 0), 2)] for record in done.history]
+    reached = (done.accuracy or 0) >= TARGET
+    curve = [[each.step, round(100 * (each.held_out or 0), 2)] for each in done.history]
     return {
         "metric": f"steps to {100 * TARGET:.0f} % retrieval",
         "mean": done.steps if reached else None,

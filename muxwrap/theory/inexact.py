@@ -1,4 +1,4 @@
-"""What breaks the exact construction: the measured error beside a predicted one."""
+"""Where the construction is no longer exact: the measured error beside a predicted one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.theory.code import SlotCode, random_frame
 from muxwrap.theory.encoder import multiplexed
-from muxwrap.theory.parts import Affine, attention_of
+from muxwrap.theory.weights import Affine, attention_of
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ def shared_heads_error(attention: nn.MultiheadAttention, x: Tensor, groups: int)
     n, length = x.shape[1], x.shape[2]
     code = SlotCode.coordinates(n, x.shape[-1], dtype=x.dtype)
     exact, got = multiplexed(attention, code=code)(x), multiplexed(attention, code=code, groups=groups)(x)
-    parts = attention_of(attention)
-    q, k, v = (_heads(x, part, parts.heads) for part in (parts.query, parts.key, parts.value))
+    weights = attention_of(attention)
+    q, k, v = (_heads(x, each, weights.heads) for each in (weights.query, weights.key, weights.value))
     spread = (q @ k.mT / q.shape[-1] ** 0.5).var(-1, correction=0)  # σ²: [g, n, heads, L]
     shared = spread.unflatten(1, (groups, -1)).sum(2, keepdim=True).expand(-1, -1, n // groups, -1, -1).flatten(1, 2)
-    out = parts.out[0].unflatten(1, (parts.heads, -1)).movedim(1, 0)  # [heads, width, head]
+    out = weights.out[0].unflatten(1, (weights.heads, -1)).movedim(1, 0)  # [heads, width, head]
     values = (v @ out.mT).var(-2, correction=0).sum(-1, keepdim=True)  # V: [g, n, heads, 1]
     square = (values / length * (shared.exp() - spread.exp())).sum()
     return Error(_relative(got, exact), (square / exact.square().sum()).sqrt().item())
@@ -59,7 +59,7 @@ def shared_heads_error(attention: nn.MultiheadAttention, x: Tensor, groups: int)
 
 @torch.no_grad()
 def shared_norm_error(x: Tensor) -> Error:
-    """Return the error of one ordinary layer norm over the whole mixture, slots being blocks of coordinates.
+    """Return the error of one ordinary layer norm over the whole mixture, slots being consecutive coordinates.
 
     A token of instance i with mean μ_i and deviation σ_i ought to become ``z_i = (x_i - μ_i) / σ_i``. The shared norm
     takes μ = mean_j μ_j and σ² = mean_j σ_j² + var_j μ_j from all of them and gives ``(σ_i z_i + μ_i - μ) / σ``. As the z_i
@@ -113,8 +113,8 @@ def full_rank_error(n: int, rank: int, dim: int, *, overlap: bool = False, token
     """
     call = f"full_rank_error(n={n!r}, rank={rank!r}, dim={dim!r}, overlap={overlap})"
     check_count(n), check_dim(rank), check_dim(dim)
-    kept = rank if overlap else min(rank, dim // n)
-    if kept < 1 or kept > dim:
+    lossless = rank if overlap else min(rank, dim // n)
+    if lossless < 1 or lossless > dim:
         raise MuxwrapError(
             f"{call}: {'a frame needs rank <= dim' if overlap else 'every slot needs a dimension, n <= dim'}"
         )
@@ -124,10 +124,10 @@ def full_rank_error(n: int, rank: int, dim: int, *, overlap: bool = False, token
         frames = torch.stack([random_frame(dim, rank, seed + 1 + i).T for i in range(n)])  # Q_iᵀ: [n, rank, dim]
         got = (x @ frames).sum(0) @ frames.mT
         return Error(_relative(got, x), ((n - 1) * rank / dim) ** 0.5)
-    narrow = torch.stack([random_frame(rank, kept, seed + 1 + i) for i in range(n)])  # [n, rank, kept]
-    code = SlotCode.random(n, kept, dim, seed=seed, dtype=torch.float64)
+    narrow = torch.stack([random_frame(rank, lossless, seed + 1 + i) for i in range(n)])  # [n, rank, lossless]
+    code = SlotCode.random(n, lossless, dim, seed=seed, dtype=torch.float64)
     got = code.unmix(code.mix((x @ narrow).unsqueeze(0)))[0] @ narrow.mT
-    return Error(_relative(got, x), (1 - kept / rank) ** 0.5)
+    return Error(_relative(got, x), (1 - lossless / rank) ** 0.5)
 
 
 def _relative(got: Tensor, exact: Tensor) -> float:

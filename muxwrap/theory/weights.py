@@ -1,4 +1,4 @@
-"""What a real encoder layer consists of, read from torch's and Hugging Face's modules alike."""
+"""The weights of an encoder layer, read from torch's and Hugging Face's modules alike."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Layer:
-    """Parts of an encoder layer: attention, feed-forward ``down(activation(up(x)))``, and where its norms stand."""
+    """Weights of an encoder layer: attention, feed-forward ``down(activation(up(x)))``, norms and their order."""
 
     attention: Attention
     up: Affine
@@ -37,7 +37,7 @@ class Layer:
 
 
 def layers_of(encoder: nn.Module) -> tuple[list[Layer], nn.Module | None]:
-    """Return the layers of an encoder, and the norm behind the last of them where there is one.
+    """Return the layers of an encoder, and the norm after the last of them where there is one.
 
     Args:
         encoder: ``nn.TransformerEncoderLayer``, ``nn.TransformerEncoder``, or a Hugging Face model, encoder or layer
@@ -56,11 +56,11 @@ def layers_of(encoder: nn.Module) -> tuple[list[Layer], nn.Module | None]:
     if isinstance(encoder, nn.TransformerEncoderLayer):
         return [_torch_layer(encoder)], None
     trunk: Any = getattr(encoder, "encoder", encoder)
-    blocks = list(getattr(trunk, "layer", [trunk]))
-    if blocks and all(_is_bert_layer(block) for block in blocks):
-        return [_bert_layer(block) for block in blocks], None
+    layers = list(getattr(trunk, "layer", [trunk]))
+    if layers and all(_is_bert_layer(layer) for layer in layers):
+        return [_bert_layer(layer) for layer in layers], None
     raise MuxwrapError(
-        f"{type(encoder).__name__} is no encoder that can be multiplexed exactly; give an nn.TransformerEncoder, an "
+        f"{type(encoder).__name__} is not an encoder that can be multiplexed exactly; give an nn.TransformerEncoder, an "
         "nn.TransformerEncoderLayer, or a Hugging Face BertModel"
     )
 
@@ -72,10 +72,10 @@ def attention_of(attention: nn.MultiheadAttention) -> Attention:
         MuxwrapError: keys or values of another width, extra keys, or another module.
     """
     if not isinstance(attention, nn.MultiheadAttention):
-        raise MuxwrapError(f"{type(attention).__name__} is no nn.MultiheadAttention")
+        raise MuxwrapError(f"{type(attention).__name__} is not an nn.MultiheadAttention")
     if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
         raise MuxwrapError(
-            "nn.MultiheadAttention with kdim, vdim, add_bias_kv or add_zero_attn is no plain self-attention; make it without"
+            "nn.MultiheadAttention with kdim, vdim, add_bias_kv or add_zero_attn is not a plain self-attention; make it without"
         )
     weights = attention.in_proj_weight.chunk(3)
     biases = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
@@ -94,22 +94,22 @@ def _torch_layer(layer: Any) -> Layer:
     )
 
 
-def _is_bert_layer(block: Any) -> bool:
+def _is_bert_layer(layer: Any) -> bool:
     names = ("attention.self.query", "attention.output.LayerNorm", "intermediate.dense", "output.LayerNorm")
-    held = dict(block.named_modules())
-    return all(name in held for name in names) and not hasattr(block, "crossattention")
+    modules = dict(layer.named_modules())
+    return all(name in modules for name in names) and not hasattr(layer, "crossattention")
 
 
-def _bert_layer(block: Any) -> Layer:
-    own, back = block.attention.self, block.attention.output
+def _bert_layer(layer: Any) -> Layer:
+    own, back = layer.attention.self, layer.attention.output
     return Layer(
         attention=Attention(
             _affine(own.query), _affine(own.key), _affine(own.value), _affine(back.dense), own.num_attention_heads
         ),
-        up=_affine(block.intermediate.dense),
-        down=_affine(block.output.dense),
-        activation=block.intermediate.intermediate_act_fn,
-        norms=(back.LayerNorm, block.output.LayerNorm),
+        up=_affine(layer.intermediate.dense),
+        down=_affine(layer.output.dense),
+        activation=layer.intermediate.intermediate_act_fn,
+        norms=(back.LayerNorm, layer.output.LayerNorm),
         norm_first=False,
     )
 

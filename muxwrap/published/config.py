@@ -1,4 +1,4 @@
-"""What a published checkpoint's ``config.json`` says, checked before anything is built."""
+"""The ``config.json`` of a published checkpoint, checked before anything is built."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ DEMUXERS = {"roberta": {"index", "mlp"}, "bert": {"index", "index_pos"}}
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A published model, as its config describes it.
+class MuxConfig:
+    """The part of a published config that concerns multiplexing, and the whole file beside it.
 
     Args:
         family: ``"roberta"`` (DataMUX) or ``"bert"`` (MUX-PLM), also the name of the backbone's base model.
@@ -44,7 +44,7 @@ class Facts:
         demuxing: the published name of the demuxer.
         learn: whether the keys are trained.
         layers: of the ``index_pos`` demuxer, the retrieval head's last one included.
-        config: the whole file.
+        values: the whole file.
     """
 
     family: Literal["roberta", "bert"]
@@ -54,11 +54,11 @@ class Facts:
     demuxing: str
     learn: bool
     layers: int
-    config: dict[str, Any] = field(repr=False)
+    values: dict[str, Any] = field(repr=False)
 
 
-def read_facts(folder: Path, architecture: str | None) -> Facts:
-    """Return what the config in a folder says.
+def read_config(folder: Path, architecture: str | None) -> MuxConfig:
+    """Read the config in a folder.
 
     Args:
         folder: a checkpoint in the hub's layout.
@@ -67,22 +67,22 @@ def read_facts(folder: Path, architecture: str | None) -> Facts:
     Raises:
         MuxwrapError: there is no config, a key is missing, or a value is unknown.
     """
-    config = _read(folder)
+    values = _read(folder)
     for key in ("num_instances", "muxing_variant", "demuxing_variant"):
-        if key not in config:
-            raise MuxwrapError(f"{folder / CONFIG} has no {key!r}; it is no config of a DataMUX or MUX-PLM model")
-    named = architecture if architecture is not None else next(iter(config.get("architectures") or ()), None)
+        if key not in values:
+            raise MuxwrapError(f"{folder / CONFIG} has no {key!r}; it is not the config of a DataMUX or MUX-PLM model")
+    named = architecture if architecture is not None else next(iter(values.get("architectures") or ()), None)
     if named is None:
         raise MuxwrapError(
-            f"{folder / CONFIG} names no architecture; give architecture=. {known_names('', ARCHITECTURES)}"
+            f"{folder / CONFIG} does not name an architecture; give architecture=. {known_names('', ARCHITECTURES)}"
         )
     if named not in ARCHITECTURES:
         raise MuxwrapError(
-            f"the architecture {named!r} is none that can be read (pre-training and ELECTRA models cannot); "
+            f"the architecture {named!r} cannot be read (pre-training and ELECTRA models cannot); "
             f"{known_names(named, ARCHITECTURES)}"
         )
     family, task = ARCHITECTURES[named]
-    muxing, demuxing = config["muxing_variant"], config["demuxing_variant"]
+    muxing, demuxing = values["muxing_variant"], values["demuxing_variant"]
     for key, value, known in (
         ("muxing_variant", muxing, VARIANTS[family]),
         ("demuxing_variant", demuxing, DEMUXERS[family]),
@@ -94,20 +94,20 @@ def read_facts(folder: Path, architecture: str | None) -> Facts:
             "muxing_variant='gaussian_attention_v2' with demuxing_variant='index': the published code cannot run it (its "
             "masks lack the prefix)"
         )
-    layers = config.get("num_hidden_demux_layers", 2)
+    layers = values.get("num_hidden_demux_layers", 2)
     if isinstance(layers, bool) or not isinstance(layers, int) or layers < 2:
         raise MuxwrapError(f"num_hidden_demux_layers={layers!r} in {folder / CONFIG}: it is an int >= 2")
-    n = check_count(config["num_instances"])
-    return Facts(family, task, n, muxing, demuxing, bool(config.get("learn_muxing", 0)), layers, config)
+    n = check_count(values["num_instances"])
+    return MuxConfig(family, task, n, muxing, demuxing, bool(values.get("learn_muxing", 0)), layers, values)
 
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        values = json.loads((folder / CONFIG).read_text())
     except FileNotFoundError:
         raise MuxwrapError(f"no {CONFIG} there; give the folder of a downloaded checkpoint") from None
     except (ValueError, OSError) as error:
         raise MuxwrapError(f"{folder / CONFIG} cannot be read as JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise MuxwrapError(f"{folder / CONFIG} holds a {type(config).__name__} instead of an object")
-    return config
+    if not isinstance(values, dict):
+        raise MuxwrapError(f"{folder / CONFIG} holds a {type(values).__name__} instead of an object")
+    return values
