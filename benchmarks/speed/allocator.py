@@ -7,10 +7,10 @@ import sys
 
 # An allocator that gives memory back to the system after every call faults it in again at the next, which costs more than
 # the operations themselves and differs from run to run. All configurations, the bare model first, run with this.
-KEPT = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "33554432"}
+SETTINGS = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "33554432"}
 
 
 def keep_memory() -> None:
     """Start the running script again with an allocator that gives nothing back, unless that has been done."""
-    if not KEPT.keys() <= os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEPT})
+    if not SETTINGS.keys() <= os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **SETTINGS})
