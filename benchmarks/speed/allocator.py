@@ -11,6 +11,7 @@ SETTINGS = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "3
 
 
 def keep_memory() -> None:
-    """Start the running script again with an allocator that gives nothing back, unless that has been done."""
+    """Start the running command again with an allocator that gives nothing back, unless that has been done."""
     if not SETTINGS.keys() <= os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **SETTINGS})
+        # Not sys.argv, in which `python -m package.module` has become a file that cannot import its package.
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **SETTINGS})

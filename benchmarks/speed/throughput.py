@@ -44,7 +44,9 @@ COMMAND = "python -m benchmarks.speed.throughput --data FOLDER"  # which makes a
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=STUDIES, default=list(STUDIES))
+    parser.add_argument(
+        "--only", nargs="+", choices=STUDIES, default=list(STUDIES), metavar="STUDY", help=", ".join(STUDIES)
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", type=Path, help="folder with MNLI and BERT's vocabulary, for the study mnli")
     parser.add_argument("--results", type=Path, default=Path("docs/results/throughput.json"))

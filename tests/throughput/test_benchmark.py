@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.speed import arithmetic, bound, throughput
+from benchmarks.speed import allocator, arithmetic, bound, throughput
 
 transformers = pytest.importorskip("transformers")
 
@@ -58,3 +60,19 @@ def test_only_what_is_measured_again_is_replaced(tmp_path: Path) -> None:
     assert [record for record in records if record["study"] != "sequence"] == [kept]
     assert old not in records and len(records) == 7
     assert (tmp_path / "docs" / "images" / "throughput.png").exists()
+
+
+def test_the_command_starts_again_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda _, argv, env: started.append((argv, env)))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks.speed.throughput", "--only", "share"])
+    for name in allocator.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    allocator.keep_memory()
+    ((argv, env),) = started
+    assert argv == [sys.executable, "-m", "benchmarks.speed.throughput", "--only", "share"]
+    for name, value in allocator.SETTINGS.items():
+        assert env[name] == value
+        monkeypatch.setenv(name, value)
+    allocator.keep_memory()
+    assert len(started) == 1
