@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import nn
 import muxwrap
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.named import FORMS, model_named
-from muxwrap.throughput import measure, predict
+from muxwrap.throughput import bfloat16_instructions, compare_dtypes, measure, predict
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--length", type=int, default=128, help="tokens of an instance, for text")
     bench.add_argument("--rounds", type=int, default=5)
     bench.add_argument("--train", action="store_true", help="forward and backward in training mode")
-    bench.add_argument("--bf16", action="store_true", help="weights and inputs in bfloat16")
+    bench.add_argument(
+        "--dtype",
+        choices=(*DTYPES, "auto"),
+        default="float32",
+        help="of weights and inputs; auto: float32 or bfloat16, whichever the bare model is faster in",
+    )
     bench.add_argument("--predict", action="store_true", help="predict instead of measuring")
     bench.add_argument("--json", type=Path, help="write the records here")
     bench.add_argument("--plot", type=Path, help="draw speed-up against n here")
@@ -71,27 +79,57 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    backbone = model_named(arguments.model).to(device, torch.bfloat16 if arguments.bf16 else None)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    device = accelerator or torch.device("cpu")
+    backbone = model_named(arguments.model).to(device)
+    print(_machine(device))
+    arguments.length = _length(backbone, arguments)
+    dtype = _fastest_dtype(backbone, arguments) if arguments.dtype == "auto" else arguments.dtype
     if arguments.predict:
         for n in arguments.n:
-            print(f"n={n}: {predict(backbone, n, _length(backbone, arguments), **_choices(arguments)):.2f}x")
+            speed_up = predict(backbone, n, arguments.length, dtype=dtype, **_choices(arguments))
+            print(f"n={n}: {speed_up:.2f}x, predicted in {dtype}")
         return
-    report = measure(
-        backbone,
-        arguments.n,
-        length=_length(backbone, arguments),
-        rounds=arguments.rounds,
-        train=arguments.train,
-        progress=lambda said: print(f"\r{said:60}", end="", file=sys.stderr),
-        **_choices(arguments),
-    )
-    print(file=sys.stderr)
+    with _progress() as progress:
+        options = {**_options(arguments, progress), **_choices(arguments)}
+        report = measure(backbone, arguments.n, dtype=dtype, rounds=arguments.rounds, **options)
     print(report)
     if arguments.json:
         arguments.json.write_text(json.dumps(report.records(backbone=arguments.model), indent=1) + "\n")
     if arguments.plot:
         report.plot().figure.savefig(arguments.plot)
+
+
+def _fastest_dtype(backbone: nn.Module, arguments: argparse.Namespace) -> str:
+    """Measure the bare model in float32 and bfloat16, print the table, and return the faster dtype."""
+    with _progress() as progress:
+        report = compare_dtypes(backbone, **_options(arguments, progress))
+    print(f"{report}\n\nThe bare model is fastest in {report.fastest.dtype}; multiplexed in that dtype:\n")
+    return report.fastest.dtype
+
+
+def _options(arguments: argparse.Namespace, progress: Callable[[str], object] | None) -> dict[str, Any]:
+    return {"length": arguments.length, "train": arguments.train, "progress": progress}
+
+
+def _machine(device: torch.device) -> str:
+    """Describe the device; of a processor, whether it has instructions for bfloat16."""
+    if device.type != "cpu":
+        return f"on {torch.get_device_module(device).get_device_name(device)}"
+    instructions = bfloat16_instructions() or "no instructions of its own, so it is emulated"
+    return f"on the processor, {torch.get_num_threads()} threads; for bfloat16: {instructions}"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], object] | None]:
+    """Show what runs, if tqdm is installed and standard error is a terminal."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        yield None
+        return
+    with tqdm(bar_format="{desc} [{elapsed}]", disable=None, leave=False) as bar:
+        yield bar.set_description_str
 
 
 def _choices(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -34,6 +34,7 @@ DEMO |= {"instances_per_second": "instances/s", "ratio_to_bare": "speed-up"}
 ZOO = {"family": "family", "name": "architecture", "model": "class", "parameters": "parameters"}
 ZOO |= {"mux": "mixed at", "demux": "separated at"}
 SPEED = {"backbone": "backbone", "name": "model", "strategy": "strategy", "demux": "demuxer", "rows": "rows a call"}
+SPEED |= {"dtype": "dtype"}
 SPEED |= {
     "instances_per_second": "instances/s",
     "ratio_to_bare": "speed-up",
@@ -58,7 +59,7 @@ STUDIES = {
     "share": "Mixing and separating",
     "training": "Training",
     "arithmetic_compile": "Compiled",
-    "arithmetic_bfloat16": "bfloat16 autocast",
+    "arithmetic_bfloat16": "bfloat16: autocast and weights",
     "arithmetic_int8": "8-bit weights in the backbone",
     "arithmetic_onnx": "onnxruntime",
     "growth_n": "Instances",
@@ -161,8 +162,28 @@ def throughput(name: str, script: str, titles: dict[str, str]) -> str:
     for study, title in titles.items():
         records = [r for r in data["records"] if r["study"] == study]
         shown = {key: name for key, name in SPEED.items() if any(r.get(key) is not None for r in records)}
+        if len({r.get("dtype") for r in records}) == 1:
+            shown.pop("dtype", None)
         tables += [f"### {title}", _records(records, shown)] if records else []
     return "\n\n".join([_origin(data), *tables])
+
+
+def speed() -> str:
+    """The headline of the throughput page: full-length sequences against n, in every dtype of the run."""
+    data = _results("throughput")
+    records = [r for r in data["records"] if r["study"] == "sequence"] if data else []
+    if not records:
+        return "*Not measured before these pages were built: `benchmarks/speed/throughput.py` does it.*"
+    dtypes = dict.fromkeys(r["dtype"] for r in records)
+    cells: dict[int, list[str]] = {}
+    for r in records:
+        share = f"{r['ratio_to_bare']:.1f} ({r['ratio_to_bare'] / r['n']:.0%})"
+        cells.setdefault(r["n"], []).extend([f"{r['instances_per_second']:,.1f}", share if r["n"] > 1 else "1"])
+    head = "".join(f" {dtype}: sequences/s | speed-up (of the bound) |" for dtype in dtypes)
+    table = _table(f"| n |{head}", (["bare" if n == 1 else str(n), *row] for n, row in cells.items()))
+    instructions = {r["bfloat16_instructions"] for r in records if "bfloat16_instructions" in r}
+    notes = [f"*For bfloat16 this processor has: {name or 'no instructions'}.*" for name in instructions]
+    return "\n\n".join([table, *notes, _origin(data)])
 
 
 def published() -> str:
@@ -329,6 +350,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "capacity": capacity,
     "ablations": ablations,
     "published": published,
+    "speed": speed,
     "vision": vision,
 }
 TABLES |= {f"ablation {name}": partial(ablation, name) for name in STUDIED}

@@ -8,7 +8,6 @@ Writes docs/results/throughput_accelerator.json; cells of studies that are not r
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +18,25 @@ from tqdm import tqdm
 
 import muxwrap
 from benchmarks.results import device_name, merge_records
-from benchmarks.speed.bound import LENGTH, bert, text
+from benchmarks.speed.bound import LENGTH, Progress, bert, records, text
 from muxwrap.throughput import Configuration, Report, compare, measure
 
-Tell = Callable[[str], object]
 DTYPE = torch.bfloat16
 SEQUENCES = (8, 32, 128)  # that the trunk sees in a call; where trying them takes long, the smaller ones are left out
 
 
-def sequence(device: torch.device, rounds: int, tell: Tell) -> list[dict[str, Any]]:
-    """Return 12 layers, d=768, L=128, all full length, default choices."""
-    return _text(bert(), (2, 5, 10, 20, 40), device, "sequence", mixtures=SEQUENCES, rounds=rounds, progress=tell)
+def sequence(device: torch.device, rounds: int, progress: Progress) -> list[dict[str, Any]]:
+    """Return 12 layers, d=768, L=128, all full length, defaults."""
+    return _text(bert(), (2, 5, 10, 20, 40), device, "sequence", mixtures=SEQUENCES, rounds=rounds, progress=progress)
 
 
-def training(device: torch.device, rounds: int, tell: Tell) -> list[dict[str, Any]]:
+def training(device: torch.device, rounds: int, progress: Progress) -> list[dict[str, Any]]:
     """Return the same, forward and backward."""
-    options = {"mixtures": SEQUENCES[1:], "rounds": rounds, "progress": tell}
+    options = {"mixtures": SEQUENCES[1:], "rounds": rounds, "progress": progress}
     return _text(bert(), (2, 10, 40), device, "training", train=True, **options)
 
 
-def compiled(device: torch.device, rounds: int, tell: Tell) -> list[dict[str, Any]]:
+def compiled(device: torch.device, rounds: int, progress: Progress) -> list[dict[str, Any]]:
     """Return the same with ``torch.compile``, against the compiled bare model."""
     example = _moved(text(), device)
     configurations = []
@@ -47,17 +45,17 @@ def compiled(device: torch.device, rounds: int, tell: Tell) -> list[dict[str, An
         model = model if n == 1 else muxwrap.wrap(model, n, example_input=example).eval()
         name = "bare" if n == 1 else f"n={n}"
         configurations.append(Configuration(name, model, example, torch.compile(model)))
-    report = compare(configurations, mixtures=SEQUENCES[2:], rounds=rounds, progress=tell)
+    report = compare(configurations, mixtures=SEQUENCES[2:], rounds=rounds, progress=progress)
     return _records(report, "compiled", device, backbone="BERT 12x768", length=LENGTH)
 
 
-def vision(device: torch.device, rounds: int, tell: Tell) -> list[dict[str, Any]]:
-    """Return a residual network and a vision transformer at 224 pixels, default choices."""
+def vision(device: torch.device, rounds: int, progress: Progress) -> list[dict[str, Any]]:
+    """Return a residual network and a vision transformer at 224 pixels, defaults."""
     cells: list[dict[str, Any]] = []
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(device, DTYPE)
     for name in ("resnet50", "vit_base_patch16_224"):
         backbone = timm.create_model(name).to(device, DTYPE)
-        report = measure(backbone, (2, 4, 8), example_input=image, mixtures=(16, 64), rounds=rounds, progress=tell)
+        report = measure(backbone, (2, 4, 8), example_input=image, mixtures=(16, 64), rounds=rounds, progress=progress)
         cells += _records(report, "vision", device, backbone=name)
     return cells
 
@@ -75,9 +73,8 @@ def _moved(example: dict[str, torch.Tensor], device: torch.device) -> dict[str, 
     return {key: value.to(device) for key, value in example.items()}
 
 
-def _records(report: Report, study: str, device: torch.device, **facts: Any) -> list[dict[str, Any]]:
-    common = {"study": study, "device": device_name(device), "dtype": str(DTYPE).removeprefix("torch."), **facts}
-    return [{**cell, "bound": cell["n"]} for cell in report.records(**common)]
+def _records(report: Report, study: str, device: torch.device, **labels: Any) -> list[dict[str, Any]]:
+    return records(report, study, device=device_name(device), **labels)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -95,8 +92,8 @@ def main(argv: list[str] | None = None) -> None:
         command = "python -m benchmarks.speed.accelerator"  # which makes all of the file
         merge_records(args.results, "throughput on an accelerator", cells, key="study", command=command)
         for cell in cells:
-            said = f"{cell['rows']:6} rows {cell['instances_per_second']:9,.0f}/s {cell['ratio_to_bare']:6.2f}x"
-            tqdm.write(f"{cell['study']:10} {cell['backbone']:22} {cell['name']:6} {said}")
+            speed = f"{cell['rows']:6} rows {cell['instances_per_second']:9,.0f}/s {cell['ratio_to_bare']:6.2f}x"
+            tqdm.write(f"{cell['study']:10} {cell['backbone']:22} {cell['name']:6} {speed}")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,14 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
 
 import muxwrap
-from muxwrap.throughput import Configuration, Report, compare, measure, predict
+from muxwrap.throughput import Configuration, Report, bfloat16_instructions, compare, measure, predict
 
 LENGTH = 128
 COUNTS = (2, 5, 10, 20, 40)
-Study = Callable[[argparse.Namespace, Callable[[str], object]], list[dict[str, Any]]]
+MIXTURES = (1, 2, 4, 8, 16)  # sequences that the trunk sees in a call
+DTYPES = (torch.float32, torch.bfloat16)
+Progress = Callable[[str], object]
+Study = Callable[[argparse.Namespace, Progress], list[dict[str, Any]]]
 
 
 def text(length: int = LENGTH) -> dict[str, torch.Tensor]:
@@ -31,24 +34,27 @@ def bert(layers: int = 12, width: int = 768, kind: Any = BertForSequenceClassifi
     return kind(BertConfig(num_hidden_layers=layers, **sizes))
 
 
-def records(report: Report, study: str, bound: float | None = None, **facts: Any) -> list[dict[str, Any]]:
+def records(report: Report, study: str, bound: float | None = None, **labels: Any) -> list[dict[str, Any]]:
     """Return the report's cells as records of the results format."""
-    cells = report.records(study=study, dtype="float32", **facts)
+    cells = report.records(study=study, **labels)
     return [{**cell, "bound": cell["n"] if bound is None else bound} for cell in cells]
 
 
-def sequence(args: argparse.Namespace, tell: Callable[[str], object]) -> list[dict[str, Any]]:
-    """12 layers, d=768, L=128, all full length, default choices, and what was predicted."""
+def sequence(args: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]:
+    """12 layers, d=768, L=128, all full length, defaults, in float32 and in bfloat16 in turn; with what was predicted."""
     backbone, example = bert(), text()
-    report = measure(backbone, COUNTS, example_input=example, rounds=args.rounds, progress=tell)
-    cells = records(report, "sequence", backbone="BERT 12x768", length=LENGTH)
-    for cell in cells[1:]:
-        tell(f"predict n={cell['n']}")
-        cell["predicted"] = predict(backbone, cell["n"], LENGTH, example_input=example)
+    options = {"mixtures": MIXTURES, "rounds": args.rounds, "progress": progress}
+    report = measure(backbone, COUNTS, example_input=example, dtype=DTYPES, **options)
+    labels = {"backbone": "BERT 12x768", "length": LENGTH, "bfloat16_instructions": bfloat16_instructions()}
+    cells = records(report, "sequence", **labels)
+    for cell in cells:
+        if cell["n"] > 1:
+            progress(f"predict n={cell['n']} in {cell['dtype']}")
+            cell["predicted"] = predict(backbone, cell["n"], LENGTH, example_input=example, dtype=cell["dtype"])
     return cells
 
 
-def strategies(args: argparse.Namespace, tell: Callable[[str], object]) -> list[dict[str, Any]]:
+def strategies(args: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]:
     """Every strategy at N=40."""
     backbone, example = bert(), text()
     sites = muxwrap.find_sites(backbone, example)
@@ -57,44 +63,44 @@ def strategies(args: argparse.Namespace, tell: Callable[[str], object]) -> list[
         model = muxwrap.wrap(backbone, 40, name, sites=sites)
         muxwrap.unwrap(model)
         configurations.append(Configuration(name, model, example))
-    report = compare(configurations, rounds=args.rounds, mixtures=(1, 2, 4), progress=tell)
+    report = compare(configurations, rounds=args.rounds, mixtures=(1, 2, 4), progress=progress)
     return records(report, "strategies", backbone="BERT 12x768", length=LENGTH)
 
 
-def prefix(args: argparse.Namespace, tell: Callable[[str], object]) -> list[dict[str, Any]]:
+def prefix(args: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]:
     """Index prefix: L' = L + N tokens."""
-    report = measure(bert(), (20, 40), demux="index", example_input=text(), rounds=args.rounds, progress=tell)
+    report = measure(bert(), (20, 40), demux="index", example_input=text(), rounds=args.rounds, progress=progress)
     return records(report, "prefix", backbone="BERT 12x768", length=LENGTH)
 
 
-def tokens(args: argparse.Namespace, tell: Callable[[str], object]) -> list[dict[str, Any]]:
+def tokens(args: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]:
     """Token classification with the default demuxer, and with the others."""
     backbone = bert(kind=BertForTokenClassification)
     cells: list[dict[str, Any]] = []
     for demux in ("mlp", "key", "index"):
-        report = measure(backbone, (20,), demux=demux, example_input=text(), rounds=args.rounds, progress=tell)
+        report = measure(backbone, (20,), demux=demux, example_input=text(), rounds=args.rounds, progress=progress)
         cells += records(report, f"tokens_{demux}", backbone="BERT 12x768 tagger", length=LENGTH)
     return cells
 
 
-def smaller(args: argparse.Namespace, tell: Callable[[str], object]) -> list[dict[str, Any]]:
+def smaller(args: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]:
     """Smaller multiplexed models against the large bare one."""
     example = text()
     configurations = [Configuration("bare", bert(), example)]
     for layers, width in ((4, 768), (12, 384)):
         model = muxwrap.wrap(bert(layers, width), 20, example_input=example)
         configurations.append(Configuration(f"{layers}x{width}, n=20", model, example))
-    report = compare(configurations, rounds=args.rounds, progress=tell)
+    report = compare(configurations, rounds=args.rounds, progress=progress)
     return records(report, "smaller", bound=float(20), backbone="BERT", length=LENGTH)
 
 
-def vision(args: argparse.Namespace, tell: Callable[[str], object]) -> list[dict[str, Any]]:
+def vision(args: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]:
     """ResNet-50 and ViT-S/16 at 224, mixed after the stem and at the pixels."""
     cells: list[dict[str, Any]] = []
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     for name in ("resnet50", "vit_small_patch16_224"):
         backbone = timm.create_model(name)
         for place, options in (("stem", {}), ("pixels", {"mux_at": "@input", "strategy": "sign"})):
-            report = measure(backbone, (8,), example_input=image, rounds=args.rounds, progress=tell, **options)
+            report = measure(backbone, (8,), example_input=image, rounds=args.rounds, progress=progress, **options)
             cells += records(report, f"vision_{place}", backbone=name)
     return cells

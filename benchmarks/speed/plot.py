@@ -15,7 +15,7 @@ PANELS = {"growth_n": ("n", "instances n"), "growth_length": ("length", "tokens 
 PANELS |= {
     "growth_depth": ("layers", "layers"),
     "growth_width": ("width", "width d"),
-    "batch": ("mixtures", "mixtures a call"),
+    "batch": ("mixtures", "mixtures per call"),
 }
 
 
@@ -34,12 +34,16 @@ def draw(results: Path, pictures: Path) -> None:
 
 def _bound(cells: list[dict[str, Any]], path: Path) -> None:
     figure, ax = plt.subplots(figsize=(5, 4), layout="constrained")
-    counts = [cell["n"] for cell in cells]
+    counts = sorted({cell["n"] for cell in cells})
     ax.plot(counts, counts, linestyle=":", color="grey", label="bound")
-    ax.plot(counts, [cell["ratio_to_bare"] for cell in cells], marker="o", label="measured")
-    predicted = [(cell["n"], cell["predicted"]) for cell in cells if cell.get("predicted")]
-    ax.plot(*zip(*predicted, strict=True), marker="x", linestyle="none", label="predicted")
-    ax.set(xlabel="instances n in a mixture", ylabel="speed-up over the bare model", title=cells[0]["backbone"])
+    for number, dtype in enumerate(dict.fromkeys(cell["dtype"] for cell in cells)):
+        own = [cell for cell in cells if cell["dtype"] == dtype]
+        color = f"C{number}"
+        ax.plot([c["n"] for c in own], [c["ratio_to_bare"] for c in own], marker="o", color=color, label=dtype)
+        predicted = [(cell["n"], cell["predicted"]) for cell in own if cell.get("predicted")]
+        label = f"{dtype}, predicted"
+        ax.plot(*zip(*predicted, strict=True), marker="x", linestyle="none", color=color, label=label)
+    ax.set(xlabel="instances n in a mixture", ylabel="speed-up over bare, same dtype", title=cells[0]["backbone"])
     ax.legend()
     figure.savefig(path, dpi=120)
 

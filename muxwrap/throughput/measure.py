@@ -1,25 +1,27 @@
-"""Measure a backbone bare and multiplexed, in one run, configurations in turn.
-
-What makes such figures wrong elsewhere is avoided: each configuration runs at its own best batch size (else plain batching
-could explain the gain), rounds alternate their order (a machine's speed drifts), ratios are taken within a round, and
-nothing runs that only training needs (the retrieval head of the published measurements).
-"""
+"""Measure a backbone bare and multiplexed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
 
 from muxwrap.defaults import DemuxChoice, StrategyChoice, image_pixels
 from muxwrap.multiplex import Multiplex
 from muxwrap.sites import Choice, locate
+from muxwrap.sites.search import example_of
+from muxwrap.throughput.compare import compare
+from muxwrap.throughput.dtypes import CANDIDATES, DtypeChoice, dtypes_of, example_in_dtype, in_dtype
 from muxwrap.throughput.report import Report
 from muxwrap.throughput.timing import Configuration, with_length
 
-MIXTURES = (1, 2, 4, 8, 16, 32)
-"""Sequences that the trunk sees in a call, tried for every configuration."""
+SHORT = {
+    "mixtures": (1, 4),
+    "rounds": 3,
+    "seconds": 0.2,
+}  # enough to tell dtypes apart, where one of them is very slow, too
 
 
 def measure(
@@ -27,6 +29,7 @@ def measure(
     n: Iterable[int] = (2, 5, 10),
     *,
     example_input: Any = None,
+    dtype: DtypeChoice = None,
     strategy: StrategyChoice = None,
     demux: DemuxChoice = None,
     mux_at: Choice = None,
@@ -40,6 +43,9 @@ def measure(
         backbone: a bare model; left as it was.
         n: group sizes to measure beside the bare model.
         example_input: a call of the backbone, one row is enough; rows are repeated.
+        dtype: of weights and inputs, such as ``torch.bfloat16`` or ``"bfloat16"``; several are measured in turn within
+            one run; ``"auto"`` takes the one that the bare model is fastest in (:func:`compare_dtypes`). By default the
+            backbone's own. Other dtypes than its own are measured on a copy.
         strategy: as in :func:`muxwrap.wrap`.
         demux: as in :func:`muxwrap.wrap`.
         mux_at: as in :func:`muxwrap.wrap`.
@@ -48,51 +54,57 @@ def measure(
         **options: of :func:`compare`.
 
     Raises:
-        MuxwrapError: what :func:`muxwrap.wrap` refuses.
+        MuxwrapError: what :func:`muxwrap.wrap` refuses, or an unknown dtype.
     """
     counts = tuple(n)
+    if dtype == "auto":
+        dtype = compare_dtypes(
+            backbone, example_input=example_input, length=length, **{**options, **SHORT}
+        ).fastest.dtype
+    dtypes = dtypes_of(dtype)
     pixels = image_pixels(strategy, max(counts, default=1))  # one place for all, so that only n differs
     sites, example = locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=pixels)
     example = with_length(example, length)
-    configurations = [Configuration("bare", backbone, example)]
-    for count in counts:
-        model = Multiplex(backbone, count, strategy, demux, sites=sites)
-        model.detach()  # the backbone serves every configuration in turn
-        configurations.append(Configuration(f"n={count}", model, example))
+    configurations = []
+    for each in dtypes:
+        bare, call = in_dtype(backbone, each), example_in_dtype(example, each)
+        configurations.append(Configuration("bare", bare, call))
+        for count in counts:
+            model = Multiplex(bare, count, strategy, demux, sites=sites)
+            model.detach()  # the backbone serves every configuration in turn
+            configurations.append(Configuration(f"n={count}", model, call))
     return compare(configurations, **options)
 
 
-def compare(
-    configurations: Sequence[Configuration],
+def compare_dtypes(
+    backbone: nn.Module,
+    dtypes: Iterable[torch.dtype | str] = CANDIDATES,
     *,
-    train: bool = False,
-    mixtures: Sequence[int] = MIXTURES,
-    rounds: int = 5,
-    seconds: float = 0.5,
-    progress: Callable[[str], object] | None = None,
+    example_input: Any = None,
+    length: int | None = None,
+    **options: Any,
 ) -> Report:
-    """Measure configurations against the first one.
+    """Measure the bare model in several dtypes, in turn within one run: ``report.fastest.dtype`` is the best.
+
+    A processor may or may not have instructions for a dtype, and libraries may or may not use them: what counts is the
+    time. Weights and inputs are cast: autocast would cast the weights again in every call.
 
     Args:
-        configurations: models with an example each; wrapped ones may be detached, they are attached for their own calls.
-        train: measure forward and backward in training mode instead of the forward in evaluation mode.
-        mixtures: batch sizes that the trunk is tried at; every configuration is then measured at its fastest.
-        rounds: rounds, each of which runs every configuration, in alternating order.
-        seconds: least time of a configuration in a round.
-        progress: is told what is being done, for a progress bar.
+        backbone: a bare model; left as it was.
+        dtypes: the dtypes to try; speed-ups are over the first.
+        example_input: as in :func:`measure`.
+        length: as in :func:`measure`.
+        **options: of :func:`compare`; by default few rounds at small batches.
+
+    Raises:
+        MuxwrapError: no example is given and none can be made, or an unknown dtype.
     """
-    tell = progress or (lambda _: None)
-    modes = [(m, m.training) for one in configurations for m in one.model.modules()]
-    try:
-        for one in configurations:
-            tell(f"best batch size: {one.name}")
-            one.choose_rows(mixtures, train)
-        for k in range(rounds):
-            tell(f"round {k + 1} of {rounds}")
-            for one in configurations if k % 2 == 0 else reversed(configurations):
-                one.round(seconds, train)
-        tell("operations and memory")
-        return Report([one.cell(configurations[0], train) for one in configurations])
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    example = with_length(example_of(backbone, example_input), length)
+    return compare(
+        [
+            Configuration("bare", in_dtype(backbone, each), example_in_dtype(example, each))
+            for each in dtypes_of(dtypes)
+            if each is not None
+        ],
+        **{**SHORT, **options},
+    )

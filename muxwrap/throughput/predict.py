@@ -19,6 +19,7 @@ from muxwrap._util.nested import tensors_in
 from muxwrap.defaults import DemuxChoice, StrategyChoice, image_pixels
 from muxwrap.multiplex import Multiplex
 from muxwrap.sites import Choice, locate
+from muxwrap.throughput.dtypes import dtype_of, dtypes_of, example_in_dtype, in_dtype
 from muxwrap.throughput.timing import synchronize, with_length
 
 _SIZES = tuple(2**k for k in range(6, 26, 3))  # numbers in the tensors that memory is measured with
@@ -30,7 +31,7 @@ class Machine:
     """What a device needs for an operation: the two sides of a roofline.
 
     Args:
-        flops: floating-point operations of a large matrix product in a second.
+        flops: floating-point operations per second of a large matrix product.
         traffic: pairs of bytes and the seconds that an elementwise operation needs to read and write them, ascending; the
             first is the price of starting an operation, the later ones lie in the caches and beyond.
     """
@@ -54,6 +55,7 @@ def predict(
     length: int | None = None,
     *,
     example_input: Any = None,
+    dtype: torch.dtype | str | None = None,
     strategy: StrategyChoice = None,
     demux: DemuxChoice = None,
     mux_at: Choice = None,
@@ -61,7 +63,7 @@ def predict(
     mixtures: int = 4,
     machine: Machine | None = None,
 ) -> float:
-    """Predict how many times more instances a second the multiplexed model does, from one call of either.
+    """Predict how many times more instances per second the multiplexed model does, from one call of either.
 
     Nothing is timed but the machine. An operation counts as the larger of the time of its arithmetic and that of its
     memory traffic (:class:`Machine`), and the speed-up is the ratio of the sums, which is
@@ -72,22 +74,24 @@ def predict(
         n: instances in a mixture.
         length: tokens of an instance, for text; by default the example's.
         example_input: as in :func:`muxwrap.wrap`.
+        dtype: of weights and inputs, bare and multiplexed; by default the backbone's own.
         strategy: as in :func:`muxwrap.wrap`.
         demux: as in :func:`muxwrap.wrap`.
         mux_at: as in :func:`muxwrap.wrap`.
         demux_at: as in :func:`muxwrap.wrap`.
         mixtures: sequences that the trunk sees in a call, bare and multiplexed.
-        machine: the device's rates; by default they are measured, in about a second.
+        machine: the device's rates in that dtype; by default they are measured, in about a second.
 
     Returns:
-        The speed-up over the bare model.
+        The speed-up over the bare model of the same dtype.
 
     Raises:
-        MuxwrapError: what :func:`muxwrap.wrap` refuses.
+        MuxwrapError: what :func:`muxwrap.wrap` refuses, or an unknown dtype.
     """
+    (wanted,) = dtypes_of(dtype)
     sites, example = locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=image_pixels(strategy, n))
-    example = with_length(example, length)
-    rates = machine or this_machine(next(backbone.parameters()).device.type)
+    backbone, example = in_dtype(backbone, wanted), example_in_dtype(with_length(example, length), wanted)
+    rates = machine or this_machine(next(backbone.parameters()).device.type, dtype_of(backbone))
     bare = _seconds(backbone, with_rows(example, mixtures), rates) / mixtures
     model = Multiplex(backbone, n, strategy, demux, sites=sites)
     try:
@@ -126,17 +130,18 @@ class _Roofline(TorchDispatchMode):
 
 
 @cache
-def this_machine(device: str) -> Machine:
-    """Measure the rates of a device."""
-    a, b = torch.randn(512, 768, device=device), torch.randn(768, 3072, device=device)
-    numbers = torch.randn(3, _SIZES[-1], device=device)
+def this_machine(device: str, dtype: torch.dtype = torch.float32) -> Machine:
+    """Measure the rates of a device for numbers of a dtype."""
+    draw = partial(torch.randn, device=device, dtype=dtype)
+    a, b, numbers = draw(512, 768), draw(768, 3072), draw(3, _SIZES[-1])
     with torch.inference_mode():
         product = _fastest(lambda: a @ b)
         traffic = []
         for size in _SIZES:
             x, y, z = numbers[:, :size]
             calls = max(1, 2**15 // size)  # so many that a clock's steps do not matter
-            traffic.append((3.0 * 4 * size, _fastest(partial(_add, x, y, z, calls)) / calls))
+            moved = 3.0 * numbers.element_size() * size
+            traffic.append((moved, _fastest(partial(_add, x, y, z, calls)) / calls))
     return Machine(2 * 512 * 768 * 3072 / product, tuple(traffic))
 
 

@@ -15,18 +15,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from muxwrap._util.examples import run, with_rows
 from muxwrap._util.nested import tensors_in
 from muxwrap.multiplex import Multiplex
+from muxwrap.throughput.dtypes import dtype_name, dtype_of
 from muxwrap.throughput.memory import activation_bytes
 from muxwrap.throughput.report import Cell
 
 TRIAL = 0.15  # seconds, at least, that a batch size is tried for
-WORSE = 1.2  # a batch size that costs this much more an instance ends the search for a better one
+WORSE = 1.2  # a batch size that costs this much more per instance ends the search for a better one
 
 
 class Configuration:
     """A model to be timed.
 
     Args:
-        name: what the report calls it.
+        name: its name in the report.
         model: bare, or wrapped and possibly detached: it is attached for its own calls.
         example: a call of the model, one row is enough; rows are repeated.
         call: what to call instead of the model, such as ``torch.compile(model)``.
@@ -38,8 +39,12 @@ class Configuration:
         self.example = example
         self.call = model if call is None else call
         self.n = model.n if isinstance(model, Multiplex) else 1
+        self.dtype = dtype_of(model)
         self.rows = self.n
         self.times: list[float] = []
+
+    def __str__(self) -> str:
+        return f"{self.name} in {dtype_name(self.dtype)}"
 
     def choose_rows(self, mixtures: Sequence[int], train: bool) -> None:
         """Keep the number of rows at which an instance is cheapest; stop where more rows cost clearly more."""
@@ -56,9 +61,8 @@ class Configuration:
         """Run for at least ``seconds`` and keep the median time of a call."""
         self.times.append(median(self._calls(self.rows, train, least=seconds, count=1)))
 
-    def cell(self, bare: Configuration, train: bool) -> Cell:
-        """Return what was found."""
-        ratios = [(b / bare.rows) / (t / self.rows) for t, b in zip(self.times, bare.times, strict=True)]
+    def cell(self, bare: Configuration, first: Configuration, train: bool) -> Cell:
+        """Return what was measured, against the bare model and against the first configuration of the run."""
         model = self.model if isinstance(self.model, Multiplex) else None
         batch = with_rows(self.example, self.rows)
         with self._attached(train), FlopCounterMode(display=False) as counter:
@@ -68,17 +72,23 @@ class Configuration:
         return Cell(
             name=self.name,
             n=self.n,
+            dtype=dtype_name(self.dtype),
             strategy=None if model is None else model.strategy.name,
             demux=None if model is None else model.demuxer.name,
             rows=self.rows,
             instances_per_second=self.rows / median(self.times),
-            ratio_to_bare=median(ratios),
+            ratio_to_bare=self._ratio_to(bare),
+            ratio_to_first=self._ratio_to(first),
             latency=median(self.times),
             activation_bytes=memory / self.rows,
             flops=counter.get_total_flops() / self.rows,
             added_parameters=0 if model is None else model.added_parameters(),
             rounds=len(self.times),
         )
+
+    def _ratio_to(self, other: Configuration) -> float:
+        """Return how many times more instances per second, the median over rounds."""
+        return median((b / other.rows) / (t / self.rows) for t, b in zip(self.times, other.times, strict=True))
 
     def _calls(self, rows: int, train: bool, least: float, count: int) -> list[float]:
         """Return the times of at least ``count`` calls and ``least`` seconds, after one that is not counted."""
@@ -108,8 +118,8 @@ class Configuration:
         start = time.perf_counter()
         output = run(call, batch)
         if train:
-            answers = [t.float().sum() for t in tensors_in(output) if t.requires_grad]
-            torch.stack(answers).sum().backward()
+            sums = [t.float().sum() for t in tensors_in(output) if t.requires_grad]
+            torch.stack(sums).sum().backward()
         synchronize()
         taken = time.perf_counter() - start
         self.model.zero_grad(set_to_none=True)
