@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 import json
+import multiprocessing
 import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pages
 import pytest
-import torch
 from helpers import ROOT
 
 import muxwrap
@@ -21,8 +20,6 @@ from muxwrap import demuxers, strategies
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 WITH_CODE = [page for page in (*PAGES, ROOT / "README.md") if page.exists() and "```python" in page.read_text()]
-# A block runs unless the line above it is "<!-- not run -->"; a text block right below is what it prints.
-BLOCK = re.compile(r"^(<!-- not run -->\n)?```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 
 
 def load_tables() -> ModuleType:
@@ -34,33 +31,25 @@ def load_tables() -> ModuleType:
 
 
 tables = load_tables()
-
-
-def expected(code: str, below: str | None) -> list[str]:
-    """Return the lines that a block says it prints: behind each print, or in the text block below."""
-    if below is not None:
-        return below.splitlines()
-    return re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
+# A process per page; where the system can fork, one that has the large packages already, and not muxwrap.
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+PROCESSES = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+if FORKS:
+    PROCESSES.set_forkserver_preload(["torch", "timm", "torchvision", "transformers"])
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
-def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for registry in (strategies.registry, demuxers.registry):  # a page may register classes of its own
-        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
-    torch.manual_seed(0)
-    text, namespace = page.read_text(), {"__name__": f"docs_{page.stem}"}
-    for block in BLOCK.finditer(text):
-        skipped, code, below = block.groups()
-        if skipped:
-            continue
-        line = text[: block.start(2)].count("\n")
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile("\n" * line + code, str(page), "exec"), namespace)
-        said = expected(code, below)
-        if said:
-            assert [each for each in printed.getvalue().splitlines() if each in said] == said, printed.getvalue()
+def test_code_runs_by_itself(page: Path, tmp_path: Path) -> None:
+    with PROCESSES.Pool(1) as pool:
+        pool.apply(pages.run, (page, tmp_path))
+
+
+def test_a_page_that_fails_or_prints_something_else_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    for code in ("print(1)  # 2", "import muxwrap\nmuxwrap.nothing", "import warnings\nwarnings.warn('old')"):
+        page.write_text(f"```python\n{code}\n```\n")
+        with PROCESSES.Pool(1) as pool, pytest.raises((AssertionError, AttributeError, UserWarning)):
+            pool.apply(pages.run, (page, tmp_path))
 
 
 def test_every_public_name_is_in_the_api() -> None:
