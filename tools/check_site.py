@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import argparse
 import functools
-import html
 import http.server
 import json
-import re
+import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 WIDTHS = (1300, 390)
-CHECK = """<!doctype html><pre id="found"></pre><script>
+FOUND: queue.Queue[list[str]] = queue.Queue()
+CHECK = """<!doctype html><body><script>
+const tell = (found) => fetch("/found", { method: "POST", body: JSON.stringify(found) });
 const load = (path, width) => new Promise((done) => {
   const frame = document.createElement("iframe");
   frame.style = `width: ${width}px; height: 900px; border: 0`;
@@ -61,8 +64,8 @@ const search = async (word) => {
   const found = [];
   for (const path of PATHS) for (const width of WIDTHS) found.push(...(await look(path, width)));
   found.push(...(await search("crosstalk")));
-  document.getElementById("found").textContent = JSON.stringify(found);
-})().catch((error) => (document.getElementById("found").textContent = JSON.stringify([String(error)])));
+  tell(found);
+})().catch((error) => tell([String(error)]));
 </script>"""
 
 
@@ -85,22 +88,31 @@ def main(argv: list[str] | None = None) -> int:
 
 def look(browser: str, url: str) -> list[str]:
     """Return what is wrong: what the page found, and what the browser logged."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--timeout=300000"]
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--remote-debugging-port=0"]
     rules = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-    ran = subprocess.run(
-        [browser, *flags, rules, "--virtual-time-budget=600000", "--dump-dom", url], capture_output=True, text=True
-    )
-    shown = re.search(r'<pre id="found">(.*?)</pre>', ran.stdout, re.DOTALL)
-    logged = [line for line in ran.stderr.splitlines() if ":CONSOLE" in line]
-    return [*(json.loads(html.unescape(shown[1])) if shown and shown[1] else ["the check did not end"]), *logged]
+    with tempfile.TemporaryFile("w+") as log:
+        running = subprocess.Popen([browser, *flags, rules, url], stdout=log, stderr=log)
+        try:
+            found = FOUND.get(timeout=300)
+        except queue.Empty:
+            found = ["the check did not end"]
+        running.terminate()
+        running.wait()
+        log.seek(0)
+        return [*found, *(line.strip() for line in log if ":CONSOLE" in line)]
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """The site, and the page that looks at it."""
+    """The site, the page that looks at it, and the place where that page reports."""
 
-    def __init__(self, page: str, *args: object, **kwargs: object) -> None:
+    def __init__(self, page: str, *args: Any, **kwargs: Any) -> None:
         self.page = page
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(*args, **kwargs)
+
+    def do_POST(self) -> None:
+        FOUND.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
 
     def do_GET(self) -> None:
         if self.path != "/check.html":

@@ -1,7 +1,7 @@
 """Give a table of the site a layout that fits a phone, while mkdocs builds it.
 
 A table of which not even the longest words fit side by side, or with more text in a row than columns that narrow can
-hold, is marked for ``docs/assets/site.css``, which shows its rows as cards on small screens. Long names in code may break.
+hold, is marked for ``docs/assets/site.css``, which shows its rows as cards on small screens. Long names may break.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 ROW = re.compile(r"<tr.*?</tr>", re.DOTALL)
 CELL = re.compile(r"<t[hd]([^>]*)>(.*?)</t[hd]>", re.DOTALL)
-CODE = re.compile(r"(?<=<code>).*?(?=</code>)", re.DOTALL)
 TEXT = re.compile(r"[^<>]+(?=<|$)")  # outside of tags
+LONG = re.compile(r"\S{14,}")
 BREAKS = re.compile(r"[@,.:_=(/](?=.)|-(?=\w)")
 TAGS = re.compile(r"<[^>]+>")
 WIDTH, LETTER, MARGIN = 350, 6.6, 10  # pixels: what a table has on a phone of 390, a letter, a cell's padding
@@ -26,7 +26,7 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def _table(table: str) -> str:
-    table = CODE.sub(lambda code: TEXT.sub(lambda text: BREAKS.sub(r"\g<0><wbr>", text[0]), code[0]), table)
+    table = TEXT.sub(lambda text: LONG.sub(lambda word: BREAKS.sub(r"\g<0><wbr>", word[0]), text[0]), table)
     rows = [CELL.findall(row) for row in ROW.findall(table)]
     if not _too_wide([[_words(cell) for _, cell in row] for row in rows]):
         return table

@@ -360,6 +360,8 @@ def _table(head: str, rows: Iterable[list[str]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {each}" for key, each in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_cell, value))
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else _inline(str(value or "–"))
