@@ -248,7 +248,7 @@ def text() -> str:
     from benchmarks.studies.text.report import markdown
 
     pictures = [f"![Score against n](images/{path.name})" for path in sorted((DOCS / "images").glob("text-*.png"))]
-    return "\n\n".join([_origin(data), *pictures, markdown(data["records"])])
+    return "\n\n".join([_origin(data), markdown(data["records"]), "## Pictures", *pictures])
 
 
 def text_finding(name: str) -> str:
@@ -303,7 +303,7 @@ def vision() -> str:
 
     pictures = [f"![Accuracy](images/{path.name})" for path in sorted((DOCS / "images").glob("vision-*.png"))]
     tables = markdown(data["records"], speeds["records"] if speeds else ())
-    return "\n\n".join([origin("vision"), origin("vision_speed"), *pictures, tables])
+    return "\n\n".join([origin("vision"), origin("vision_speed"), tables, "## Pictures", *pictures])
 
 
 def vision_finding(name: str) -> str:
