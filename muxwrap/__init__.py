@@ -1,4 +1,13 @@
-"""Data multiplexing for any PyTorch model: n inputs share one pass of the network."""
+"""Data multiplexing for any PyTorch model: n inputs share one pass of the network.
+
+``muxwrap.training``, ``muxwrap.throughput`` and the other subpackages are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from muxwrap.demuxers.base import Demuxer, list_demuxers, register_demuxer
 from muxwrap.errors import MuxwrapError
@@ -8,6 +17,16 @@ from muxwrap.site import Site, Sites
 from muxwrap.sites import find_sites
 from muxwrap.strategies.base import Strategy, list_strategies, register_strategy
 from muxwrap.wrapping import load, unwrap, wrap
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports them
+    from muxwrap import demuxers as demuxers
+    from muxwrap import evaluation as evaluation
+    from muxwrap import published as published
+    from muxwrap import samplers as samplers
+    from muxwrap import strategies as strategies
+    from muxwrap import theory as theory
+    from muxwrap import throughput as throughput
+    from muxwrap import training as training
 
 __version__ = "0.1.0"
 
@@ -28,3 +47,25 @@ __all__ = [
     "unwrap",
     "wrap",
 ]
+
+_SUBPACKAGES = (
+    "demuxers",
+    "evaluation",
+    "published",
+    "samplers",
+    "strategies",
+    "theory",
+    "throughput",
+    "training",
+)
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a subpackage at its first use (PEP 562)."""
+    if name not in _SUBPACKAGES:
+        raise AttributeError(f"module 'muxwrap' has no attribute {name!r}")
+    return import_module(f"muxwrap.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBPACKAGES})

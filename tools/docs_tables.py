@@ -1,7 +1,8 @@
 """Fill the pages of the site while mkdocs builds it: tables from the classes and from ``docs/results/*.json``.
 
-A page says ``<!-- table: strategies -->`` where a table is to stand. Nothing made here is kept in a file, so that no
-page can differ from the code or from the results.
+``<!-- table: strategies -->`` on a page is replaced by that table. Nothing made for a page is kept in a file, so
+that no page can differ from the code or from the results. The README has no build: ``python tools/docs_tables.py`` writes
+its tables, and a test compares them.
 """
 
 from __future__ import annotations
@@ -14,26 +15,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # mkdocs runs this file from elsewhere
 
 from benchmarks.studies.ablations.studies import STUDIES as STUDIED
+from benchmarks.studies.text.findings import TABLES as TEXT_FINDINGS
+from benchmarks.studies.text.findings import scores
+from benchmarks.studies.vision.findings import TABLES as VISION_FINDINGS
 from muxwrap import MuxwrapError, demuxers, strategies
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-MARKER = re.compile(r"<!-- table: ([\w ]+) -->")
+MARKER = re.compile(r"^( *)<!-- table: ([\w ]+) -->$", re.MULTILINE)
+KEPT = re.compile(r"(<!-- table: ([\w ]+) -->\n\n).*?(<!-- end -->)", re.DOTALL)
 ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):(<code>|`)~?(?:\w+\.)*(\w+)(</code>|`)")
 COST = re.compile(r"Cost: (.+?\.)(?:\s|$)", re.DOTALL)
 SCALES = {"mean": "1/n", "sqrt": "1/√n", "sum": "1"}
 N, DIM = 8, 256  # what "numbers kept" are counted at
-DEMO = {"backbone": "backbone", "dataset": "data", "n": "n", "strategy": "strategy", "demux": "demuxer"}
-DEMO |= {"metric": "metric", "mean": "mean", "std": "std over groupings"}
-DEMO |= {"instances_per_second": "instances/s", "ratio_to_bare": "speed-up"}
-ZOO = {"family": "family", "name": "architecture", "model": "class", "parameters": "parameters"}
-ZOO |= {"mux": "mixed at", "demux": "separated at"}
-SPEED = {"backbone": "backbone", "name": "model", "strategy": "strategy", "demux": "demuxer", "rows": "rows a call"}
+ZOO = {"name": "architecture", "parameters": "parameters", "mux": "mixed at", "demux": "separated at"}
+SPEED = {"name": "model", "backbone": "backbone", "strategy": "strategy", "demux": "demuxer", "rows": "rows per call"}
 SPEED |= {"dtype": "dtype"}
 SPEED |= {
     "instances_per_second": "instances/s",
@@ -41,9 +43,22 @@ SPEED |= {
     "bound": "bound",
     "predicted": "predicted",
 }
-SPEED |= {"length": "tokens", "mixtures": "mixtures a call", "share": "mixing and separating, share of the step"}
-SPEED |= {"activation_bytes": "activation bytes an instance", "memory_ratio": "times less memory"}
-SPEED |= {"flops": "operations an instance"}
+SPEED |= {"length": "tokens", "mixtures": "mixtures per call", "share": "share of the step"}
+SPEED |= {"activation_bytes": "activation bytes", "memory_ratio": "memory saved"}
+SPEED |= {"flops": "operations"}
+# column: task, whether a teacher was there, and which model
+OVERVIEW = {
+    "SST-2, %": ("sst2", False, "multiplexed"),
+    "SNLI, %": ("snli", True, "multiplexed"),
+    "SNLI, small plain model, %": ("snli", True, "rival"),
+}
+UNITS: dict[str, Callable[[float], str]] = {
+    "activation_bytes": lambda value: f"{value / 1e6:.3g} MB",
+    "flops": lambda value: f"{value / 1e9:.3g} G",
+    "ratio_to_bare": lambda value: f"{value:.2f}x",
+    "share": lambda value: f"{100 * value:.3g} %",
+}
+CAPTIONED = ("backbone", "strategy", "demux", "length", "mixtures")
 STUDIES = {
     "sequence": "Sequence classification at full length",
     "strategies": "Strategies",
@@ -81,7 +96,12 @@ FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put every table in the place of its marker (mkdocs calls this for each page)."""
-    return MARKER.sub(lambda marker: TABLES[marker[1]](), markdown)
+    return MARKER.sub(lambda marker: indent(TABLES[marker[2]](), marker[1]), markdown)
+
+
+def refreshed(markdown: str) -> str:
+    """Return a file that is read as it is, the README, with the tables between its markers made anew."""
+    return KEPT.sub(lambda kept: f"{kept[1]}{TABLES[kept[2]]()}\n\n{kept[3]}", markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -135,9 +155,32 @@ def demo() -> str:
     data = _results("demo")
     if data is None:
         return ""
-    shown = {key: title for key, title in DEMO.items() if any(r.get(key) is not None for r in data["records"])}
     picture = ["![Accuracy and throughput of the demo](images/demo.png)"] * (DOCS / "images" / "demo.png").exists()
-    return "\n\n".join([*picture, _records(data["records"], shown), _origin(data)])
+    return "\n\n".join([*picture, demo_table(), _origin(data)])
+
+
+def demo_table() -> str:
+    """The demo's accuracy over five groupings, and its speed."""
+    data = _results("demo")
+    rows = []
+    for r in data["records"] if data else ():
+        facts = [f"{r['instances_per_second']:,.0f}", f"{r['ratio_to_bare']:.2f}x", f"{r['added_parameters']:,}"]
+        rows.append([_name(r["n"]), f"{r['mean']:.1f} ± {r['std']:.1f} %", *facts])
+    return _table("| model | accuracy | images/s | speed-up | added parameters |", rows)
+
+
+def overview() -> str:
+    """Speed of a large text model, and what a small one keeps of its accuracy, by n."""
+    speeds = [_by_n(_results(name), "sequence") for name in ("throughput", "throughput_accelerator")]
+    data = _results("text")
+    if data is None or not all(speeds):
+        return "*Not measured before these pages were built.*"
+    kept = [scores(data["records"], task, taught, kind) for task, taught, kind in OVERVIEW.values()]
+    rows = [
+        [_name(n), *(f"{each[n]['ratio_to_bare']:.1f}x" for each in speeds), *(f"{each[n]:.1f}" for each in kept)]
+        for n in (1, 2, 5, 10, 20, 40)
+    ]
+    return _table(f"| model | processor | H200 | {' | '.join(OVERVIEW)} |", rows)
 
 
 def zoo() -> str:
@@ -149,8 +192,10 @@ def zoo() -> str:
     tried = Counter(r["family"] for r in records)
     works = Counter(r["family"] for r in records if r["works"])
     parts = [_origin(data), _table("| family | tried | work |", ([f, str(tried[f]), str(works[f])] for f in tried))]
-    parts += ["## What works", _records([r for r in records if r["works"]], ZOO)]
-    return "\n\n".join([*parts, "## What does not, and why", _records([r for r in records if not r["works"]], FAILED)])
+    parts += ["## What does not, and why", _records([r for r in records if not r["works"]], FAILED), "## What works"]
+    for family in works:
+        parts += [f"### {family}", _records([r for r in records if r["works"] and r["family"] == family], ZOO)]
+    return "\n\n".join(parts)
 
 
 def throughput(name: str, script: str, titles: dict[str, str]) -> str:
@@ -160,12 +205,21 @@ def throughput(name: str, script: str, titles: dict[str, str]) -> str:
         return f"*Not measured before these pages were built: `benchmarks/{script}` writes `docs/results/{name}.json`.*"
     tables = []
     for study, title in titles.items():
-        records = [r for r in data["records"] if r["study"] == study]
+        records = [_with_units(r) for r in data["records"] if r["study"] == study]
         shown = {key: name for key, name in SPEED.items() if any(r.get(key) is not None for r in records)}
         if len({r.get("dtype") for r in records}) == 1:
             shown.pop("dtype", None)
-        tables += [f"### {title}", _records(records, shown)] if records else []
+        tables += [f"### {title}", *_with_caption(records, shown)] if records else []
     return "\n\n".join([_origin(data), *tables])
+
+
+def _with_caption(records: list[dict[str, Any]], titles: dict[str, str]) -> list[str]:
+    """Return a line with what all records share, and a table of the rest."""
+    found = {key: {str(r[key]) for r in records if r.get(key) is not None} for key in titles}
+    shared = [key for key in titles if len(found[key]) == 1 and key in CAPTIONED]
+    caption = "; ".join(f"{titles[key]} {found[key].pop()}" for key in shared)
+    table = _records(records, {key: title for key, title in titles.items() if key not in shared})
+    return [f"{caption[:1].upper()}{caption[1:]}.", table] if shared else [table]
 
 
 def speed() -> str:
@@ -226,14 +280,20 @@ def damped_crosstalk() -> str:
 
 
 def text() -> str:
-    """What `benchmarks/studies/text/study.py` found, as `benchmarks/studies/text/report.py` shows it, with its pictures."""
+    """All cells of `benchmarks/studies/text/study.py`, as `benchmarks/studies/text/report.py` shows them, with pictures."""
     data = _results("text")
     if data is None:
-        return "*Not run before these pages were built: `benchmarks/studies/text/study.py` writes `docs/results/text.json`.*"
+        return _missing("text")
     from benchmarks.studies.text.report import markdown
 
     pictures = [f"![Score against n](images/{path.name})" for path in sorted((DOCS / "images").glob("text-*.png"))]
-    return "\n\n".join([_origin(data), *pictures, markdown(data["records"])])
+    return "\n\n".join([_origin(data), markdown(data["records"]), "## Pictures", *pictures])
+
+
+def text_finding(name: str) -> str:
+    """One small table of the page of text results."""
+    data = _results("text")
+    return TEXT_FINDINGS[name](data["records"]) if data else _missing("text")
 
 
 def capacity() -> str:
@@ -274,16 +334,43 @@ def ablation(name: str) -> str:
 
 
 def vision() -> str:
-    """What the vision study and its `speed.py` found, as `benchmarks/studies/vision/report.py` shows it, with its pictures."""
+    """All cells of the vision study and its `speed.py`, as `benchmarks/studies/vision/report.py` shows them, with pictures."""
     data, speeds = _results("vision"), _results("vision_speed")
     if data is None:
-        return "*Not run before these pages were built: `benchmarks.studies.vision.study` writes `docs/results/vision.json`.*"
+        return _missing("vision")
     from benchmarks.studies.vision.report import markdown
 
     pictures = [f"![Accuracy](images/{path.name})" for path in sorted((DOCS / "images").glob("vision-*.png"))]
     tables = markdown(data["records"], speeds["records"] if speeds else ())
-    origins = [_origin(each) for each in (data, speeds) if each is not None]
-    return "\n\n".join([*origins, *pictures, tables])
+    return "\n\n".join([origin("vision"), origin("vision_speed"), tables, "## Pictures", *pictures])
+
+
+def vision_finding(name: str) -> str:
+    """One small table of the page of image results."""
+    data, speeds = _results("vision"), _results("vision_speed")
+    return VISION_FINDINGS[name](data["records"], speeds["records"] if speeds else []) if data else _missing("vision")
+
+
+def origin(study: str) -> str:
+    """How the results of a study were made."""
+    data = _results(study)
+    return _origin(data) if data else _missing(study)
+
+
+def _missing(study: str) -> str:
+    return f"*Not run before these pages were built: `benchmarks/studies` writes `docs/results/{study}.json`.*"
+
+
+def _with_units(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {key: show(record[key]) for key, show in UNITS.items() if record.get(key) is not None}
+
+
+def _by_n(data: dict[str, Any] | None, study: str) -> dict[int, dict[str, Any]]:
+    return {r["n"]: r for r in data["records"] if r["study"] == study} if data else {}
+
+
+def _name(n: int) -> str:
+    return "bare" if n == 1 else f"n={n}"
 
 
 def _results(study: str) -> dict[str, Any] | None:
@@ -312,6 +399,8 @@ def _table(head: str, rows: Iterable[list[str]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {each}" for key, each in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_cell, value))
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else _inline(str(value or "–"))
@@ -341,16 +430,27 @@ TABLES: dict[str, Callable[[], str]] = {
     "demuxers": demuxer_facts,
     "demuxer costs": lambda: costs(demuxers.registry),
     "demo": demo,
+    "demo table": demo_table,
     "zoo": zoo,
     "throughput": partial(throughput, "throughput", "throughput.py", STUDIES),
     "accelerator": partial(throughput, "throughput_accelerator", "accelerator.py", ON_ACCELERATOR),
     "retrieval levels": retrieval_levels,
     "damped crosstalk": damped_crosstalk,
+    "overview": overview,
     "text": text,
+    "text origin": partial(origin, "text"),
     "capacity": capacity,
     "ablations": ablations,
     "published": published,
     "speed": speed,
     "vision": vision,
+    "vision origin": partial(origin, "vision"),
+    "vision speed origin": partial(origin, "vision_speed"),
 }
 TABLES |= {f"ablation {name}": partial(ablation, name) for name in STUDIED}
+TABLES |= {f"text {name}": partial(text_finding, name) for name in TEXT_FINDINGS}
+TABLES |= {f"vision {name}": partial(vision_finding, name) for name in VISION_FINDINGS}
+
+if __name__ == "__main__":
+    README = ROOT / "README.md"
+    README.write_text(refreshed(README.read_text()))

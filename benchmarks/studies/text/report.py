@@ -45,7 +45,7 @@ def experiments(records: Iterable[Record]) -> dict[tuple[Any, ...], dict[str, Li
     cells: dict[tuple[Any, ...], dict[str, dict[int, dict[str, list[Record]]]]] = {}
     for r in records:
         lines = cells.setdefault(tuple(r[key] for key in SETTINGS), {})
-        lines.setdefault(_name(r), {}).setdefault(r["n"], {}).setdefault(r["group"], []).append(r)
+        lines.setdefault(configuration(r), {}).setdefault(r["n"], {}).setdefault(r["group"], []).append(r)
     return {
         settings: {name: _line(lines[name]) for name in sorted(lines, key=_rank)}
         for settings, lines in sorted(cells.items())
@@ -62,12 +62,12 @@ def markdown(records: Iterable[Record]) -> str:
             f"{metric[0].upper() + metric[1:]} on the {split} split in percent; {layers} layers of {dim}, "
             f"{rows:,} training rows, {epochs} epochs."
         )
-        parts.append(_by_n(lines, _mean))
-        if _multiplexed(lines):
+        parts.append(by_n(lines, _mean))
+        if multiplexed(lines):
             parts += ["Distance of the best multiplexed model:", headline(lines)]
-            parts += ["Worst and best index:", _by_n(_multiplexed(lines), lambda p: f"{p.low:.1f} … {p.high:.1f}")]
-        parts += ["Operations of B1 over those of the model:", _by_n(lines, lambda p: f"{p.operations:.1f}")]
-        parts += ["Chosen on the selection split:", _by_n(lines, lambda p: p.chosen)]
+            parts += ["Worst and best index:", by_n(multiplexed(lines), lambda p: f"{p.low:.1f} … {p.high:.1f}")]
+        parts += ["Operations of B1 over those of the model:", by_n(lines, lambda p: f"{p.operations:.1f}")]
+        parts += ["Chosen on the selection split:", by_n(lines, lambda p: p.chosen)]
     return "\n\n".join(parts)
 
 
@@ -78,21 +78,34 @@ def headline(lines: dict[str, Line]) -> str:
     """
     rows = []
     for taught in (False, True):
-        alike = {
-            name: line for name, line in lines.items() if (TAUGHT in name) == taught or name.partition(",")[0] in BARE
-        }
-        rows += [_headline(alike, n) for n in sorted({n for line in _multiplexed(alike).values() for n in line})]
+        alike = comparable(lines, taught)
+        for n in sorted({n for line in multiplexed(alike).values() for n in line}):
+            best = preferred(multiplexed(alike), n)
+            name = next(name for name, line in multiplexed(alike).items() if line.get(n) is best)
+            rows.append([str(n), name, f"{best.mean:.1f}", *(gap(alike, n, kind) for kind in (*BARE, "rival"))])
     return table(["n", "chosen on the selection split", "score", "to B1", "to B2", "to the rival"], rows)
 
 
-def _headline(lines: dict[str, Line], n: int) -> list[str]:
-    name, best = max(
-        ((name, line[n]) for name, line in _multiplexed(lines).items() if n in line),
-        key=lambda each: each[1].selected,
-    )
-    others = [_best({k: v for k, v in lines.items() if k.startswith(kind)}, n) for kind in (*BARE, "rival")]
-    gaps = ["–" if other is None else f"{best.mean - other.mean:+.1f}" for other in others]
-    return [str(n), name, f"{best.mean:.1f}", *gaps]
+def comparable(lines: dict[str, Line], taught: bool) -> dict[str, Line]:
+    """Return the configurations that had a teacher, or those that had none, with the bare models, which had none."""
+    return {name: line for name, line in lines.items() if (TAUGHT in name) == taught or name.partition(",")[0] in BARE}
+
+
+def multiplexed(lines: dict[str, Line]) -> dict[str, Line]:
+    return {name: line for name, line in lines.items() if name.partition(",")[0] not in ORDER}
+
+
+def preferred(lines: dict[str, Line], n: int) -> Point | None:
+    """Return the point at n, or at 1 for bare models; of several the one that selection prefers."""
+    points = [line.get(n, line.get(1)) for line in lines.values()]
+    return max((p for p in points if p is not None), key=lambda p: p.selected, default=None)
+
+
+def gap(lines: dict[str, Line], n: int, kind: str) -> str:
+    """Return how many points the preferred multiplexed model is above the preferred one of a kind, such as "rival"."""
+    best = preferred(multiplexed(lines), n)
+    other = preferred({name: line for name, line in lines.items() if name.startswith(kind)}, n)
+    return "–" if best is None or other is None else f"{best.mean - other.mean:+.1f}"
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
@@ -138,7 +151,7 @@ def plot(records: Iterable[Record], folder: Path) -> list[Path]:
     return list(written)
 
 
-def _name(r: Record) -> str:
+def configuration(r: Record) -> str:
     warmed = f", warm-up {r['warm_up']:,}" if r["warm_up"] else ""
     damped = f", crosstalk at {r['crosstalk']:g}" if r.get("crosstalk", 1) != 1 else ""
     return f"{r['configuration']}{warmed}{damped}{TAUGHT * ('teachers' in r)}"
@@ -147,10 +160,6 @@ def _name(r: Record) -> str:
 def _rank(name: str) -> tuple[int, str]:
     kind = name.partition(",")[0]
     return (ORDER.index(kind) if kind in ORDER else len(ORDER), name)
-
-
-def _multiplexed(lines: dict[str, Line]) -> dict[str, Line]:
-    return {name: line for name, line in lines.items() if name.partition(",")[0] not in ORDER}
 
 
 def _line(cells: dict[int, dict[str, list[Record]]]) -> Line:
@@ -178,18 +187,12 @@ def _chosen(r: Record) -> str:
     return f"{r['lr']:g}, epoch {r['best_epoch']}{heads}"
 
 
-def _best(lines: dict[str, Line], n: int) -> Point | None:
-    """Return the point at n, or at 1 for bare models; of several the one that selection prefers."""
-    points = [line.get(n, line.get(1)) for line in lines.values()]
-    return max((p for p in points if p is not None), key=lambda p: p.selected, default=None)
-
-
 def _mean(point: Point) -> str:
     spread = "" if point.std is None else f" ± {point.std:.1f}"
     return f"{point.mean:.1f}{spread}" + (f" ({point.seeds} seeds)" if point.seeds > 1 else "")
 
 
-def _by_n(lines: dict[str, Line], show: Callable[[Point], str]) -> str:
+def by_n(lines: dict[str, Line], show: Callable[[Point], str]) -> str:
     counts = sorted({n for line in lines.values() for n in line})
     rows = ([name, *(show(line[n]) if n in line else "" for n in counts)] for name, line in lines.items())
     return table(["", *(f"n={n}" for n in counts)], rows)

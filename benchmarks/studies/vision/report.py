@@ -84,7 +84,7 @@ def markdown(records: Iterable[Record], speeds: Iterable[Record] = ()) -> str:
 
 
 def _table(name: str, found: Sequence[Point]) -> str:
-    """One line a cell; a column in which nothing differs or nothing is known is left out."""
+    """A caption with what all cells share, and one line per cell."""
     columns = {
         "data": [p.cell.dataset for p in found],
         "network": [p.cell.backbone for p in found],
@@ -95,24 +95,29 @@ def _table(name: str, found: Sequence[Point]) -> str:
         "mixtures": [str(p.cell.mixtures) for p in found],
         "learning rate": [f"{p.cell.lr:g}" for p in found],
         "shift": [str(p.cell.shift) for p in found],
-        "accuracy, %": [f"{p.mean:.2f}" for p in found],
-        "± groupings": [_maybe(p.groupings, ".2f") for p in found],
+        "accuracy, %": [f"{p.mean:.2f}" + _plus_minus(p.groupings) for p in found],
         "± seeds": [f"{p.seeds:.2f} ({p.count})" if p.seeds is not None else "–" for p in found],
         "worst … best index": [f"{p.indices[0]:.1f} … {p.indices[1]:.1f}" if p.cell.n > 1 else "–" for p in found],
         "held-out": [f"{p.selected:.2f}" for p in found],
         "notebook": [_maybe(NOTEBOOK.get(p.cell.n) if name == "lenet" else None, ".1f") for p in found],
-        "operations": [f"1/{p.operations:.2f}" for p in found],
+        "operations saved": [f"{p.operations:.2f}x" for p in found],
         "speed": [_maybe(p.speed, ".2f", "x") for p in found],
         "added parameters": [f"{p.added:,}" for p in found],
         "epochs": [str(p.cell.epochs) for p in found],
     }
-    told = {key: column for key, column in columns.items() if len(set(column)) > 1 or key in ("accuracy, %", "epochs")}
-    lines = [list(told), ["---"] * len(told), *map(list, zip(*told.values(), strict=True))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    shared = {key: column[0] for key, column in columns.items() if len(set(column)) == 1 and key != "accuracy, %"}
+    caption = ", ".join(f"{key} {value}" for key, value in shared.items() if value not in ("–", "1.00x"))
+    own = {key: column for key, column in columns.items() if key not in shared}
+    lines = [list(own), ["---"] * len(own), *map(list, zip(*own.values(), strict=True))]
+    return "\n".join([f"For all: {caption}.", "", *("| " + " | ".join(line) + " |" for line in lines)])
 
 
 def _maybe(value: float | None, form: str, unit: str = "") -> str:
     return "–" if value is None else f"{value:{form}}{unit}"
+
+
+def _plus_minus(value: float | None) -> str:
+    return "" if value is None else f" ± {value:.2f}"
 
 
 def load(path: Path) -> list[Record]:
