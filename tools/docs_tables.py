@@ -228,7 +228,7 @@ def speed() -> str:
     records = [r for r in data["records"] if r["study"] == "sequence"] if data else []
     if not records:
         return "*Not measured before these pages were built: `benchmarks/speed/throughput.py` does it.*"
-    dtypes = dict.fromkeys(r["dtype"] for r in records)
+    dtypes = dict.fromkeys(r.get("dtype", "float32") for r in records)
     cells: dict[int, list[str]] = {}
     for r in records:
         share = f"{r['ratio_to_bare']:.1f} ({r['ratio_to_bare'] / r['n']:.0%})"

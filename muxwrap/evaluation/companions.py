@@ -13,8 +13,8 @@ from muxwrap._util.examples import quiet
 from muxwrap._util.nested import replace_object, tensors_in
 from muxwrap.errors import MuxwrapError
 from muxwrap.evaluation.plots import axes
-from muxwrap.evaluation.states import check_wrapped, rows_of, state
-from muxwrap.multiplex import Multiplex
+from muxwrap.evaluation.states import rows_of, state
+from muxwrap.multiplex import Multiplex, check_wrapped
 
 
 @dataclass(frozen=True)

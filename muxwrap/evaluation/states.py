@@ -9,7 +9,7 @@ from torch import Tensor
 from muxwrap._util.examples import run
 from muxwrap._util.nested import first_tensor, tensors_in
 from muxwrap.errors import MuxwrapError
-from muxwrap.multiplex import Multiplex
+from muxwrap.multiplex import Multiplex, check_wrapped
 
 
 def answers(model: Multiplex, inputs: Any) -> Tensor:
@@ -64,16 +64,6 @@ def rows_of(inputs: Any) -> int:
     if found is None or found.ndim == 0:
         raise MuxwrapError(f"{type(inputs).__name__} holds no tensor with rows")
     return found.shape[0]
-
-
-def check_wrapped(model: object, function: str) -> None:
-    """Refuse what :func:`muxwrap.wrap` did not return.
-
-    Raises:
-        MuxwrapError: the model is not wrapped.
-    """
-    if not isinstance(model, Multiplex):
-        raise MuxwrapError(f"{function}({type(model).__name__}): not a wrapped model; give what muxwrap.wrap returned")
 
 
 def whole_groups(model: Multiplex, inputs: Any, function: str, least: int = 1) -> int:

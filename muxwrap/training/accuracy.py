@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from muxwrap._util.checks import check_wrapped
 from muxwrap._util.examples import quiet
 from muxwrap.errors import MuxwrapError
-from muxwrap.multiplex import Multiplex
+from muxwrap.multiplex import Multiplex, check_wrapped
 from muxwrap.training.batches import as_batch
 from muxwrap.training.head import RetrievalHead
 from muxwrap.training.objective import Retrieval

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from muxwrap._util.checks import check_wrapped
 from muxwrap._util.nested import replace_object
 from muxwrap.forwarding import blank, class_for
-from muxwrap.multiplex import Multiplex
+from muxwrap.multiplex import Multiplex, check_wrapped
 
 
 class AuxiliaryLoss(nn.Module, ABC):

@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muxwrap._util.checks import check_wrapped
 from muxwrap._util.seeding import seeded
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError, check_dim, known_names
-from muxwrap.multiplex import Multiplex
+from muxwrap.multiplex import Multiplex, check_wrapped
 from muxwrap.training.token_sites import TokenSites, find_token_sites
 
 Vocabulary = Literal["tied", "free"]

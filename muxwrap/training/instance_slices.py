@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from itertools import accumulate, pairwise
 
-from muxwrap._util.checks import check_wrapped
 from muxwrap.errors import MuxwrapError
-from muxwrap.multiplex import Multiplex
+from muxwrap.multiplex import Multiplex, check_wrapped
 
 
 def features_per_instance(model: Multiplex, call: str) -> list[int]:

@@ -12,9 +12,8 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from muxwrap._util.checks import check_wrapped
 from muxwrap.errors import MuxwrapError
-from muxwrap.multiplex import Multiplex
+from muxwrap.multiplex import Multiplex, check_wrapped
 from muxwrap.training.head import RetrievalHead, head_at
 from muxwrap.training.loop import Loop, Measurement
 from muxwrap.training.objective import Retrieval
