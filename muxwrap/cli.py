@@ -14,7 +14,7 @@ from torch import nn
 
 import muxwrap
 from muxwrap.errors import MuxwrapError
-from muxwrap.sites.named import FORMS, model_named
+from muxwrap._util.named_models import FORMS, model_named
 from muxwrap.throughput import measure, predict
 
 

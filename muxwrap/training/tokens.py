@@ -20,7 +20,7 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 from muxwrap.site import Site
 from muxwrap.sites.families import transformers
-from muxwrap.sites.trace import Trace, Visit, trace
+from muxwrap.sites.trace import Seen, Trace, Visit, trace
 from muxwrap.training.batches import Batch, as_batch
 
 
@@ -62,7 +62,8 @@ def find_places(model: Multiplex, example: Any = None) -> TokenPlaces:
     seen = trace(backbone, with_rows(batch.inputs))
     if embedding is None:
         ids = with_rows(batch.ids)
-        readers = [v.module for v in seen.once if v.input is not None and torch.equal(v.input, ids)]
+        read = ((v.module, v.input.ids) for v in seen.once if v.input is not None)
+        readers = [module for module, own in read if own is not None and torch.equal(own, ids)]
         embedding = next((module for module in readers if _is_table(module)), None)
     if embedding is None:
         raise MuxwrapError(
@@ -154,7 +155,7 @@ def _token_site(model: Multiplex, seen: Trace, length: int) -> Site:
     visit, mixed = seen.at(site.path), seen.at(model.sites.mux[0].path)
     assert visit is not None and mixed is not None
 
-    def holds_tokens(tensor: Tensor | None) -> bool:
+    def holds_tokens(tensor: Seen | None) -> bool:
         return tensor is not None and tensor.ndim == 3 and tensor.shape[:2] == (ROWS, length)
 
     if site.axis == -1 and holds_tokens(visit.input if site.side == "input" else visit.output):
