@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import muxwrap
+from muxwrap._util.named_models import FORMS, model_named
 from muxwrap.errors import MuxwrapError
-from muxwrap.sites.named import FORMS, model_named
 from muxwrap.throughput import bfloat16_instructions, compare_dtypes, measure, predict
 
 DTYPES = ("float32", "bfloat16", "float16")

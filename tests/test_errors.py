@@ -39,7 +39,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("mlp", {"n": 2, "demux_at": "hed"}, r"demux_at='hed' is no module of MLP; did you mean 'head'"),
     ("mlp", {"n": 2, "mux_at": "stem@inputs"}, r"did you mean 'input'"),
     ("mlp", {"n": 2, "mux_at": nn.Linear(1, 1)}, r"mux_at=Linear\(...\) is no module of this MLP"),
-    ("mlp", {"n": 2, "mux_at": 3}, r"mux_at=3 is a int; give a module path"),
+    ("mlp", {"n": 2, "mux_at": 3}, r"mux_at=3 is of type int; give a module path"),
     ("mlp", {"n": 2, "mux_at": "head", "demux_at": "stem"}, r"demux_at has to come after mux_at"),
     ("mlp", {"n": 2, "example_input": None}, r"MLP does not say what it takes; give example_input="),
     ("mlp", {"n": 2, "example_input": torch.zeros(2, 13)}, r"the bare MLP fails on the example .*give example_input="),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from muxwrap._hooks.axes import feature_size
 from muxwrap._hooks.embeddings import token_embedding
 from muxwrap.errors import MuxwrapError, known_names
 from muxwrap.site import Side, Site, Sites
-from muxwrap.sites.trace import Trace, Visit
+from muxwrap.sites.trace import Seen, Trace, Visit
 
 _SIDES: tuple[Side, Side] = ("input", "output")
 
@@ -23,11 +23,10 @@ def site_at(trace: Trace, path: str, side: Side) -> Site | None:
     tensor = visit.input if side == "input" else visit.output
     if tensor is None:
         return None
-    if side == "input" and not tensor.is_floating_point():
+    if side == "input" and not tensor.floating:
         return _embedded_site(visit)
     axis = _feature_axis(trace, visit, side, tensor)
-    shape = tuple(tensor.shape)
-    return Site(path, side, axis, feature_size(shape, axis), shape=shape[1:])
+    return Site(path, side, axis, feature_size(tensor.shape, axis), shape=tensor.shape[1:])
 
 
 def _embedded_site(visit: Visit) -> Site | None:
@@ -105,7 +104,7 @@ def _parse(backbone: nn.Module, choice: object, side: Side, argument: str) -> tu
         raise MuxwrapError(f"{argument}={type(choice).__name__}(...) is no module of this {type(backbone).__name__}")
     if not isinstance(choice, str):
         raise MuxwrapError(
-            f"{argument}={choice!r} is a {type(choice).__name__}; give a module path, a module or a Site"
+            f"{argument}={choice!r} is of type {type(choice).__name__}; give a module path, a module or a Site"
         )
     path, at, named = choice.partition("@")
     if at and named not in _SIDES:
@@ -114,7 +113,7 @@ def _parse(backbone: nn.Module, choice: object, side: Side, argument: str) -> tu
     return path, named if named in _SIDES else side
 
 
-def _feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Tensor) -> int | None:
+def _feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Seen) -> int | None:
     """Find the axis that the neighbouring layers take for features."""
     if visit.path == "" and side == "input":
         return -1 if tensor.ndim < 4 else None  # raw vectors and sequences; of raw images the whole image

@@ -12,18 +12,20 @@ from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.side_inputs import takes_mask
 from muxwrap._util.examples import ROWS, quiet, with_rows
+from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
-from muxwrap.sites.answers import answers
+from muxwrap.sites.dry_run import answers, mixing_fails, padded
 from muxwrap.sites.families import generic, timm, torchvision, transformers
 from muxwrap.sites.resolve import site_from
-from muxwrap.sites.trace import Trace, trace
-from muxwrap.sites.trial import Trial
+from muxwrap.sites.trace import Trace
+from muxwrap.sites.trial import PADDED_ROWS, Trial
 
 FAMILIES = (transformers, timm, torchvision, generic)
 """In the order of asking; each says what it matches, makes an example and names candidates."""
 
 Choice = str | nn.Module | Site | Iterable[str | nn.Module | Site] | None
+Candidates = list[tuple[Site, ...]]
 
 
 def find_sites(
@@ -63,32 +65,51 @@ def locate(
     prefix: int = 0,
     pixels: int = 0,
 ) -> tuple[Sites, Any]:
-    """Do what :func:`find_sites` says, and return also the example of three rows that they were tried on.
+    """Do what :func:`find_sites` says, and return also an example of three rows.
 
     Where the demuxer puts a prefix before every mixture, only sites that stand it are taken. With ``pixels``, raw images
     of so many or more are preferred, unless what is separated is a map of the image again, where every place counts.
     """
-    family = _family(backbone)
-    example = example_of(backbone, example_input)
-    seen = trace(backbone, example)
-    mux = _chosen(seen, backbone, mux_at, "output", "mux_at")
-    demux = _chosen(seen, backbone, demux_at, "input", "demux_at") or list(family.demux_candidates(backbone, seen))
-    if not mux:
-        raw = generic.raw_images(seen, pixels) if pixels and all(site.pixels <= 1 for site in demux[0]) else ()
-        mux = [*raw, *family.mux_candidates(backbone, seen)]
-    trial = Trial(backbone, example, prefix)
-    sites: Sites | None = None
-    seconds: list[Sites] = []
+    with progress_line(f"muxwrap: finding sites in {type(backbone).__name__}"):
+        example = example_of(backbone, example_input)
+        trial = Trial(backbone, example, prefix)
+        demux = _demux_candidates(trial, demux_at)
+        mux = _mux_candidates(trial, mux_at, pixels if all(site.pixels <= 1 for site in demux[0]) else 0)
+        return _search(trial, mux, demux), example
+
+
+def _demux_candidates(trial: Trial, choice: Choice) -> Candidates:
+    chosen = _chosen(trial, choice, "input", "demux_at")
+    return chosen or list(dict.fromkeys(_family(trial.backbone).demux_candidates(trial.backbone, trial.trace)))
+
+
+def _mux_candidates(trial: Trial, choice: Choice, pixels: int) -> Candidates:
+    chosen = _chosen(trial, choice, "output", "mux_at")
+    if chosen:
+        return chosen
+    raw = generic.raw_images(trial.trace, pixels) if pixels else ()
+    return list(dict.fromkeys((*raw, *_family(trial.backbone).mux_candidates(trial.backbone, trial.trace))))
+
+
+def _search(trial: Trial, mux: Candidates, demux: Candidates) -> Sites:
+    """Return the first exact pair of candidates, or the first of the second best.
+
+    Raises:
+        MuxwrapError: there is neither; the message lists what was tried.
+    """
+    trial.candidates = tuple(dict.fromkeys(sites[0] for sites in demux))
+    second_best: list[Sites] = []
     failures: list[str] = []
-    for pair in product(dict.fromkeys(mux), dict.fromkeys(demux)):
-        sites = _exact(trial, seen, pair, seconds, failures)
-        if sites is not None or len(seconds) > _ENOUGH:
+    for pair in product(mux, demux):
+        sites = _exact(trial, pair, second_best, failures)
+        if sites is not None:
+            return trial.narrowed(sites)
+        if len(second_best) > _ENOUGH_SECOND_BEST:
             break
-    sites = sites or next(iter(seconds), None)
-    if sites is not None:
-        return trial.narrowed(sites), example
+    if second_best:
+        return trial.narrowed(second_best[0])
     tried = "\n".join(f"  {line}" for line in failures) or "  (no candidate)"
-    raise MuxwrapError(f"no way found to multiplex {_what(backbone, prefix)} yourself. Tried:\n{tried}")
+    raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself. Tried:\n{tried}")
 
 
 def example_of(backbone: nn.Module, example_input: Any = None) -> Any:
@@ -104,65 +125,67 @@ def _family(backbone: nn.Module) -> Any:
     return next(family for family in FAMILIES if family.matches(backbone))
 
 
-def _what(backbone: nn.Module, prefix: int) -> str:
-    name = type(backbone).__name__
-    if not prefix:
+def _what(trial: Trial) -> str:
+    name = type(trial.backbone).__name__
+    if not trial.prefix:
         return f"{name}; name mux_at= and demux_at="
     return (
-        f"{name} with a prefix of {prefix} tokens before every mixture, which has to be a sequence of tokens all the way; "
-        "take a demuxer without a prefix ('key', 'mlp', 'unbind'), or name mux_at= and demux_at="
+        f"{name} with a prefix of {trial.prefix} tokens before every mixture, which has to be a sequence of tokens all the "
+        "way; take a demuxer without a prefix ('key', 'mlp', 'unbind'), or name mux_at= and demux_at="
     )
 
 
 def verify(components: Components, example: Any) -> None:
     """Run a freshly built model once.
 
+    A call with padding differs from one without only where instances are mixed, so it is run no further.
+
     Raises:
         MuxwrapError: the strategy or the demuxer does not work there.
     """
-    with quiet(components.strategy, components.widenings, components.demuxers), attached(components) as call:
-        outcome = answers(components.backbone, example, components.sites.masked, call=call)
+    outcome: object = None
+    with quiet(*components.added):
+        if components.sites.masked:
+            outcome = mixing_fails(components, padded(example, PADDED_ROWS))
+        if outcome is None:
+            with attached(components) as multiplexed:
+                outcome = answers(components.backbone, example, ROWS, multiplexed)
     if isinstance(outcome, str):
         raise MuxwrapError(f"a dry run of {ROWS} rows fails: {outcome}")
 
 
-def _chosen(
-    seen: Trace, backbone: nn.Module, choice: Choice, side: Literal["input", "output"], argument: str
-) -> list[tuple[Site, ...]]:
+def _chosen(trial: Trial, choice: Choice, side: Literal["input", "output"], argument: str) -> Candidates:
     if choice is None:
         return []
     several = choice if isinstance(choice, (list, tuple)) else [choice]
-    return [tuple(site_from(seen, backbone, one, side, argument) for one in several)]
+    return [tuple(site_from(trial.trace, trial.backbone, one, side, argument) for one in several)]
 
 
 def _exact(
-    trial: Trial,
-    seen: Trace,
-    pair: tuple[tuple[Site, ...], tuple[Site, ...]],
-    seconds: list[Sites],
-    failures: list[str],
+    trial: Trial, pair: tuple[tuple[Site, ...], tuple[Site, ...]], second_best: list[Sites], failures: list[str]
 ) -> Sites | None:
     """Return sites of a pair of candidates that match the bare model; add what is second best, or why there is nothing."""
     problems = []
-    for mask, mask_at in _mask_modes(trial, seen, pair[0]):
+    for mask, mask_at in _mask_modes(trial, pair[0]):
         sites = Sites(*pair, mask=mask, mask_at=mask_at)
-        problem = trial.problem(sites)
-        match = "wrong" if problem is not None else trial.match(sites)
-        if match == "exact":
+        verdict = trial.check(sites)
+        if verdict.match == "exact":
             return sites
-        if match == "sound" or (problem is None and not trial.reproducible and mask is not MaskMode.SIZE):
-            seconds.append(sites)
-        problems.append(problem or "copies of one input do not get the bare model's answer to it")
+        unproven = verdict.problem is None and not trial.reproducible and mask is not MaskMode.SIZE
+        if verdict.match == "sound" or unproven:
+            second_best.append(sites)
+        problems.append(verdict.problem or "copies of one input do not get the bare model's answer to it")
     mux, demux = (" and ".join(map(str, sites)) for sites in pair)
     failures.append(f"mix {mux}, separate {demux}: {'; '.join(dict.fromkeys(problems))}")
     return None
 
 
-_ENOUGH = 20  # seconds; then there is hardly a first to come
+_ENOUGH_SECOND_BEST = 20  # then there is hardly an exact one to come
 
 
-def _mask_modes(trial: Trial, seen: Trace, mux: tuple[Site, ...]) -> list[tuple[MaskMode, str]]:
+def _mask_modes(trial: Trial, mux: tuple[Site, ...]) -> list[tuple[MaskMode, str]]:
     """Return how the mask may be taken, and by which module: the model inside a head, or the whole backbone."""
+    seen = trial.trace
     if not trial.masked:
         return [(MaskMode.NONE, ""), (MaskMode.SIZE, "")] if _reads_batch(seen, mux) else [(MaskMode.NONE, "")]
     inside = [
@@ -176,7 +199,7 @@ def _mask_modes(trial: Trial, seen: Trace, mux: tuple[Site, ...]) -> list[tuple[
 def _reads_batch(seen: Trace, mux: tuple[Site, ...]) -> bool:
     """Whether every module after which is mixed is given the very batch that the backbone is given."""
     batch = seen.visits[0].input
-    if batch is None or not batch.is_floating_point():
+    if batch is None or not batch.floating:
         return False
     visits = [seen.at(site.path) for site in mux if site.side == "output"]
     return len(visits) == len(mux) and all(

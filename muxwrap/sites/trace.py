@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
-from muxwrap._util.examples import ROWS, quiet, run
-from muxwrap._util.nested import first_tensor
+from muxwrap._util.examples import quiet, run
+from muxwrap._util.nested import first_tensor, tensors_in
 from muxwrap.errors import MuxwrapError
+
+
+@dataclass(eq=False)
+class Seen:
+    """A tensor of the run without its memory: the run needs no more than the bare model does. One tensor has one of these.
+
+    Args:
+        shape: of the tensor, rows included.
+        floating: whether it holds floats.
+        memory: where its first number lay; equal for views of one tensor that begin at the same number.
+        ids: the tensor itself if it may hold token ids, which are small.
+    """
+
+    shape: tuple[int, ...]
+    floating: bool
+    memory: object
+    ids: Tensor | None = None
+
+    @property
+    def ndim(self) -> int:
+        """How many axes the tensor has."""
+        return len(self.shape)
 
 
 @dataclass
@@ -19,9 +44,9 @@ class Visit:
     path: str
     module: nn.Module
     entered: int
-    input: Tensor | None
+    input: Seen | None
     left: int = -1
-    output: Tensor | None = None
+    output: Seen | None = None
 
     @property
     def leaf(self) -> bool:
@@ -35,20 +60,23 @@ class Trace:
     Args:
         visits: in the order in which the modules were entered.
         output: what the backbone returned.
+        answers: the tensors in it.
     """
 
-    def __init__(self, visits: list[Visit], output: Any) -> None:
+    def __init__(self, visits: list[Visit], output: Any, answers: list[Seen]) -> None:
         self.visits = visits
         self.output = output
+        self.answers = answers
         counts: dict[str, int] = {}
         for visit in visits:
             counts[visit.path] = counts.get(visit.path, 0) + 1
         self.once = [visit for visit in visits if counts[visit.path] == 1]
         """The visits of modules that ran exactly once, which is what a site has to do."""
+        self._at = {visit.path: visit for visit in self.once}
 
     def at(self, path: str) -> Visit | None:
         """Return the visit of a module that ran once."""
-        return next((visit for visit in self.once if visit.path == path), None)
+        return self._at.get(path)
 
     def leaves(self) -> list[Visit]:
         """Return the once-run modules without children that have weights, in the order of their running."""
@@ -61,35 +89,72 @@ def trace(backbone: nn.Module, example: Any) -> Trace:
     Raises:
         MuxwrapError: the bare backbone fails on the example.
     """
-    visits: list[Visit] = []
-    open_visits: list[Visit] = []
-    names = {module: path for path, module in backbone.named_modules()}
-    clock = iter(range(10**9))
-
-    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-        visit = Visit(names[module], module, next(clock), first_tensor((args, kwargs)))
-        visits.append(visit)
-        open_visits.append(visit)
-
-    def leave(module: nn.Module, _args: Any, output: Any) -> None:
-        visit = open_visits.pop()
-        while visit.module is not module:  # a module inside raised and was caught by the backbone
-            visit = open_visits.pop()
-        visit.left, visit.output = next(clock), first_tensor(output)
-
-    handles = []
-    for module in names:
-        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-        handles.append(module.register_forward_hook(leave))
+    recorder = _Recorder(backbone)
     try:
         with quiet(backbone):
+            torch.manual_seed(0)  # for models that draw random numbers in evaluation mode
             output = run(backbone, example)
     except Exception as error:
+        rows = getattr(first_tensor(example), "shape", ("no",))[0]
         raise MuxwrapError(
-            f"the bare {type(backbone).__name__} fails on the example of {ROWS} rows: {type(error).__name__}: {error}; "
+            f"the bare {type(backbone).__name__} fails on the example ({rows} rows): {type(error).__name__}: {error}; "
             "give example_input= (a tensor, a tuple of arguments or a dict of keyword arguments) that it accepts"
         ) from error
     finally:
-        for handle in handles:
+        recorder.remove()
+    answers = [recorder.seen(tensor) for tensor in tensors_in(output)]
+    return Trace(recorder.visits, output, [answer for answer in answers if answer is not None])
+
+
+class _Recorder:
+    """Hooks on every module of a backbone that write its calls down."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self.visits: list[Visit] = []
+        self._open: list[Visit] = []
+        self._clock = 0
+        self._names = {module: path for path, module in backbone.named_modules()}
+        self._seen: dict[int, tuple[weakref.ref[Tensor], Seen]] = {}
+        self._handles = []
+        for module in self._names:
+            self._handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._leave))
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
             handle.remove()
-    return Trace(visits, output)
+
+    def seen(self, tensor: Tensor | None) -> Seen | None:
+        """Return what is kept of a tensor: the same object whenever the same tensor passes."""
+        if tensor is None:
+            return None
+        reference, known = self._seen.get(id(tensor), (None, None))
+        if reference is None or known is None or reference() is not tensor:  # the number of a tensor that is gone
+            ids = tensor if tensor.ndim == 2 and tensor.dtype in (torch.int32, torch.int64) else None
+            known = Seen(tuple(tensor.shape), tensor.is_floating_point(), _memory(tensor), ids)
+            self._seen[id(tensor)] = (weakref.ref(tensor), known)
+        return known
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        visit = Visit(self._names[module], module, self._tick(), self.seen(first_tensor((args, kwargs))))
+        self.visits.append(visit)
+        self._open.append(visit)
+
+    def _leave(self, module: nn.Module, _args: Any, output: Any) -> None:
+        visit = self._open.pop()
+        while visit.module is not module:  # a module inside raised and was caught by the backbone
+            visit = self._open.pop()
+        visit.left, visit.output = self._tick(), self.seen(first_tensor(output))
+
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock - 1
+
+
+def _memory(tensor: Tensor) -> object:
+    """Return a key for the place of a tensor in memory, which stays one of a kind after the memory was given back."""
+    try:
+        return StorageWeakRef(tensor.untyped_storage()), tensor.storage_offset()
+    except (NotImplementedError, RuntimeError):  # sparse tensors, for one
+        return object()

@@ -14,7 +14,7 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 from muxwrap.site import Site
 from muxwrap.sites.families import transformers
-from muxwrap.sites.trace import Trace, Visit, trace
+from muxwrap.sites.trace import Seen, Trace, Visit, trace
 from muxwrap.training.batches import as_batch
 
 
@@ -68,7 +68,8 @@ def find_token_sites(model: Multiplex, example: Any = None) -> TokenSites:
 
 def _embedding_of(seen: Trace, ids: Tensor) -> nn.Module | None:
     """Return the first module with a table that gets the ids."""
-    readers = (visit.module for visit in seen.once if visit.input is not None and torch.equal(visit.input, ids))
+    inputs = [(visit.module, visit.input.ids) for visit in seen.once if visit.input is not None]
+    readers = (module for module, own in inputs if own is not None and torch.equal(own, ids))
     return next((module for module in readers if _is_table(module)), None)
 
 
@@ -83,7 +84,7 @@ def _output_site(model: Multiplex, seen: Trace, length: int) -> Site:
     visit, mixed = seen.at(site.path), seen.at(model.sites.mux[0].path)
     assert visit is not None and mixed is not None
 
-    def is_sequence(tensor: Tensor | None) -> bool:
+    def is_sequence(tensor: Seen | None) -> bool:
         return tensor is not None and tensor.ndim == 3 and tensor.shape[:2] == (ROWS, length)
 
     if site.axis == -1 and is_sequence(visit.input if site.side == "input" else visit.output):

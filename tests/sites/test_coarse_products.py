@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import muxwrap
-from muxwrap.sites.trial import Trial
+from muxwrap.sites.rounding import Rounding
 
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution"}
 LENGTH = 7
@@ -52,6 +52,6 @@ def test_masked_text_needs_the_wider_bound() -> None:
     exact = muxwrap.find_sites(model, ids)
     with TensorFloat32():
         assert muxwrap.find_sites(model, ids) == exact
-        assert Trial(model, ids)._coarse(torch.zeros(1))
-    assert not Trial(model, ids)._coarse(torch.zeros(1))
-    assert Trial(model, ids)._coarse(torch.zeros(1).half()) and not Trial(model, ids)._coarse(torch.zeros(1).double())
+        assert Rounding().coarse(torch.zeros(1))
+    assert not Rounding().coarse(torch.zeros(1))
+    assert Rounding().coarse(torch.zeros(1).half()) and not Rounding().coarse(torch.zeros(1).double())

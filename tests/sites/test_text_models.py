@@ -44,7 +44,7 @@ def small_seed() -> Iterator[None]:
 @pytest.mark.parametrize("model_type", SORTS)
 def test_copies_of_an_input_get_the_bare_answers(model_type: str) -> None:
     model = tiny("sequence", model_type)
-    assert Trial(model, with_rows(example(model))).match(muxwrap.find_sites(model)) == "exact"
+    assert Trial(model, with_rows(example(model))).check(muxwrap.find_sites(model)).match == "exact"
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_mixing_after_a_layer(model_type: str, layer: str) -> None:
     bare = tiny("token", model_type)
     model = muxwrap.wrap(bare, 2, mux_at=layer)
     assert model.sites.mask == "inside"
-    assert Trial(bare, with_rows(example(bare))).match(model.sites) == "exact"
+    assert Trial(bare, with_rows(example(bare))).check(model.sites).match == "exact"
     with torch.no_grad():
         one, other = (model(**sentences(LENGTHS, padding)).logits for padding in (7, 9))
     read = sentences(LENGTHS)["attention_mask"].bool()

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from muxwrap._util.nested import tensors_in
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Side, Site
 from muxwrap.sites.resolve import site_at, width
@@ -40,7 +39,7 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             yield from _single(trace, visit, "output")
         for visit in _after(trace, first)[:4]:
             yield from _single(trace, visit, "input")
-    if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.is_floating_point():
+    if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.floating:
         yield from _single(trace, trace.visits[0], "input")
 
 
@@ -96,7 +95,7 @@ def auxiliary_heads(backbone: nn.Module, trace: Trace, heads: list[Visit]) -> tu
 
 def _makers(trace: Trace) -> Iterator[tuple[Site, ...]]:
     """Yield the sites before the layers that make the answers, where a backbone gives several (tasks, say)."""
-    answers = [tensor for tensor in tensors_in(trace.output) if tensor.ndim > 1 and tensor.is_floating_point()]
+    answers = [answer for answer in trace.answers if answer.ndim > 1 and answer.floating]
     makers = [[v for v in trace.once if v.output is answer and v.path] for answer in answers]
     if len(makers) > 1 and all(makers):
         paths = dict.fromkeys(min(found, key=lambda visit: visit.left).path for found in makers)
@@ -135,7 +134,7 @@ def _around(trace: Trace, first: Visit) -> Iterator[Visit]:
 
 
 def _after(trace: Trace, first: Visit) -> list[Visit]:
-    """Return the modules entered soon after the first layer was left, one for every tensor that they read, but the head."""
+    """Return the modules entered soon after the first layer was left, one per tensor that they read, without the head."""
     leaves = trace.leaves()
     soon = max(1, int(_STEM_SHARE * len(leaves)))
     found: list[Visit] = []

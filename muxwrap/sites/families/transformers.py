@@ -14,7 +14,7 @@ from muxwrap._util.examples import pixels
 from muxwrap.site import Side, Site
 from muxwrap.sites.families import generic
 from muxwrap.sites.resolve import site_at
-from muxwrap.sites.trace import Trace, Visit
+from muxwrap.sites.trace import Seen, Trace, Visit
 
 
 def matches(backbone: nn.Module) -> bool:
@@ -95,14 +95,14 @@ def _token_embeddings(backbone: nn.Module, trace: Trace) -> list[str]:
     """Return the token embedding, or the encoder's and the decoder's: mixtures have to enter at both."""
     embedding = token_embedding(backbone)
     weight = getattr(embedding, "weight", None)
-    readers = [visit for visit in trace.once if visit.input is not None and not visit.input.is_floating_point()]
-    own = [v.path for v in readers if v.module is embedding or (weight is not None and _weight(v.module) is weight)]
+    readers = [visit for visit in trace.once if visit.input is not None and not visit.input.floating]
+    own = [
+        v.path
+        for v in readers
+        if v.module is embedding or (weight is not None and getattr(v.module, "weight", None) is weight)
+    ]
     names = {path.rpartition(".")[2] for path in own}
     return [visit.path for visit in readers if visit.path.rpartition(".")[2] in names]
-
-
-def _weight(module: nn.Module) -> object:
-    return getattr(module, "weight", None)
 
 
 def _head(backbone: nn.Module, base: str, trace: Trace) -> list[Visit]:
@@ -118,20 +118,19 @@ def _last_hidden_path(base: str, trace: Trace) -> str | None:
     body = trace.at(base)
     if body is None or body.output is None or (base and _same(body.output, trace.visits[0].output)):
         return None  # the base model gives the answers themselves
-    pointer = body.output.data_ptr()
-    inside = [v for v in trace.once if v.path != base and v.left <= body.left and v.output is not None]
-    same = [v for v in inside if v.output is not None and v.output.data_ptr() == pointer]
+    inside = [v for v in trace.once if v.path != base and v.left <= body.left]
+    same = [v for v in inside if v.output is not None and v.output.memory == body.output.memory]
     last = max(same, key=lambda visit: visit.left, default=None)
     # A base model that ends with a linear layer is a whole classifier: what it returns are answers.
     return None if last is None or isinstance(last.module, nn.Linear) else last.path
 
 
-def _is_image(given: Tensor | None) -> bool:
-    return given is not None and given.is_floating_point() and given.ndim == 4
+def _is_image(given: Seen | None) -> bool:
+    return given is not None and given.floating and given.ndim == 4
 
 
-def _same(a: Tensor, b: Tensor | None) -> bool:
-    return b is not None and a.data_ptr() == b.data_ptr() and a.shape == b.shape
+def _same(a: Seen, b: Seen | None) -> bool:
+    return b is not None and a.memory == b.memory and a.shape == b.shape
 
 
 def _join(base: str, name: str) -> str:

@@ -1,0 +1,196 @@
+"""One call of a model on a few rows, bare or mixed: the answers that come back, or what goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from muxwrap._hooks.attachment import attached
+from muxwrap._hooks.components import Components
+from muxwrap._hooks.side_inputs import MASK
+from muxwrap._util.examples import quiet, run, with_rows
+from muxwrap._util.nested import first_tensor, tensors_in
+from muxwrap.demuxers.base import Demuxer
+from muxwrap.errors import MuxwrapError
+from muxwrap.site import Site, Sites
+from muxwrap.strategies.features.identity import Identity
+
+_OF_THE_TRUNK = (
+    "hidden_states",
+    "attentions",
+    "encoder_last_hidden_state",
+    "past_key_values",
+    "mems",
+    "router_logits",
+)
+
+
+def answers(
+    backbone: nn.Module, call: Any, rows: int, multiplexed: Callable[..., Any] | None = None
+) -> list[Tensor] | str:
+    """Call a model and return the floats of its output that belong to rows, or what went wrong.
+
+    Args:
+        backbone: the bare model.
+        call: a tensor, a tuple of arguments or a dict of keyword arguments.
+        rows: in the call; as many have to come back.
+        multiplexed: what to call instead of the bare model.
+    """
+    try:
+        with quiet(backbone):
+            torch.manual_seed(0)  # for models that draw random numbers in evaluation mode
+            return answers_in(run(multiplexed or backbone, call), rows)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def answers_in(output: Any, rows: int) -> list[Tensor] | str:
+    """Return the floats of an output without what a Transformers model returns of its trunk, or that rows are missing."""
+    first = first_tensor(output)
+    if first is None or first.shape[0] != rows:
+        return f"{rows} rows in, {None if first is None else first.shape[0]} rows out"
+    if isinstance(output, dict):
+        names = [name for name in output if not name.startswith(_OF_THE_TRUNK) and not name.endswith(_OF_THE_TRUNK)]
+        output = [output[name] for name in names]
+    return [answer for answer in tensors_in(output) if answer.is_floating_point()]
+
+
+def mixed_answers(
+    backbone: nn.Module, sites: Sites, call: Any, rows: int, prefix: int = 0, probe: bool = False
+) -> list[Tensor] | str:
+    """Mix a call two rows by two as their mean, and separate by giving each row its mixture; see :func:`answers`.
+
+    Args:
+        backbone: left as it is.
+        sites: where.
+        call: as in :func:`answers`.
+        rows: likewise.
+        prefix: empty tokens before every mixture.
+        probe: make every token of the last mixture but the first NaN, after the trunk.
+    """
+    mean = Identity(2, sites.mux[0].dim, scale="mean")
+    repeat = nn.ModuleList(Repeat(2, site.dim, prefix, probe) for site in sites.demux)
+    with attached(Components(backbone, 2, sites, mean, repeat, nn.ModuleList())) as multiplexed:
+        return answers(backbone, call, rows, multiplexed)
+
+
+class Repeat(Demuxer):
+    """Gives every index the mixture itself, and learns nothing; for ``prefix`` and ``probe`` see :func:`mixed_answers`."""
+
+    def __init__(self, n: int, dim: int, prefix: int, probe: bool) -> None:
+        super().__init__(n, dim)
+        self.prefix = prefix
+        self.probe = probe
+
+    @property
+    def prefix_length(self) -> int:
+        """As given."""
+        return self.prefix
+
+    def extend(self, mixture: Tensor) -> Tensor:
+        """Put empty tokens before a mixture."""
+        self._check(mixture)
+        return F.pad(mixture, (0, 0, self.prefix_length, 0)) if self.prefix_length else mixture
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return ``[g, n, ...]``, n times what came in."""
+        self._check(h)
+        h = h[:, self.prefix_length :]
+        if self.probe:
+            if h.ndim < 3 or h.shape[1] < 2:
+                raise MuxwrapError("no other tokens here")
+            h = h.clone()
+            h[-1, 1:] = torch.nan
+        return h.unsqueeze(1).expand(-1, self.n, *h.shape[1:])
+
+    def _check(self, h: Tensor) -> None:
+        if self.prefix_length and h.ndim != 3:
+            raise MuxwrapError(f"no tokens here: {list(h.shape)} has no room for a prefix of {self.prefix_length}")
+
+
+# -- padding ----------------------------------------------------------------------------------------------------------
+
+
+def padded(example: Any, rows: int) -> dict[str, Any]:
+    """Return keyword arguments of ``rows`` rows, some tokens of the first half of which are masked out.
+
+    Of four rows those that share a mixture also share their mask, so that each is comparable with the bare model's;
+    mixtures differ, so that a mask that gets to another mixture is noticed.
+    """
+    arguments = dict(example) if hasattr(example, "keys") else {"input_ids": first_tensor(example)}
+    arguments = with_rows(arguments, rows)
+    tokens = first_tensor(arguments)
+    assert tokens is not None
+    shape = tokens.shape[:2] if tokens.is_floating_point() else tokens.shape
+    mask = torch.ones(shape, dtype=torch.long, device=tokens.device)
+    mask[: rows // 2] *= unmasked(shape[-1], mask.device)
+    own = (name for name in arguments if name.endswith(MASK) and tokens.is_floating_point())
+    return {**arguments, next(own, MASK): mask}  # a mask of patches has a name of its own
+
+
+def unmasked(length: int, device: torch.device) -> Tensor:
+    """Return which positions stay in :func:`padded`: among others the first and the last, which a head may read."""
+    at = torch.arange(length, device=device)
+    return (at < length // 4) | (at >= length // 2)
+
+
+# -- inside a call ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def watched(backbone: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tensor]]:
+    """Collect what passes at sites in the order of passing: of every tensor a copy of the last row.
+
+    What is attached inside of the block changes tensors after they were seen here.
+    """
+    found: dict[Site, Tensor] = {}
+
+    def see(site: Site, value: Any) -> None:
+        tensor = first_tensor(value)
+        if tensor is not None and site not in found:
+            found[site] = tensor[-1].detach().clone()
+
+    handles = [_hook(backbone, site, see) for site in sites]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def mixing_fails(components: Components, call: Any) -> str | None:
+    """Call a multiplexed model up to its last mux site, and return what goes wrong before or there, if anything does."""
+    site = components.sites.mux[-1]
+
+    def stop(_site: Site, _value: Any) -> None:
+        raise _ReachedError
+
+    with attached(components) as multiplexed:
+        handle = _hook(components.backbone, site, stop)  # after what is attached there
+        try:
+            with quiet(components.backbone):
+                run(multiplexed, call)
+        except _ReachedError:
+            return None
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        finally:
+            handle.remove()
+    return f"the {site} was never reached"
+
+
+class _ReachedError(Exception):
+    """Ends a call where all that was asked for has been done."""
+
+
+def _hook(backbone: nn.Module, site: Site, do: Any) -> Any:
+    """Let ``do(site, value)`` see what passes at a site, after what was attached there before."""
+    module = backbone.get_submodule(site.path)
+    if site.side == "input":
+        return module.register_forward_pre_hook(lambda _, args, kwargs: do(site, (args, kwargs)), with_kwargs=True)
+    return module.register_forward_hook(lambda _module, _args, output: do(site, output))
