@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from muxwrap.forwarding import class_for
-
-if TYPE_CHECKING:
-    from muxwrap.multiplex import Multiplex
 
 
 class Grouped(nn.Module):
@@ -22,11 +19,11 @@ class Grouped(nn.Module):
         model: the wrapped model; shared, not copied.
     """
 
-    def __new__(cls, model: Multiplex) -> Grouped:
+    def __new__(cls, model: Any) -> Grouped:
         """Make an instance of the subclass that has the backbone's forward signature, by which export names inputs."""
         return object.__new__(class_for(Grouped, type(model.backbone)))
 
-    def __init__(self, model: Multiplex) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
