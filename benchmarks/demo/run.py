@@ -112,14 +112,14 @@ def records(
     found = []
     for n, score in scores.items():
         cell = report[n]
-        model = {"backbone": "residual CNN, 3 blocks of 192", "dataset": data.name, "split": split, "n": n}
+        facts = {"backbone": "residual CNN, 3 blocks of 192", "dataset": data.name, "split": split, "n": n}
         chosen = {"strategy": cell.strategy, "demux": cell.demux, "metric": score.metric}
+        per_index = [round(100 * value, 2) for value in score.per_index]
         # In percent; the bare model's one grouping does not deviate.
-        chosen |= {"mean": 100 * score.mean, "std": 100 * (score.deviation or 0.0)}
-        chosen["per_index"] = [round(100 * value, 2) for value in score.per_index]
+        result = {"mean": 100 * score.mean, "std": 100 * (score.deviation or 0.0), "per_index": per_index}
         counts = {"groupings": len(score.scores), "seeds": 1, "epochs": epochs}
         speed = {"instances_per_second": cell.instances_per_second, "ratio_to_bare": cell.ratio_to_bare}
-        found.append({**model, **chosen, **counts, **speed, "added_parameters": cell.added_parameters})
+        found.append({**facts, **chosen, **result, **counts, **speed, "added_parameters": cell.added_parameters})
     return found
 
 

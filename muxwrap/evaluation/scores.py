@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import statistics
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -19,6 +17,7 @@ from muxwrap.evaluation.dealing import groupings as deal
 from muxwrap.evaluation.result import Evaluation
 from muxwrap.evaluation.rows import Rows
 from muxwrap.evaluation.scorer import Scorer
+from muxwrap.evaluation.tally import Tally
 from muxwrap.evaluation.tasks import find_outputs
 from muxwrap.multiplex import Multiplex
 
@@ -85,49 +84,12 @@ def evaluate(
         dealt = list(_deal(rows, n, groupings, seed))
         alone = [] if reference is None else next(_deal(rows, 1, 1, seed))
         with _progress(sum(map(len, dealt)) + len(alone), progress) as tick:
-            tally = _Tally(scorer, n, per_index)
+            tally = Tally(scorer, n, per_index)
             for batches_of_rows in dealt:
                 tally.add(*_answer(model, rows, batches_of_rows, n, scorer, tick))
             if reference is not None:
                 tally.compare(_answer(reference, rows, alone, 1, scorer, tick)[0])
     return tally.result(len(rows))
-
-
-class _Tally:
-    """What is kept of the groupings: scores, and the predictions of each."""
-
-    def __init__(self, scorer: Scorer, n: int, per_index: bool) -> None:
-        self.scorer, self.n, self.wants_index = scorer, n, per_index
-        self.scores: list[float] = []
-        self.per_index: list[list[float]] = []
-        self.predicted: list[Tensor] = []
-        self.agreement: float | None = None
-
-    def add(self, kept: Tensor, index: Tensor) -> None:
-        self.scores.append(self.scorer.score(kept))
-        if self.wants_index:
-            self.per_index.append(self.scorer.per_index(kept, index, self.n))
-        predicted = self.scorer.predicted(kept)
-        if predicted is not None:
-            self.predicted.append(predicted)
-
-    def compare(self, kept: Tensor) -> None:
-        """Count how often the predictions are those of another pass."""
-        other = self.scorer.predicted(kept)
-        assert other is not None, "the scorer refuses a reference where there are no predictions"
-        self.agreement = statistics.fmean(_share(self.scorer.same(each, other)) for each in self.predicted)
-
-    def result(self, rows: int) -> Evaluation:
-        metric = self.scorer.metric
-        per_index = tuple(_mean(values) for values in zip(*self.per_index, strict=True))
-        found = (metric.name, self.n, rows, tuple(self.scores), per_index, self._flips(), self.agreement)
-        return Evaluation(*found, metric.higher_is_better)
-
-    def _flips(self) -> float | None:
-        if len(self.predicted) < 2:
-            return None
-        first, *others = self.predicted
-        return 1 - _share(torch.stack([self.scorer.same(first, each) for each in others]).all(0))
 
 
 def _answer(
@@ -179,16 +141,6 @@ def _instances(model: Any) -> int:
 def _core(model: nn.Module) -> nn.Module:
     """Return the model whose forward names the arguments, inside of what compiled or distributed it."""
     return getattr(model, "_orig_mod", getattr(model, "module", model))
-
-
-def _share(values: Tensor) -> float:
-    return values.double().mean().item()
-
-
-def _mean(values: tuple[float, ...]) -> float:
-    """Return the mean of those that are numbers."""
-    known = [value for value in values if not math.isnan(value)]
-    return statistics.fmean(known) if known else math.nan
 
 
 @contextlib.contextmanager
