@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from muxwrap.demuxers.base import Demuxer, list_demuxers, register_demuxer
 from muxwrap.errors import MuxwrapError
-from muxwrap.evaluation.scores import evaluate
 from muxwrap.multiplex import Multiplex
 from muxwrap.site import Site, Sites
 from muxwrap.sites import find_sites
@@ -27,6 +25,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap import theory as theory
     from muxwrap import throughput as throughput
     from muxwrap import training as training
+    from muxwrap.evaluation import evaluate as evaluate
 
 __version__ = "0.1.0"
 
@@ -60,8 +59,10 @@ _SUBPACKAGES = (
 )
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import a subpackage at its first use (PEP 562)."""
+def __getattr__(name: str) -> Any:
+    """Import a subpackage, or what is evaluated with, at its first use (PEP 562)."""
+    if name == "evaluate":
+        return import_module("muxwrap.evaluation").evaluate
     if name not in _SUBPACKAGES:
         raise AttributeError(f"module 'muxwrap' has no attribute {name!r}")
     return import_module(f"muxwrap.{name}")

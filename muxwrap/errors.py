@@ -25,7 +25,7 @@ def check_count(n: object) -> int:
         MuxwrapError: ``n`` is not an int, or below 1.
     """
     if isinstance(n, bool) or not isinstance(n, int):
-        raise MuxwrapError(f"n={n!r} ({type(n).__name__}); n is the number of instances per mixture, an int >= 1")
+        raise MuxwrapError(f"n={n!r} is a {type(n).__name__}; n is the number of instances per mixture, an int >= 1")
     if n < 1:
         raise MuxwrapError(f"n={n} is below 1; n is the number of instances per mixture, and n=1 is the bare model")
     return n

@@ -29,8 +29,8 @@ class Twice(nn.Module):
 CASES: list[tuple[str, dict[str, Any], str]] = [
     ("mlp", {"n": 0}, r"n=0 is below 1"),
     ("mlp", {"n": -2}, r"n=-2 is below 1"),
-    ("mlp", {"n": 2.0}, r"n=2.0 \(float\)"),
-    ("mlp", {"n": True}, r"n=True \(bool\)"),
+    ("mlp", {"n": 2.0}, r"n=2.0 is a float"),
+    ("mlp", {"n": True}, r"n=True is a bool"),
     ("mlp", {"n": 2, "strategy": "hadamrd"}, r"unknown strategy 'hadamrd'; did you mean 'hadamard'"),
     ("mlp", {"n": 2, "demux": "mpl"}, r"unknown demuxer 'mpl'; did you mean 'mlp'"),
     ("mlp", {"n": 2, "strategy": 7}, r"strategy=7 is not a muxwrap.Strategy; give a name, a subclass"),

@@ -11,7 +11,7 @@ import muxwrap
 
 USED = {
     "demuxers": "MLP",
-    "evaluation": "interference",
+    "evaluation": "crosstalk",
     "published": "load",
     "samplers": "LengthBatches",
     "strategies": "Slots",

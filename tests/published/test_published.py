@@ -388,5 +388,7 @@ def test_too_long_for_the_positions_with_the_prefix(tmp_path: Path) -> None:
 
 def test_embedded_input_is_refused(tmp_path: Path) -> None:
     model, _ = loaded(POSITIONS, tmp_path)
-    with pytest.raises(MuxwrapError, match=r"key marks the instances by token ids: call the model with input_ids"):
+    with pytest.raises(
+        MuxwrapError, match=r"key inserts sentinel ids into the instances: call the model with input_ids"
+    ):
         model(inputs_embeds=torch.zeros(4, 9, 32))

@@ -106,7 +106,7 @@ def test_contextual_refuses(options: dict[str, Any], message: str) -> None:
 
 
 def test_contextual_needs_tokens() -> None:
-    with pytest.raises(MuxwrapError, match=r"Contextual mixes tokens \[L, d\], and .* which are no tokens"):
+    with pytest.raises(MuxwrapError, match=r"Contextual mixes tokens \[L, d\], and .* which are not tokens"):
         muxwrap.wrap(make("mlp"), 2, "contextual", example_input=net_batch("mlp", 1))
     with pytest.raises(MuxwrapError, match=r"Concat mixes tokens \[L, d\] without a mask, and .* with a mask"):
         muxwrap.wrap(tiny("token", "bert"), 2, "concat")
@@ -134,7 +134,7 @@ def test_a_module_that_cannot_run_twice() -> None:
     sites = muxwrap.find_sites(bare, net_batch("tagger", 1))
     twice = replace(sites, mux=tuple(replace(site, twice=True) for site in sites.mux))
     with pytest.raises(
-        MuxwrapError, match=r"is the output of no module that takes inputs_embeds, and cannot be run twice"
+        MuxwrapError, match=r"is not the output of a module that takes inputs_embeds, and cannot be run twice"
     ):
         muxwrap.wrap(bare, 2, sites=twice)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in bare.modules())

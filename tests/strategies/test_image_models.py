@@ -214,7 +214,7 @@ def test_vectors_are_refused_with_what_fits() -> None:
     net = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 5))
     with pytest.raises(MuxwrapError, match=r"Layout mixes images .* rows \[16\].* strategies that fit there: 'binary'"):
         muxwrap.wrap(net, 2, "layout", example_input=torch.zeros(1, 12))
-    with pytest.raises(MuxwrapError, match=r"Concat mixes tokens .*which are no tokens; strategies that fit there"):
+    with pytest.raises(MuxwrapError, match=r"Concat mixes tokens .*which are not tokens; strategies that fit there"):
         muxwrap.wrap(net, 2, "concat", example_input=torch.zeros(1, 12))
     assert not net[0]._forward_hooks
 
