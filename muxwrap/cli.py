@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import muxwrap
-from muxwrap.errors import MuxwrapError
 from muxwrap._util.named_models import FORMS, model_named
+from muxwrap.errors import MuxwrapError
 from muxwrap.throughput import measure, predict
 
 

@@ -96,7 +96,11 @@ def _token_embeddings(backbone: nn.Module, trace: Trace) -> list[str]:
     embedding = token_embedding(backbone)
     weight = getattr(embedding, "weight", None)
     readers = [visit for visit in trace.once if visit.input is not None and not visit.input.floating]
-    own = [v.path for v in readers if v.module is embedding or (weight is not None and getattr(v.module, "weight", None) is weight)]
+    own = [
+        v.path
+        for v in readers
+        if v.module is embedding or (weight is not None and getattr(v.module, "weight", None) is weight)
+    ]
     names = {path.rpartition(".")[2] for path in own}
     return [visit.path for visit in readers if visit.path.rpartition(".")[2] in names]
 
