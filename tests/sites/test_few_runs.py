@@ -1,0 +1,78 @@
+"""Finding sites runs the backbone a few times only, and keeps nothing of a run in memory but its answers."""
+
+from __future__ import annotations
+
+import io
+import weakref
+from typing import Any
+
+import pytest
+import timm
+import torch
+from texts import tiny
+from torch import Tensor, nn
+
+import muxwrap
+from muxwrap._util import progress
+from muxwrap.sites.trace import trace
+
+
+def rows_of_calls(backbone: nn.Module) -> list[int]:
+    rows: list[int] = []
+
+    def see(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        rows.append(len(next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))))
+
+    backbone.register_forward_pre_hook(see, with_kwargs=True)
+    return rows
+
+
+def test_an_image_model_is_called_three_times() -> None:
+    backbone = timm.create_model("test_resnet")
+    rows = rows_of_calls(backbone)
+    muxwrap.wrap(backbone, 2)
+    assert rows == [2, 3, 3]  # the trace, the first candidates, the wrapped model
+
+
+@pytest.mark.parametrize(("model_type", "most"), [("bert", 6), ("t5", 18), ("deberta-v2", 12), ("gpt2", 25)])
+def test_text_models(model_type: str, most: int) -> None:
+    backbone = tiny("sequence", model_type)
+    rows = rows_of_calls(backbone)
+    muxwrap.wrap(backbone, 2)
+    assert len(rows) <= most
+
+
+def test_a_trace_keeps_no_activation() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    made: list[weakref.ref[Tensor]] = []
+    net[1].register_forward_hook(lambda _module, _args, output: made.append(weakref.ref(output)))
+    seen = trace(net, torch.ones(3, 4))
+    assert made[0]() is None
+    assert seen.at("1").output is seen.at("2").input  # and still knows what is the same tensor
+    assert seen.at("0").output is not seen.at("1").output
+    assert seen.at("1").output.shape == (3, 8)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_appears_on_a_terminal_if_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setattr(progress, "PATIENCE", 0.01)
+    shown = progress.threading.Event()
+    written = progress.sys.stderr.write
+    monkeypatch.setattr(progress.sys.stderr, "write", lambda text: (written(text), shown.set()))
+    with progress.progress("finding"):
+        assert shown.wait(10)
+    text = progress.sys.stderr.getvalue()
+    assert text.startswith("\rfinding: 0 s") and text.endswith(" \r")
+
+
+def test_nothing_appears_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    with progress.progress("finding"):
+        pass
+    assert progress.sys.stderr.getvalue() == ""
