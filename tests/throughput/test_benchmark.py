@@ -28,14 +28,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def test_sequences_in_both_dtypes() -> None:
+@pytest.mark.parametrize(("instructions", "dtypes"), [("amx_bf16", ["float32", "bfloat16"]), (None, ["float32"])])
+def test_sequences_in_the_dtypes_of_the_processor(
+    instructions: str | None, dtypes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bound, "bfloat16_instructions", lambda: instructions)
     cells = bound.sequence(Namespace(rounds=1), lambda _: None)
-    dtypes = ["float32", "bfloat16"]
     assert [(cell["dtype"], cell["n"]) for cell in cells] == [(dtype, n) for dtype in dtypes for n in (1, 2, 4)]
     assert all(cell["bound"] == cell["n"] for cell in cells)
     assert all(("predicted" in cell) == (cell["n"] > 1) for cell in cells)
-    assert [cell["ratio_to_bare"] for cell in cells if cell["n"] == 1] == [1, 1]
-    assert {cell["bfloat16_instructions"] for cell in cells} == {bound.bfloat16_instructions()}
+    assert [cell["ratio_to_bare"] for cell in cells if cell["n"] == 1] == [1] * len(dtypes)
+    assert {cell["bfloat16_instructions"] for cell in cells} == {instructions}
 
 
 def test_weights_and_autocast() -> None:
