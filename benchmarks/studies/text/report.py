@@ -105,7 +105,7 @@ def gap(lines: dict[str, Line], n: int, kind: str) -> str:
     """Return how many points the preferred multiplexed model is above the preferred one of a kind, such as "rival"."""
     best = preferred(multiplexed(lines), n)
     other = preferred({name: line for name, line in lines.items() if name.startswith(kind)}, n)
-    return "–" if best is None or other is None else f"{best.mean - other.mean:+.1f}"
+    return "–" if best is None or other is None else f"{round(best.mean - other.mean, 1) + 0.0:+.1f}"  # no -0.0
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
