@@ -64,7 +64,7 @@ def test_a_line_appears_on_a_terminal_if_it_takes_long(monkeypatch: pytest.Monke
     shown = progress.threading.Event()
     written = progress.sys.stderr.write
     monkeypatch.setattr(progress.sys.stderr, "write", lambda text: (written(text), shown.set()))
-    with progress.progress("finding"):
+    with progress.progress_line("finding"):
         assert shown.wait(10)
     text = progress.sys.stderr.getvalue()
     assert text.startswith("\rfinding: 0 s") and text.endswith(" \r")
@@ -73,6 +73,6 @@ def test_a_line_appears_on_a_terminal_if_it_takes_long(monkeypatch: pytest.Monke
 def test_nothing_appears_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", io.StringIO())
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
-    with progress.progress("finding"):
+    with progress.progress_line("finding"):
         pass
     assert progress.sys.stderr.getvalue() == ""
