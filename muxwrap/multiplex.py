@@ -201,28 +201,42 @@ class Multiplex(nn.Module):
         declared = getattr(type(self), name, None)
         if isinstance(declared, property) and declared.fset is None:
             raise MuxwrapError(f"model.{name} = ... cannot be set; it is read from what the wrapped model holds")
-        if self._has_own(name) or not belongs_to(self.backbone, name):
-            super().__setattr__(name, value)
-        else:
+        if self._is_of_backbone(name):
             check_change(self.backbone, name, f"model.{name} = {type(value).__name__}(...)", value)
             setattr(self.backbone, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        if self._has_own(name) or not belongs_to(self.backbone, name):
-            super().__delattr__(name)
-        else:
+        if self._is_of_backbone(name):
             check_change(self.backbone, name, f"del model.{name}")
             delattr(self.backbone, name)
+        else:
+            super().__delattr__(name)
 
-    def _has_own(self, name: str) -> bool:
-        """Whether reading an attribute does not ask the backbone."""
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Register a buffer, with the backbone if it has the attribute."""
+        register = self.backbone.register_buffer if self._is_of_backbone(name) else super().register_buffer
+        register(name, tensor, persistent)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Register a parameter, with the backbone if it has the attribute."""
+        register = self.backbone.register_parameter if self._is_of_backbone(name) else super().register_parameter
+        register(name, param)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a child module, to the backbone if it has the attribute."""
+        if self._is_of_backbone(name):
+            check_change(self.backbone, name, f"model.add_module({name!r}, ...)", module)
+            self.backbone.add_module(name, module)
+        else:
+            super().add_module(name, module)
+
+    def _is_of_backbone(self, name: str) -> bool:
+        """Whether reading an attribute asks the backbone, and it has it."""
         held = self.__dict__
-        return (
-            name in _OWN
-            or name in held
-            or hasattr(type(self), name)
-            or any(name in held[kind] for kind in ("_parameters", "_buffers", "_modules"))
-        )
+        own = name in held or any(name in held[kind] for kind in ("_parameters", "_buffers", "_modules"))
+        return not (own or name in _OWN or hasattr(type(self), name)) and belongs_to(self.backbone, name)
 
     def __repr__(self) -> str:
         lines = [

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_same_state
+from helpers import assert_same_state, copies
 from torch import Tensor, nn
 
 import muxwrap
@@ -234,6 +234,33 @@ def test_a_module_at_which_nothing_happens_can_be_set_and_others_not() -> None:
                 change()
         setattr(model, name, old)
         assert getattr(model.backbone, name) is old
+
+
+def test_what_is_registered_reaches_the_backbone() -> None:
+    model, x = settings()
+    before, names = model(x), set(model.state_dict())
+    model.register_buffer("buffer", torch.tensor(2.0))
+    model.register_parameter("weight", nn.Parameter(torch.tensor(2.0)))
+    torch.testing.assert_close(model(x), before / 4)
+    assert set(model.state_dict()) == names
+    model.add_module("drop", nn.Threshold(1e9, 3.0))
+    torch.testing.assert_close(model(x), torch.full_like(before, 3.0 / 4))
+    with pytest.raises(muxwrap.MuxwrapError, match="at which instances are mixed or separated"):
+        model.register_module("head", nn.Linear(16, 3))
+    model.register_buffer("extra", torch.zeros(1), persistent=False)
+    model.add_module("other", nn.Identity())
+    model.register_parameter("third", nn.Parameter(torch.zeros(1)))
+    assert not any(hasattr(model.backbone, name) for name in ("extra", "other", "third"))
+    assert {"extra", "third"} & set(model.state_dict()) == {"third"}
+
+
+def test_setting_in_a_copy_leaves_the_original() -> None:
+    model, x = settings()
+    before = model(x)
+    for other in copies(model):
+        other.temperature = 2.0
+        torch.testing.assert_close(other(x), before / 2)
+    torch.testing.assert_close(model(x), before, rtol=0, atol=0)
 
 
 def test_what_is_the_wrappers_own_stays_there() -> None:
