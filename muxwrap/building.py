@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from muxwrap import demuxers, strategies
@@ -66,18 +67,38 @@ def build(
 
 
 def check_backbone(backbone: object) -> None:
-    """Refuse what cannot be wrapped.
+    """Refuse what cannot be wrapped, before anything is called.
 
     Raises:
-        MuxwrapError: it is not a module, or is wrapped already.
+        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, or returns maps of several stages.
     """
     if not isinstance(backbone, nn.Module):
         raise MuxwrapError(f"wrap({backbone!r}): {type(backbone).__name__} is not a torch.nn.Module")
-    path = next((path for path, module in backbone.named_modules() if is_hooked(module)), None)
-    if path is not None:
+    call = f"wrap({type(backbone).__name__})"
+    for path, module in backbone.named_modules():
+        place = repr(path) if path else "its root"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise MuxwrapError(
+                f"{call}: it is scripted (at {place}), and hooks do not act in TorchScript; put the Python module "
+                "there that it was made from"
+            )
+        if is_hooked(module):
+            raise MuxwrapError(f"{call}: it is wrapped already (at {place}); muxwrap.unwrap the wrapped model first")
+        if "_orig_mod" in module._modules:  # torch.compile(module)
+            raise MuxwrapError(
+                f"{call}: it is compiled (at {place}), and compiled code may not see hooks that come later; wrap the module "
+                "that was compiled, which is its ._orig_mod, and compile what wrap returns"
+            )
+        if module._compiled_call_impl is not None:  # module.compile()
+            raise MuxwrapError(
+                f"{call}: compile() was called (at {place}), and compiled code may not see hooks that come later; compile "
+                "after wrapping, and set ._compiled_call_impl = None here"
+            )
+    stages: list[int] = list(getattr(getattr(backbone, "feature_info", None), "out_indices", ()))
+    if type(backbone).__module__ == "timm.models._features" and len(stages) > 1:
         raise MuxwrapError(
-            f"wrap({type(backbone).__name__}): it is wrapped already (at {path or 'its root'!r}); muxwrap.unwrap the wrapped "
-            "model first"
+            f"{call}: features_only=True returns the maps of {len(stages)} stages, and inside of the trunk there are only maps "
+            f"of mixtures; make it with out_indices=({stages[-1]},), since the last map can be separated"
         )
 
 

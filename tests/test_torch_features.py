@@ -273,6 +273,24 @@ def test_dynamic_int8_of_the_backbone_under_the_wrapper() -> None:
     assert not torch.equal(low, answer)
 
 
+def test_dynamic_int8_of_the_wrapped_model() -> None:
+    model, x = wrapped("mlp"), batch("mlp", 8)
+    answer = model(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces the move of its quantisation to another package
+        low = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+        answer_low = low(x)
+    assert all(
+        type(low.get_submodule(f"backbone.{name}")).__module__.startswith("torch.ao") for name in ("stem", "head")
+    )
+    torch.testing.assert_close(answer_low, answer, rtol=0.1, atol=0.05)
+    assert not torch.equal(answer_low, answer)
+    torch.testing.assert_close(model(x), answer, rtol=0, atol=0)
+    bare = muxwrap.unwrap(low)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in bare.modules())
+    assert any(m._forward_hooks or m._forward_pre_hooks for m in model.backbone.modules())
+
+
 @pytest.mark.parametrize("way", ["autocast", "cast"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("net", ["mlp", "cnn", "tagger"])

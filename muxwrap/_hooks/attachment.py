@@ -58,11 +58,16 @@ class Attachment:
             else:
                 self._after(module, separate_output, k)
 
-    def detach(self) -> None:
+    def detach(self, backbone: nn.Module) -> None:
         """Take every hook off; the backbone keeps nothing of them."""
         for handle in self.handles:
             handle.remove()
         self.handles = []
+        for module in backbone.modules():  # what conversions carried over to new modules
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                for each in [each for each, hook in hooks.items() if _belongs(hook, self.key)]:
+                    del hooks[each]
+                    module._forward_pre_hooks_with_kwargs.pop(each, None)
 
     def _attach_side_inputs(self, model: Components) -> None:
         mode = MaskMode(model.sites.mask)
@@ -89,7 +94,7 @@ class Attachment:
                 self._before(layer, side_inputs.merge_unnamed)
 
     def _before(self, module: nn.Module, do: Callable[..., Any], *which: int) -> None:
-        hook = partial(_in_call, self.key, do, *which)
+        hook = partial(_in_call, self.key, partial(_before_module, do), *which)
         self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def _after(self, module: nn.Module, do: Callable[..., Any], *which: int) -> None:
@@ -109,7 +114,7 @@ class Attachment:
         try:
             output = model.backbone(*args, **kwargs)
         except FAILURES as error:
-            problem = explained(model.backbone, model.demuxer, args, kwargs) or self._replaced(model)
+            problem = self._replaced(model) or explained(model.backbone, model.demuxer, args, kwargs)
             if problem is None:
                 raise
             raise MuxwrapError(problem) from error
@@ -134,15 +139,31 @@ class Attachment:
 
     def _replaced(self, model: Components) -> str | None:
         """Describe which module with hooks was replaced, as conversions of batch norms do; None where none was."""
-        hooked = {handle.id for handle in self.handles}
         for site in (*model.sites.mux, *model.sites.demux):
-            module = model.backbone.get_submodule(site.path)
-            if hooked.isdisjoint([*module._forward_hooks, *module._forward_pre_hooks]):
+            try:
+                module = model.backbone.get_submodule(site.path)
+            except AttributeError:
+                return (
+                    f"the module at the {site} was replaced after wrapping, by one without a module of that name; "
+                    "muxwrap.unwrap the model and wrap it again"
+                )
+            if not any(_belongs(hook, self.key) for hook in _hooks_of(module)):
                 return (
                     f"the module at the {site} was replaced after wrapping (by a {type(module).__name__}), and the new one "
                     "does not mix or separate; model.detach() and then model.attach() puts that right"
                 )
         return None
+
+
+def _before_module(do: Callable[..., Any], *arguments: Any) -> Any:
+    """Call ``do`` with the keyword arguments of a module, also where a conversion registered the hook without them.
+
+    ``torch.ao.quantization`` carries hooks over to its modules so.
+    """
+    if isinstance(arguments[-1], dict):
+        return do(*arguments)
+    changed = do(*arguments, {})
+    return changed if changed is None else changed[0]
 
 
 def _in_call(key: Key, do: Callable[..., Any], *arguments: Any) -> Any:
@@ -155,8 +176,15 @@ def _in_call(key: Key, do: Callable[..., Any], *arguments: Any) -> Any:
 
 def is_hooked(module: nn.Module) -> bool:
     """Whether a module carries a hook of a multiplexed model."""
-    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-    return any(getattr(hook, "func", None) is _in_call for hook in hooks)
+    return any(getattr(hook, "func", None) is _in_call for hook in _hooks_of(module))
+
+
+def _hooks_of(module: nn.Module) -> tuple[Callable[..., Any], ...]:
+    return (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+
+
+def _belongs(hook: Callable[..., Any], key: Key) -> bool:
+    return isinstance(hook, partial) and hook.func is _in_call and hook.args[0] is key
 
 
 @contextmanager
@@ -167,4 +195,4 @@ def attached(model: Components) -> Iterator[Callable[..., Any]]:
     try:
         yield lambda *args, **kwargs: attachment.call(model, args, kwargs)
     finally:
-        attachment.detach()
+        attachment.detach(model.backbone)
