@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from muxwrap import demuxers, strategies
-from muxwrap._hooks.attachment import is_hooked
 from muxwrap._hooks.components import Components
+from muxwrap._hooks.running import is_hooked
 from muxwrap._hooks.widening import widenings
 from muxwrap.defaults import (
     DemuxChoice,

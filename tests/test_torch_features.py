@@ -175,6 +175,58 @@ def test_gradient_checkpointing_of_the_trunk() -> None:
     torch.testing.assert_close(grads[0], grads[1])
 
 
+class Segment(nn.Module):
+    """An MLP of whose children some run inside a checkpointed segment."""
+
+    def __init__(self, inside: str, on: bool, reentrant: bool = True) -> None:
+        super().__init__()
+        self.net, self.inside, self.on, self.reentrant = make("mlp"), inside.split(), on, reentrant
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for name in ("stem", "hidden", "head"):
+            layer = partial(self._run, name)
+            checkpointed = self.on and name in self.inside
+            x = checkpoint(layer, x, use_reentrant=self.reentrant) if checkpointed else layer(x)
+        return x
+
+    def _run(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.net.get_submodule(name)(x))
+
+
+def gradients(inside: str, on: bool, around: bool = False) -> list[torch.Tensor | None]:
+    x = batch("mlp", 5).requires_grad_()
+    model = muxwrap.wrap(Segment(inside, False), 2, mux_at="net.stem", demux_at="net.head", example_input=x)
+    model.backbone.on = on and not around
+    answer = checkpoint(model, x, use_reentrant=True) if on and around else model(x)
+    answer.square().sum().backward()
+    return [p.grad for p in model.parameters()]
+
+
+@pytest.mark.parametrize(("inside", "around"), [("hidden", False), ("", True)])
+def test_reentrant_checkpointing_between_or_around_the_sites(inside: str, around: bool) -> None:
+    torch.testing.assert_close(gradients(inside, True, around), gradients(inside, False, around))
+
+
+@pytest.mark.parametrize("inside", ["stem", "head", "stem hidden head"])
+def test_reentrant_checkpointing_of_a_site_is_refused_in_backward(inside: str) -> None:
+    with pytest.raises(muxwrap.MuxwrapError, match=r"use_reentrant=True runs a site again.*between the sites"):
+        gradients(inside, on=True)
+
+
+def test_the_bare_model_may_be_checkpointed_as_it_likes() -> None:
+    """Backward runs the sites again there, too, and has the right gradients: nothing was mixed."""
+    x = batch("mlp", 5).requires_grad_()
+    model = muxwrap.wrap(Segment("stem hidden head", False), 2, mux_at="net.stem", demux_at="net.head", example_input=x)
+    model(x).sum().backward()
+    grads = []
+    for on in (False, True):
+        model.zero_grad()
+        model.backbone.on = on
+        model.backbone(x).square().sum().backward()
+        grads.append([p.grad for p in model.backbone.parameters()])
+    torch.testing.assert_close(grads[0], grads[1])
+
+
 def test_two_threads_get_the_answers_of_one() -> None:
     model = wrapped("tagger", 3)
     inputs = [batch("tagger", rows, seed=rows) for rows in range(1, 25)]
