@@ -115,6 +115,46 @@ def test_wrapping_a_low_precision_model_follows_its_dtype() -> None:
     assert model(batch("cnn", 4).bfloat16()).dtype == torch.bfloat16
 
 
+class TwoTypes(nn.Module):
+    """A trunk in bfloat16, and a head that stays in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = make("mlp").bfloat16()
+        self.act = nn.Tanh()
+        self.net.head.float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net.head(self.act(torch.tanh(self.net.hidden(torch.tanh(self.net.stem(x))))).float())
+
+
+@pytest.mark.parametrize("given", ["example", "paths", "sites"])
+@pytest.mark.parametrize("demux_at", ["net.head", "net.hidden@output"])
+def test_added_modules_follow_the_dtype_of_their_site(demux_at: str, given: str) -> None:
+    torch.manual_seed(0)
+    x = batch("mlp", 5).bfloat16()
+    where = {} if given == "example" else {"mux_at": "net.stem", "demux_at": demux_at}
+    model = muxwrap.wrap(TwoTypes(), 2, "hadamard", example_input=x, **where)
+    if given == "sites":
+        sites = model.sites
+        model = muxwrap.wrap(muxwrap.unwrap(model), 2, "hadamard", sites=sites)
+    after = torch.float32 if model.sites.demux[0].path == "net.head" else torch.bfloat16
+    assert {p.dtype for p in model.demuxers.parameters()} == {after}
+    assert {value.dtype for value in model.strategy.state_dict().values()} == {torch.bfloat16}
+    answer = model(x)
+    assert (answer.dtype, answer.shape) == (torch.float32, (5, 5))
+    answer.square().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in model.parameters())
+
+
+@pytest.mark.parametrize(("site", "expected"), [("act@input", torch.bfloat16), ("act@output", torch.bfloat16)])
+def test_a_site_without_weights_takes_the_dtype_that_passes_there(site: str, expected: torch.dtype) -> None:
+    x = batch("mlp", 5).bfloat16()
+    model = muxwrap.wrap(TwoTypes(), 2, mux_at="net.stem", demux_at=site, example_input=x)
+    assert {p.dtype for p in model.demuxers.parameters()} == {expected}
+    assert model(x).dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("strategy", "demux"), [("slots", "mlp"), ("circular", "key"), ("sign", "index"), ("walsh", "unbind")]
 )

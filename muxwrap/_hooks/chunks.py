@@ -63,7 +63,7 @@ def chunks_of(module: nn.Module, args: Any, kwargs: Any, n: int, dim: int, addit
 
     Rows of ids are embedded one by one. The call is cut only where nothing else can observe it: without gradients (which
     keep everything anyway), and outside of compiled code (which fuses the passes over memory itself). Whether anybody else
-    has a hook there is asked before (:func:`~muxwrap._hooks.running.is_watched`).
+    has a hook there is asked besides (:func:`~muxwrap._hooks.running.is_watched`).
 
     Args:
         module: the stem.

@@ -40,10 +40,8 @@ def start_chunks(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) 
     if model.check_finite:
         return None
     site = model.sites.mux[k]
-    if is_watched(model.backbone, site.path):
-        return None
     chunks = chunks_of(module, args, kwargs, call.n, site.dim, model.strategy.additive)
-    if chunks is None:
+    if chunks is None or is_watched(model.backbone, site.path):
         return None
     call.chunks[k] = chunks
     return chunks.call(next(iter(chunks)))

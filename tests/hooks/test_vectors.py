@@ -117,6 +117,28 @@ def test_a_dataclass_without_the_tensor_stays_the_same_object() -> None:
     assert replace_object((settings, B), B, A)[0] is settings
 
 
+def test_the_grouped_view_reaches_every_tensor() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Linear(6, 16), nn.Linear(16, 3)
+
+        def forward(self, batch: Batch, temperature: Tensor) -> dict[str, Any]:
+            logits = self.head(torch.tanh(self.stem(batch.ids) + batch.more["shift"])) / temperature
+            return {"logits": (logits, logits[:, 0]), "loss": logits.mean()}
+
+    torch.manual_seed(0)
+    sites = Sites((Site("stem", "input", -1, 6),), (Site("stem", "output", -1, 16),))
+    model = muxwrap.wrap(Net(), 3, sites=sites)
+    x, shift, temperature = torch.randn(2, 3, 6), torch.randn(2, 3, 16), torch.tensor(2.0)
+    output = model.grouped()(Batch("x", x, {"shift": shift}), temperature)
+    flat = model(Batch("x", x.flatten(0, 1), {"shift": shift.flatten(0, 1)}), temperature)
+    assert [a.shape for a in output["logits"]] == [(2, 3, 3), (2, 3)]
+    for grouped, rows in zip(output["logits"], flat["logits"], strict=True):
+        assert torch.equal(grouped.flatten(0, 1), rows)
+    assert torch.equal(output["loss"], flat["loss"])
+
+
 def test_a_network_that_takes_and_gives_dataclasses() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
