@@ -51,9 +51,9 @@ class AnswerCheck:
             if path not in bare or bare[path].shape[:1] != (call.mixtures,):
                 raise MuxwrapError(
                     f"output{path} has a row for each of the {call.mixtures} mixtures and not for each of the {call.rows} "
-                    "rows of the batch: what made it runs on mixtures and is not separated. Name its module, too, in a list: "
-                    "demux_at=[the first head, this head], or a module before which all heads are still one; or leave this "
-                    "output out"
+                    "rows of the batch: what made it runs on mixtures and is not separated. Separate before the heads part, "
+                    "with demux_at= the module whose output they all read ('path@output'), give sites= with a Site of this "
+                    "head after that of the first one, or leave this output out"
                 )
         self._known.update((path, call.mixtures) for path in suspects)  # type: ignore[misc]
 

@@ -58,14 +58,19 @@ def test_a_head_that_runs_in_training_only_is_named() -> None:
 
 
 def test_a_head_that_an_argument_chooses_is_named() -> None:
-    with pytest.raises(MuxwrapError, match=r"output\['others'\]\[0\].*demux_at=\["):
+    with pytest.raises(MuxwrapError, match=r"output\['others'\]\[0\].*demux_at= the module"):
         wrapped("head").eval()(X, both=True)
 
 
-def test_the_way_out_is_to_name_the_head() -> None:
+SECOND = Sites((Site("stem", "output", -1, 16),), (Site("head", "input", -1, 16), Site("second", "input", -1, 16)))
+
+
+@pytest.mark.parametrize(
+    "where", [{"sites": SECOND}, {"mux_at": "stem", "demux_at": "norm@output", "example_input": torch.zeros(1, 4, 6)}]
+)
+def test_the_ways_out_separate_both_heads(where: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    sites = Sites((Site("stem", "output", -1, 16),), (Site("head", "input", -1, 16), Site("second", "input", -1, 16)))
-    output = muxwrap.wrap(Heads(), 2, sites=sites).train()(X)
+    output = muxwrap.wrap(Heads(), 2, **where).train()(X)
     assert (output["out"].shape, output["others"][0].shape) == ((4, 5), (4, 3))
 
 
