@@ -63,6 +63,9 @@ def _of_mixtures(call: Call, output: Any) -> Iterator[str]:
     # Not asked of traced code, whose sizes may be free.
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or call.mixtures == call.rows:
         return
+    if type(output) is tuple and hasattr(call.model.backbone, "main_input_name"):
+        # A Transformers output without names: the answers are tensors, the trunk's states tuples of them.
+        output = tuple(part if isinstance(part, Tensor) else None for part in output)
     for path, tensor in named_tensors(output, skip=of_the_trunk):
         if tensor.shape[:1] == (call.mixtures,) and not _is_attention(tensor):
             yield path
