@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from muxwrap._hooks.attachment import is_hooked
+from muxwrap._hooks.running import is_hooked
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.families.timm import layer_of
 

@@ -447,6 +447,9 @@ def test_hidden_states_belong_to_the_mixtures() -> None:
     output = bert(n=2)(**ids(5), output_hidden_states=True)
     assert output.logits.shape == (5, 3)
     assert {len(each) for each in output.hidden_states[1:]} == {3}
+    logits, states = bert(n=2)(**ids(5), output_hidden_states=True, return_dict=False)
+    assert logits.shape == (5, 3)
+    torch.testing.assert_close(states, output.hidden_states)
 
 
 def gpt2(n: int) -> tuple[nn.Module, muxwrap.Multiplex]:
