@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from muxwrap import demuxers, strategies
-from muxwrap._hooks.attachment import is_hooked
 from muxwrap._hooks.components import Components
+from muxwrap._hooks.running import is_hooked
 from muxwrap._hooks.widening import widenings
+from muxwrap._util.examples import quiet, run
 from muxwrap.defaults import (
     DemuxChoice,
     StrategyChoice,
@@ -22,6 +24,7 @@ from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.site import Site, Sites
 from muxwrap.sites import Choice, check_paths, locate, verify
+from muxwrap.sites.dry_run import watched
 from muxwrap.strategies.base import Strategy, list_strategies
 
 
@@ -56,7 +59,7 @@ def build(
         separators = nn.ModuleList(build_demuxers(demux, n, sites, phi, seed))
         made = Components(backbone, n, sites, phi, separators, widenings(backbone, sites, phi), check_finite)
         made.check()
-        _follow_backbone(made)
+        _follow_sites(made, example)
         if example is not None:
             verify(made, example)
     except MuxwrapError as error:
@@ -66,18 +69,38 @@ def build(
 
 
 def check_backbone(backbone: object) -> None:
-    """Refuse what cannot be wrapped.
+    """Refuse what cannot be wrapped, before anything is called.
 
     Raises:
-        MuxwrapError: it is not a module, or is wrapped already.
+        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, or returns maps of several stages.
     """
     if not isinstance(backbone, nn.Module):
         raise MuxwrapError(f"wrap({backbone!r}): {type(backbone).__name__} is not a torch.nn.Module")
-    path = next((path for path, module in backbone.named_modules() if is_hooked(module)), None)
-    if path is not None:
+    call = f"wrap({type(backbone).__name__})"
+    for path, module in backbone.named_modules():
+        place = repr(path) if path else "its root"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise MuxwrapError(
+                f"{call}: it is scripted (at {place}), and hooks do not act in TorchScript; put the Python module "
+                "there that it was made from"
+            )
+        if is_hooked(module):
+            raise MuxwrapError(f"{call}: it is wrapped already (at {place}); muxwrap.unwrap the wrapped model first")
+        if "_orig_mod" in module._modules:  # torch.compile(module)
+            raise MuxwrapError(
+                f"{call}: it is compiled (at {place}), and compiled code may not see hooks that come later; wrap the module "
+                "that was compiled, which is its ._orig_mod, and compile what wrap returns"
+            )
+        if module._compiled_call_impl is not None:  # module.compile()
+            raise MuxwrapError(
+                f"{call}: compile() was called (at {place}), and compiled code may not see hooks that come later; compile "
+                "after wrapping, and set ._compiled_call_impl = None here"
+            )
+    stages: list[int] = list(getattr(getattr(backbone, "feature_info", None), "out_indices", ()))
+    if type(backbone).__module__ == "timm.models._features" and len(stages) > 1:
         raise MuxwrapError(
-            f"wrap({type(backbone).__name__}): it is wrapped already (at {path or 'its root'!r}); muxwrap.unwrap the wrapped "
-            "model first"
+            f"{call}: features_only=True returns the maps of {len(stages)} stages, and inside of the trunk there are only maps "
+            f"of mixtures; make it with out_indices=({stages[-1]},), since the last map can be separated"
         )
 
 
@@ -148,10 +171,46 @@ def _check_fit(made: Strategy | Demuxer, argument: str, n: int, dim: int, site: 
         )
 
 
-def _follow_backbone(made: Components) -> None:
-    """Take the added modules to the backbone's device, dtype and mode, without touching what the user froze inside it."""
-    reference = next((p for p in made.backbone.parameters() if p.is_floating_point()), None)
+def _follow_sites(made: Components, example: Any) -> None:
+    """Take the added modules to their sites' device and dtype, and to the backbone's mode.
+
+    What the user froze inside an added module stays as it is.
+    """
+    found = _placed(made, example)
+    for module, site in (
+        (made.strategy, made.sites.mux[0]),
+        *zip(made.widenings, made.sites.mux, strict=False),
+        *zip(made.demuxers, made.sites.demux, strict=True),
+    ):
+        if site in found:
+            module.to(**found[site])
     for module in made.added:
         module.train(made.backbone.training)
-        if reference is not None:
-            module.to(device=reference.device, dtype=reference.dtype)
+
+
+def _placed(made: Components, example: Any) -> dict[Site, dict[str, Any]]:
+    """Return the device and dtype at every site.
+
+    Nearly always all parameters have the same. Where they have not (a head kept in float32, a model split over devices), the
+    example is run; without one, what reads or makes the tensor at a site decides.
+    """
+    sites = (*made.sites.mux, *made.sites.demux)
+    placed = [_place(p) for p in made.backbone.parameters() if p.is_floating_point()]
+    if not placed:
+        return {}
+    if all(place == placed[0] for place in placed):
+        return dict.fromkeys(sites, placed[0])
+    if example is not None:
+        with watched(made.backbone, sites) as passed, quiet(made.backbone):
+            run(made.backbone, example)
+        return {site: _place(x) if x.is_floating_point() else placed[0] for site, x in passed.items()}
+    return {site: _place_at(made.backbone, site) or placed[0] for site in sites}
+
+
+def _place_at(backbone: nn.Module, site: Site) -> dict[str, Any] | None:
+    own = [p for p in backbone.get_submodule(site.path).parameters() if p.is_floating_point()]
+    return _place(own[0 if site.side == "input" else -1]) if own else None
+
+
+def _place(x: Tensor) -> dict[str, Any]:
+    return {"device": x.device, "dtype": x.dtype}

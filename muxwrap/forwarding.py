@@ -1,8 +1,9 @@
-"""How a wrapped model answers for its backbone: the class made for it, its signature, and the attributes passed on.
+"""How a wrapped model answers for its backbone: the class made for it, its name and signature, and the attributes passed on.
 
-Training scripts read a model's forward signature (``transformers.Trainer`` drops the columns that it does not find there)
-and its attributes. A wrapper that hides them breaks those scripts; one that passes on everything is worse: a forwarded
-``save_pretrained`` would save the backbone alone and say nothing.
+Training scripts read a model's forward signature (``transformers.Trainer`` drops the columns that it does not find there),
+the name of its class (by which the Trainer knows the causal models, whose labels it shifts) and its attributes, and they set
+attributes. A wrapper that hides the backbone breaks those scripts; one that passes on everything is worse: a forwarded
+``save_pretrained`` would save the backbone alone without a word.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from muxwrap._hooks.running import is_hooked
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.families.timm import layer_of
 
@@ -28,12 +30,21 @@ FORWARDED_METHODS = frozenset(
         "enable_input_require_grads",
         "disable_input_require_grads",
         "floating_point_ops",
+        "loss_function",
         "num_parameters",
         "warnings_issued",
     }
 )
 """Methods that mean the same for the wrapped model. Data and submodules are always passed on, other methods never."""
 
+REPLACING_METHODS = frozenset(
+    {
+        "reset_classifier",  # timm
+        "set_input_embeddings",  # transformers
+        "set_output_embeddings",
+    }
+)
+"""Methods that may replace a module with hooks; they are called without hooks, which are then put on the new module."""
 
 _classes: dict[tuple[Any, Any], Any] = {}
 
@@ -43,9 +54,9 @@ class RefusedAttributeError(MuxwrapError, AttributeError):
 
 
 def class_for(base: Any, backbone: Any) -> Any:
-    """Return the subclass of ``base`` whose forward has the signature of the backbone's class.
+    """Return the subclass of ``base`` that has the name of the backbone's class and its forward's signature.
 
-    It is read from the class by ``transformers.Trainer``, so an attribute on the instance would not do.
+    Both are read from the class by ``transformers.Trainer``, so attributes on the instance would not do.
     """
     if (base, backbone) in _classes:
         return _classes[base, backbone]
@@ -55,9 +66,8 @@ def class_for(base: Any, backbone: Any) -> Any:
 
     forward.__signature__ = inspect.signature(backbone.forward)  # type: ignore[attr-defined]
     forward.__doc__ = backbone.forward.__doc__
-    _classes[base, backbone] = type(
-        f"{base.__name__}{backbone.__name__}", (base,), {"forward": forward, "__module__": base.__module__}
-    )
+    names = {"__module__": base.__module__, "__qualname__": f"{base.__name__}[{backbone.__name__}]"}
+    _classes[base, backbone] = type(backbone.__name__, (base,), {"forward": forward, **names})
     return _classes[base, backbone]
 
 
@@ -72,6 +82,11 @@ def forwarded(backbone: nn.Module, name: str) -> Any:
     Raises:
         AttributeError: the backbone has none either, or it is a method that is not passed on.
     """
+    if name == "generate":
+        raise RefusedAttributeError(
+            "generate() is not supported: the instances of a mixture would have to share their next token; "
+            "call model.backbone.generate(...) for the bare model"
+        )
     value = getattr(backbone, name)
     if name == "group_matcher":
         return lambda coarse=False: layer_of(backbone, value(coarse=coarse))
@@ -81,3 +96,34 @@ def forwarded(backbone: nn.Module, name: str) -> Any:
             f"model.backbone.{name}() if the bare model is meant"
         )
     return value
+
+
+def belongs_to(backbone: nn.Module, name: str) -> bool:
+    """Whether an attribute is the backbone's, so that setting and deleting it has to reach the backbone."""
+    return hasattr(backbone, name) or hasattr(type(backbone), name)
+
+
+def check_change(backbone: nn.Module, name: str, change: str, value: Any = None) -> None:
+    """Refuse to set or delete an attribute of the backbone if the wrapped model would not follow.
+
+    Args:
+        backbone: has the attribute.
+        name: of the attribute.
+        change: what the user wrote; the message repeats it.
+        value: what is set.
+
+    Raises:
+        RefusedAttributeError: instances are mixed or separated at the module or in it, or the name is that of a method which
+            is not passed on.
+    """
+    old = backbone._modules.get(name)
+    if old is not None and value is not old and any(is_hooked(module) for module in old.modules()):
+        raise RefusedAttributeError(
+            f"{change} would take away a module at which instances are mixed or separated; unwrap, change it and wrap again, "
+            f"or set model.backbone.{name}, then model.detach() and model.attach()"
+        )
+    if inspect.isroutine(getattr(backbone, name, None)) and name not in FORWARDED_METHODS:
+        raise RefusedAttributeError(
+            f"{change}: {name}() of the {type(backbone).__name__} is not passed on, so neither is another one; set "
+            f"model.backbone.{name} if the bare model's is meant"
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from muxwrap._util.nested import map_tensors
 from muxwrap.forwarding import class_for
 
 
@@ -29,19 +31,13 @@ class Grouped(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model: every tensor among the arguments is ``[groups, n, ...]``, and so is every tensor returned."""
-        flat = [_flatten(value) for value in args]
-        output = self.model(*flat, **{key: _flatten(value) for key, value in kwargs.items()})
-        return _unflatten(output, self.model.n)
+        args, kwargs = map_tensors((args, kwargs), _flatten)
+        return map_tensors(self.model(*args, **kwargs), partial(_unflatten, self.model.n))
 
 
-def _flatten(value: Any) -> Any:
-    return value.flatten(0, 1) if isinstance(value, Tensor) else value
+def _flatten(value: Tensor) -> Tensor:
+    return value.flatten(0, 1) if value.ndim > 1 else value  # a number has no rows
 
 
-def _unflatten(output: Any, n: int) -> Any:
-    if isinstance(output, Tensor):
-        return output.unflatten(0, (-1, n)) if output.ndim else output  # a loss has no rows
-    if isinstance(output, dict):
-        changed = {key: _unflatten(value, n) for key, value in output.items()}
-        return changed if type(output) is dict else type(output)(**changed)
-    return type(output)(_unflatten(value, n) for value in output) if isinstance(output, (tuple, list)) else output
+def _unflatten(n: int, value: Tensor) -> Tensor:
+    return value.unflatten(0, (-1, n)) if value.ndim else value  # a loss has no rows

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from muxwrap import checkpoint
 from muxwrap._hooks.attachment import Attachment
@@ -14,11 +17,14 @@ from muxwrap.building import build, check_backbone
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
-from muxwrap.forwarding import blank, class_for, forwarded
+from muxwrap.forwarding import REPLACING_METHODS, belongs_to, blank, check_change, class_for, forwarded
 from muxwrap.grouped import Grouped
 from muxwrap.registry import options_of
 from muxwrap.site import Sites
 from muxwrap.strategies.base import Strategy
+
+_OWN = {"backbone", "n", "sites", "strategy", "demuxers", "widenings", "check_finite", "training", "_attachment"}
+"""What :class:`Multiplex` holds itself, also where a backbone has an attribute of the same name."""
 
 
 class Multiplex(nn.Module):
@@ -105,7 +111,7 @@ class Multiplex(nn.Module):
 
     def detach(self) -> nn.Module:
         """Take every hook off and return the backbone, which keeps nothing of the attachment."""
-        self._attachment.detach()
+        self._attachment.detach(self.backbone)
         return self.backbone
 
     # -- what training scripts ask of a model -------------------------------------------------------------------------
@@ -115,29 +121,49 @@ class Multiplex(nn.Module):
         """The demuxer (of the first head, where a model has several)."""
         return self.demuxers[0]  # type: ignore[return-value]
 
-    def save_pretrained(self, folder: str, **_: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        state_dict: Mapping[str, Tensor] | None = None,
+        is_main_process: bool = True,
+        save_function: Callable[..., Any] | None = None,
+        safe_serialization: bool | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **unsupported: Any,
+    ) -> None:
         """Write ``muxwrap.json`` and ``model.safetensors`` (and the backbone's config, if it has one) into a folder.
 
         :func:`load` reads them back.
-        """
-        checkpoint.save(self, self._components(), folder)
 
-    def generate(self, *_: Any, **__: Any) -> None:
-        """Refuse: a mixture has one next token, not n.
+        Args:
+            save_directory: the folder; it is made if it is not there.
+            state_dict: tensors to save instead of the model's own, under the wrapped model's names.
+            is_main_process: other processes write nothing.
+            save_function: called as ``save_function(tensors, path)`` in place of ``torch.save``; it writes
+                ``pytorch_model.bin`` instead of ``model.safetensors``.
+            safe_serialization: False writes ``pytorch_model.bin``, which :func:`load` reads with ``weights_only=True``.
+            max_shard_size: bytes, or a string such as ``"5GB"``. One file is written; tensors that need more are refused.
+            push_to_hub: refused.
+            unsupported: refused by name.
 
         Raises:
-            MuxwrapError: always.
+            MuxwrapError: an argument cannot be honoured, the tensors are not the model's, or the strategy or the demuxer has
+                no registered name. Nothing is written then.
         """
-        raise MuxwrapError(
-            "generate() is not supported: the instances of a mixture would have to share their next token; "
-            "call model.backbone.generate(...) for the bare model"
-        )
+        if push_to_hub:
+            unsupported = {"push_to_hub": push_to_hub, **unsupported}
+        checkpoint.check_options(unsupported)
+        writer = checkpoint.Writer(save_function, safe_serialization, max_shard_size)
+        if is_main_process:
+            checkpoint.save(self, self._components(), save_directory, state_dict, writer)
 
-    def reset_classifier(self, num_classes: int, *args: Any, **kwargs: Any) -> None:
-        """Give a timm backbone a new classifier; mixing and separating are attached to the new one."""
+    def _attached_anew(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a method that may replace modules with hooks, and put the hooks on the new ones."""
         self.detach()
         try:
-            self.backbone.reset_classifier(num_classes, *args, **kwargs)  # type: ignore[operator]
+            return method(*args, **kwargs)
         finally:
             self.attach()
 
@@ -167,16 +193,50 @@ class Multiplex(nn.Module):
         except AttributeError:
             if name == "backbone" or name.startswith("__"):
                 raise
+        if name in REPLACING_METHODS:
+            return partial(self._attached_anew, getattr(self.backbone, name))
         return forwarded(self.backbone, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        backbone = self.__dict__.get("_modules", {}).get("backbone")
-        if isinstance(value, nn.Module) and name not in self._modules and name in getattr(backbone, "_modules", ()):
-            raise MuxwrapError(
-                f"model.{name} = {type(value).__name__}(...) would not reach the backbone's own {name}; unwrap, change it and "
-                f"wrap again, or set model.backbone.{name} if nothing is mixed or separated there"
-            )
-        super().__setattr__(name, value)
+        declared = getattr(type(self), name, None)
+        if isinstance(declared, property) and declared.fset is None:
+            raise MuxwrapError(f"model.{name} = ... cannot be set; it is read from what the wrapped model holds")
+        if self._is_of_backbone(name):
+            check_change(self.backbone, name, f"model.{name} = {type(value).__name__}(...)", value)
+            setattr(self.backbone, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if self._is_of_backbone(name):
+            check_change(self.backbone, name, f"del model.{name}")
+            delattr(self.backbone, name)
+        else:
+            super().__delattr__(name)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Register a buffer, with the backbone if it has the attribute."""
+        register = self.backbone.register_buffer if self._is_of_backbone(name) else super().register_buffer
+        register(name, tensor, persistent)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Register a parameter, with the backbone if it has the attribute."""
+        register = self.backbone.register_parameter if self._is_of_backbone(name) else super().register_parameter
+        register(name, param)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a child module, to the backbone if it has the attribute."""
+        if self._is_of_backbone(name):
+            check_change(self.backbone, name, f"model.add_module({name!r}, ...)", module)
+            self.backbone.add_module(name, module)
+        else:
+            super().add_module(name, module)
+
+    def _is_of_backbone(self, name: str) -> bool:
+        """Whether reading an attribute asks the backbone, and it has it."""
+        held = self.__dict__
+        own = name in held or any(name in held[kind] for kind in ("_parameters", "_buffers", "_modules"))
+        return not (own or name in _OWN or hasattr(type(self), name)) and belongs_to(self.backbone, name)
 
     def __repr__(self) -> str:
         lines = [

@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from helpers import assert_same_state
 from nets import batch, make
 from torch import Tensor, nn
 
@@ -143,3 +145,131 @@ def test_tied_weights(tmp_path: Path) -> None:
     loaded = muxwrap.load(tmp_path, Tied())
     torch.testing.assert_close(loaded(x), model(x), rtol=0, atol=0)
     assert loaded.backbone.out.weight is loaded.backbone.embed.weight
+
+
+def zeros(model: nn.Module) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("safe", [None, True, False])
+def test_a_given_state_dict_is_what_is_saved(safe: bool | None, tmp_path: Path) -> None:
+    model = wrapped("hadamard", "mlp")
+    model.save_pretrained(tmp_path, state_dict=zeros(model), safe_serialization=safe)
+    loaded = muxwrap.load(tmp_path, make("tagger"))
+    assert not any(value.any() for value in loaded.state_dict().values())
+    assert any(value.any() for value in model.state_dict().values())
+
+
+def test_the_format_follows_the_arguments_and_none_is_left_from_before(tmp_path: Path) -> None:
+    model, other = wrapped("hadamard", "mlp"), wrapped("hadamard", "mlp", seed=4)
+    safe, pickled = {"muxwrap.json", "model.safetensors"}, {"muxwrap.json", "pytorch_model.bin"}
+    paths = []
+
+    def save(tensors: object, path: str) -> None:
+        paths.append(Path(path))
+        torch.save(tensors, path)
+
+    ways: list[tuple[dict[str, Any], set[str]]] = [
+        ({}, safe),
+        ({"save_function": save}, pickled),
+        ({"safe_serialization": True}, safe),
+        ({"safe_serialization": False}, pickled),
+        ({"save_function": save, "safe_serialization": False}, pickled),
+    ]
+    for saved, (options, files) in zip([model, other] * 3, ways, strict=False):
+        saved.save_pretrained(tmp_path, **options)
+        assert {path.name for path in tmp_path.iterdir()} == files
+        assert_same_state(muxwrap.load(tmp_path, make("tagger")), saved)
+    assert paths == [tmp_path / "pytorch_model.bin"] * 2
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    wrapped("hadamard", "mlp").save_pretrained(tmp_path / "a", is_main_process=False)
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_arguments_of_accelerates_scripts(tmp_path: Path) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(cpu=True)
+    model = wrapped("hadamard", "mlp")
+    prepared = accelerator.prepare(model)
+    accelerator.unwrap_model(prepared).save_pretrained(
+        tmp_path,
+        is_main_process=accelerator.is_main_process,
+        save_function=accelerator.save,
+        state_dict=accelerator.get_state_dict(prepared),
+    )
+    assert_same_state(muxwrap.load(tmp_path, make("tagger")), model)
+
+
+def test_a_file_is_never_larger_than_was_asked_for(tmp_path: Path) -> None:
+    model = wrapped("hadamard", "mlp")
+    size = sum(value.numel() * 4 for value in model.state_dict().values())
+    for fits in (size, str(size), f"{size}B", "5GB", "1.5 MB", "1MiB", f"{size / 1000}KB"):
+        model.save_pretrained(tmp_path / "fits", max_shard_size=fits)
+    for small in (size - 1, "1KB", "1KiB", f"{size // 1000}KB"):
+        with pytest.raises(MuxwrapError, match=r"takes .* bytes; leave max_shard_size= out"):
+            model.save_pretrained(tmp_path / "a", max_shard_size=small)
+    for wrong in ("large", "5XB", "GB", ""):
+        with pytest.raises(MuxwrapError, match=r"not a size; give bytes"):
+            model.save_pretrained(tmp_path / "a", max_shard_size=wrong)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("options", [{"push_to_hub": True}, {"variant": "fp16"}, {"token": None}, {"sate_dict": {}}])
+def test_what_cannot_be_honoured_is_refused_by_name(options: dict[str, Any], tmp_path: Path) -> None:
+    model = wrapped("hadamard", "mlp")
+    with pytest.raises(MuxwrapError, match=rf"save_pretrained\({next(iter(options))}=\.\.\.\) is not supported"):
+        model.save_pretrained(tmp_path / "a", **options)
+    with pytest.raises(MuxwrapError, match=r"leave out one of the two"):
+        model.save_pretrained(tmp_path / "a", save_function=torch.save, safe_serialization=True)
+    assert not (tmp_path / "a").exists()
+    model.save_pretrained(tmp_path / "a", push_to_hub=False)
+
+
+def test_a_state_dict_that_is_not_the_models_is_refused(tmp_path: Path) -> None:
+    model = wrapped("hadamard", "mlp")
+    given = zeros(model)
+    name = "backbone.embed.weight"
+    wrong: list[tuple[dict[str, Tensor], str]] = [
+        (model.backbone.state_dict(), r"embed.weight, .* and 12 more are not of the model"),
+        ({key: value for key, value in given.items() if key != name}, rf"{name} is missing"),
+        ({**given, "more": torch.zeros(1)}, r"more is not of the model"),
+        ({**given, name: torch.zeros(0)}, rf"{name} is \[0\], and the model's is \[30, 16\]"),
+    ]
+    for state_dict, message in wrong:
+        with pytest.raises(MuxwrapError, match=message):
+            model.save_pretrained(tmp_path / "a", state_dict=state_dict)
+    with pytest.raises(MuxwrapError, match=r"on the device 'meta'"):
+        model.to("meta").save_pretrained(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_tied_weights_of_a_given_state_dict(safe: bool, tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.body, self.out = nn.Embedding(30, 16), nn.Linear(16, 16), nn.Linear(16, 30, bias=False)
+            self.out.weight = self.embed.weight
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.out(torch.tanh(self.body(self.embed(ids))))
+
+    model = muxwrap.wrap(Tied(), 2, example_input=batch("tagger", 1))
+    given = {name: value.clone() + 1 for name, value in model.state_dict().items()}
+    for left_out in ("", "backbone.out.weight", "backbone.embed.weight"):
+        tensors = {name: value for name, value in given.items() if name != left_out}
+        model.save_pretrained(tmp_path, state_dict=tensors, safe_serialization=safe)
+        loaded = muxwrap.load(tmp_path, Tied())
+        assert loaded.backbone.out.weight is loaded.backbone.embed.weight
+        torch.testing.assert_close(loaded.state_dict(), given, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch announces the move of its quantisation to another package
+def test_a_quantized_model_is_not_saved_half(tmp_path: Path) -> None:
+    model = muxwrap.wrap(make("mlp"), 2, example_input=batch("mlp", 1))
+    low = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    with pytest.raises(MuxwrapError, match=r"not a tensor; save before quantizing"):
+        low.save_pretrained(tmp_path / "a")
+    assert not (tmp_path / "a").exists()

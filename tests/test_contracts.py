@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_same_state
+from helpers import assert_same_state, copies
 from torch import Tensor, nn
 
 import muxwrap
@@ -147,6 +148,164 @@ def test_model_ema_follows_and_answers_for_itself() -> None:
     torch.testing.assert_close(ema(images(4)), answer, rtol=0, atol=0)
     ema.set(model)
     assert_same_state(ema.module, model)
+
+
+# -- setting and deleting -----------------------------------------------------------------------------------------
+
+
+class Settings(nn.Module):
+    """Divides its answers by attributes of every kind."""
+
+    kind = "class attribute"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body, self.head, self.drop = (
+            nn.Linear(8, 16),
+            nn.Linear(16, 16),
+            nn.Linear(16, 3),
+            nn.Identity(),
+        )
+        self.temperature = 1.0
+        self.weight = nn.Parameter(torch.ones(()))
+        self.register_buffer("buffer", torch.ones(()))
+        self.missing: float | None = None
+        self.n = 7
+        self._factor = 1.0
+
+    @property
+    def factor(self) -> float:
+        return self._factor
+
+    @factor.setter
+    def factor(self, value: float) -> None:
+        self._factor = value
+
+    @property
+    def fixed(self) -> int:
+        return 1
+
+    def scaled(self, y: Tensor) -> Tensor:
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.drop(self.head(torch.relu(self.body(torch.relu(self.stem(x))))))
+        return self.scaled(y) / self.temperature / self.weight / self.buffer / self.factor / (self.missing or 1)
+
+
+def settings() -> tuple[muxwrap.Multiplex, Tensor]:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Settings(), 2, example_input=torch.zeros(1, 8)).eval()
+    return model, torch.randn(5, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 2.0),
+        ("temperature", torch.tensor(2.0)),
+        ("weight", nn.Parameter(torch.tensor(2.0))),
+        ("buffer", torch.tensor(2.0)),
+        ("factor", 2.0),
+        ("missing", 2.0),
+    ],
+)
+def test_what_is_set_reaches_the_backbone(name: str, value: Any) -> None:
+    model, x = settings()
+    before, names = model(x), set(model.state_dict())
+    setattr(model, name, value)
+    assert getattr(model, name) is getattr(model.backbone, name) is value
+    assert set(model.state_dict()) == names
+    torch.testing.assert_close(model(x), before / 2)
+
+
+def test_a_module_at_which_nothing_happens_can_be_set_and_others_not() -> None:
+    model, x = settings()
+    before = model(x)
+    model.drop = nn.Threshold(1e9, 3.0)
+    assert model.backbone.drop is model.drop
+    torch.testing.assert_close(model(x), torch.full_like(before, 3.0))
+    hooked = {site.path for site in (*model.sites.mux, *model.sites.demux)}
+    assert hooked == {"stem", "head"}
+    for name in hooked:
+        old = getattr(model, name)
+        for change in (lambda name=name: setattr(model, name, nn.Identity()), lambda name=name: delattr(model, name)):
+            with pytest.raises(muxwrap.MuxwrapError, match="at which instances are mixed or separated"):
+                change()
+        setattr(model, name, old)
+        assert getattr(model.backbone, name) is old
+
+
+def test_what_is_registered_reaches_the_backbone() -> None:
+    model, x = settings()
+    before, names = model(x), set(model.state_dict())
+    model.register_buffer("buffer", torch.tensor(2.0))
+    model.register_parameter("weight", nn.Parameter(torch.tensor(2.0)))
+    torch.testing.assert_close(model(x), before / 4)
+    assert set(model.state_dict()) == names
+    model.add_module("drop", nn.Threshold(1e9, 3.0))
+    torch.testing.assert_close(model(x), torch.full_like(before, 3.0 / 4))
+    with pytest.raises(muxwrap.MuxwrapError, match="at which instances are mixed or separated"):
+        model.register_module("head", nn.Linear(16, 3))
+    model.register_buffer("extra", torch.zeros(1), persistent=False)
+    model.add_module("other", nn.Identity())
+    model.register_parameter("third", nn.Parameter(torch.zeros(1)))
+    assert not any(hasattr(model.backbone, name) for name in ("extra", "other", "third"))
+    assert {"extra", "third"} & set(model.state_dict()) == {"third"}
+
+
+def test_setting_in_a_copy_leaves_the_original() -> None:
+    model, x = settings()
+    before = model(x)
+    for other in copies(model):
+        other.temperature = 2.0
+        torch.testing.assert_close(other(x), before / 2)
+    torch.testing.assert_close(model(x), before, rtol=0, atol=0)
+
+
+def test_what_is_the_wrappers_own_stays_there() -> None:
+    model, _ = settings()
+    assert (model.n, model.backbone.n) == (2, 7)
+    model.train()
+    model.training = False
+    assert model.backbone.training
+    model.note = "new"
+    assert "note" not in vars(model.backbone)
+    model.kind = "set"
+    assert (model.backbone.kind, Settings.kind) == ("set", "class attribute")
+    for name in ("demuxer", "attached"):
+        with pytest.raises(muxwrap.MuxwrapError, match=rf"model.{name} = ... cannot be set"):
+            setattr(model, name, nn.Linear(2, 2))
+
+
+def test_errors_in_setting_are_those_of_the_bare_model() -> None:
+    model, _ = settings()
+    for bare_or_wrapped in (model.backbone, model):
+        with pytest.raises(AttributeError):
+            bare_or_wrapped.fixed = 2
+        with pytest.raises(TypeError, match="cannot assign"):
+            bare_or_wrapped.weight = torch.tensor(2.0)
+    with pytest.raises(muxwrap.MuxwrapError, match=r"set model.backbone.scaled"):
+        model.scaled = lambda y: y / 2
+
+
+def test_deleting_reaches_the_backbone() -> None:
+    model, _ = settings()
+    model.note = 1
+    for name in ("temperature", "weight", "buffer", "drop"):
+        delattr(model, name)
+        assert not hasattr(model.backbone, name)
+        assert not hasattr(model, name)
+    del model.note
+    with pytest.raises(AttributeError):
+        del model.note
+
+
+def test_hasattr_is_true_only_for_what_the_backbone_has() -> None:
+    model = muxwrap.wrap(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), 2, example_input=torch.zeros(1, 8))
+    for name in ("generate", "reset_classifier", "set_input_embeddings", "config", "temperature"):
+        assert not hasattr(model, name)
+    assert hasattr(timm_model(), "reset_classifier")
 
 
 # -- Transformers -------------------------------------------------------------------------------------------------
@@ -288,3 +447,68 @@ def test_hidden_states_belong_to_the_mixtures() -> None:
     output = bert(n=2)(**ids(5), output_hidden_states=True)
     assert output.logits.shape == (5, 3)
     assert {len(each) for each in output.hidden_states[1:]} == {3}
+    logits, states = bert(n=2)(**ids(5), output_hidden_states=True, return_dict=False)
+    assert logits.shape == (5, 3)
+    torch.testing.assert_close(states, output.hidden_states)
+
+
+def gpt2(n: int) -> tuple[nn.Module, muxwrap.Multiplex]:
+    """Return a bare causal model, and a copy of it wrapped."""
+    torch.manual_seed(0)
+    ids_of = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = transformers.GPT2Config(vocab_size=50, n_positions=16, n_embd=32, n_layer=2, n_head=2, **ids_of)
+    bare = transformers.GPT2LMHeadModel(config).eval()
+    return bare, muxwrap.wrap(copy.deepcopy(bare), n).eval()
+
+
+def test_a_set_config_and_loss_function_are_the_backbones() -> None:
+    model = bert()
+    config = copy.deepcopy(model.config)
+    model.config = config
+    assert model.backbone.config is config
+    model.loss_function = lambda *_, **__: torch.tensor(3.0)
+    _, causal = gpt2(2)
+    causal.loss_function = lambda *_, **__: torch.tensor(3.0)
+    assert causal(**ids(4), labels=ids(4)["input_ids"]).loss == 3
+
+
+def test_set_input_embeddings_reaches_the_backbone() -> None:
+    model, x = bert(), ids(5)
+    before = model(**x).logits
+    old = model.get_input_embeddings()
+    new = copy.deepcopy(old)
+    model.set_input_embeddings(new)
+    assert model.get_input_embeddings() is new
+    torch.testing.assert_close(model(**x).logits, before, rtol=0, atol=0)
+    _, causal = gpt2(2)
+    before = causal(input_ids=x["input_ids"]).logits
+    causal.set_input_embeddings(copy.deepcopy(causal.get_input_embeddings()))
+    torch.testing.assert_close(causal(input_ids=x["input_ids"]).logits, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_trainers_loss_is_that_of_the_bare_causal_model(smoothing: float, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    args = transformers.TrainingArguments(
+        str(tmp_path), use_cpu=True, report_to="none", label_smoothing_factor=smoothing, disable_tqdm=True
+    )
+    losses = []
+    for model in gpt2(1):
+        trainer = transformers.Trainer(model, args)
+        tokens = ids(4)["input_ids"]
+        for items in (None, torch.tensor(11)):  # with and without the count of labels over accumulated batches
+            losses.append(
+                trainer.compute_loss(model, {"input_ids": tokens, "labels": tokens}, num_items_in_batch=items)
+            )
+        assert trainer.label_names == ["labels"]
+        assert trainer.model_accepts_loss_kwargs
+        assert not trainer.can_return_loss
+    torch.testing.assert_close(losses[:2], losses[2:])
+    assert losses[0] != losses[1]
+
+
+def test_the_class_has_the_backbones_name() -> None:
+    bare, model = gpt2(2)
+    assert type(model).__name__ == model._get_name() == type(bare).__name__
+    assert type(model).__qualname__ == "Multiplex[GPT2LMHeadModel]"
+    assert isinstance(model, muxwrap.Multiplex)

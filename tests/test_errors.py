@@ -101,6 +101,95 @@ def test_wrapped_already() -> None:
     muxwrap.wrap(muxwrap.unwrap(model), 3, example_input=X["mlp"])
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_scripted_backbones_are_refused() -> None:
+    for scripted in (torch.jit.script(make("mlp")), torch.jit.trace(make("mlp"), X["mlp"])):
+        with pytest.raises(MuxwrapError, match=r"it is scripted \(at its root\).*put the Python module there"):
+            muxwrap.wrap(scripted, 2, example_input=X["mlp"])
+        backbone = make("mlp")
+        backbone.hidden = scripted.hidden
+        with pytest.raises(MuxwrapError, match=r"it is scripted \(at 'hidden'\)"):
+            muxwrap.wrap(backbone, 2, example_input=X["mlp"])
+
+
+def compiled(way: str) -> nn.Module:
+    backbone = make("mlp").eval()
+    if way == "torch.compile":
+        return torch.compile(backbone, backend="eager")  # type: ignore[return-value]
+    if way == "torch.compile inside":
+        backbone.hidden = torch.compile(backbone.hidden, backend="eager")
+    elif way == "compile":
+        backbone.compile(backend="eager")
+    else:
+        backbone.hidden.compile(backend="eager")
+    return backbone
+
+
+@pytest.mark.parametrize("way", ["torch.compile", "torch.compile inside", "compile", "compile inside"])
+def test_compiled_backbones_are_refused_before_anything_runs(way: str) -> None:
+    backbone = compiled(way)
+    backbone.register_forward_pre_hook(lambda *_: pytest.fail("the model was called"))
+    place = r"'hidden'" if "inside" in way else "its root"
+    what = r"it is compiled" if "torch" in way else r"compile\(\) was called"
+    with pytest.raises(MuxwrapError, match=rf"{what} \(at {place}\)") as caught:
+        muxwrap.wrap(backbone, 2, example_input=X["mlp"])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_way_out_for_compiled_backbones() -> None:
+    x = batch("mlp", 5)
+    for way in ("torch.compile", "compile"):
+        backbone = compiled(way)
+        backbone(x)
+        if way == "torch.compile":
+            backbone = backbone._orig_mod
+        else:
+            backbone._compiled_call_impl = None
+        model = muxwrap.wrap(backbone, 2, example_input=X["mlp"])
+        torch.testing.assert_close(torch.compile(model, backend="eager")(x), model(x))
+
+
+def test_maps_of_several_stages_are_refused_and_the_last_is_separated() -> None:
+    timm = pytest.importorskip("timm")
+    x = torch.zeros(4, 3, 64, 64)
+    with pytest.raises(MuxwrapError, match=r"maps of 5 stages.*out_indices=\(4,\)"):
+        muxwrap.wrap(timm.create_model("test_resnet", features_only=True), 2, example_input=x[:1])
+    last = timm.create_model("test_resnet", features_only=True, out_indices=(4,)).eval()
+    (bare,) = last(x)
+    (maps,) = muxwrap.wrap(last, 2, example_input=x[:1])(x)
+    assert maps.shape == bare.shape
+
+
+def test_a_module_above_the_site_was_replaced() -> None:
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = make("mlp")
+            self.head = nn.Sequential(nn.Dropout(), nn.Linear(5, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.body(x))
+
+    backbone = Nested().eval()
+    model = muxwrap.wrap(backbone, 2, mux_at="body.stem", demux_at="head.1", example_input=X["mlp"])
+    model.backbone.head = nn.Linear(5, 3)
+    with pytest.raises(MuxwrapError, match=r"head.1.* was replaced after wrapping.*wrap it again"):
+        model(batch("mlp", 5))
+    again = muxwrap.wrap(muxwrap.unwrap(model), 2, example_input=X["mlp"])
+    assert again(batch("mlp", 5)).shape == (5, 3)
+
+
+def test_a_replaced_module_is_named_before_the_arguments() -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = transformers.BertConfig(vocab_size=50, max_position_embeddings=16, **sizes)
+    model = muxwrap.wrap(transformers.BertForSequenceClassification(config), 2).eval()
+    embeddings = model.backbone.bert.embeddings
+    model.backbone.bert.embeddings = type(embeddings)(config)
+    with pytest.raises(MuxwrapError, match="was replaced after wrapping"):
+        model(input_ids=torch.ones(4, 7, dtype=torch.long), labels=torch.zeros(2, dtype=torch.long))
+
+
 @pytest.mark.parametrize("thing", [None, "resnet18", 3])
 def test_not_a_module(thing: object) -> None:
     with pytest.raises(MuxwrapError, match=r"is not a torch.nn.Module"):

@@ -115,6 +115,46 @@ def test_wrapping_a_low_precision_model_follows_its_dtype() -> None:
     assert model(batch("cnn", 4).bfloat16()).dtype == torch.bfloat16
 
 
+class TwoTypes(nn.Module):
+    """A trunk in bfloat16, and a head that stays in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = make("mlp").bfloat16()
+        self.act = nn.Tanh()
+        self.net.head.float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net.head(self.act(torch.tanh(self.net.hidden(torch.tanh(self.net.stem(x))))).float())
+
+
+@pytest.mark.parametrize("given", ["example", "paths", "sites"])
+@pytest.mark.parametrize("demux_at", ["net.head", "net.hidden@output"])
+def test_added_modules_follow_the_dtype_of_their_site(demux_at: str, given: str) -> None:
+    torch.manual_seed(0)
+    x = batch("mlp", 5).bfloat16()
+    where = {} if given == "example" else {"mux_at": "net.stem", "demux_at": demux_at}
+    model = muxwrap.wrap(TwoTypes(), 2, "hadamard", example_input=x, **where)
+    if given == "sites":
+        sites = model.sites
+        model = muxwrap.wrap(muxwrap.unwrap(model), 2, "hadamard", sites=sites)
+    after = torch.float32 if model.sites.demux[0].path == "net.head" else torch.bfloat16
+    assert {p.dtype for p in model.demuxers.parameters()} == {after}
+    assert {value.dtype for value in model.strategy.state_dict().values()} == {torch.bfloat16}
+    answer = model(x)
+    assert (answer.dtype, answer.shape) == (torch.float32, (5, 5))
+    answer.square().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in model.parameters())
+
+
+@pytest.mark.parametrize(("site", "expected"), [("act@input", torch.bfloat16), ("act@output", torch.bfloat16)])
+def test_a_site_without_weights_takes_the_dtype_that_passes_there(site: str, expected: torch.dtype) -> None:
+    x = batch("mlp", 5).bfloat16()
+    model = muxwrap.wrap(TwoTypes(), 2, mux_at="net.stem", demux_at=site, example_input=x)
+    assert {p.dtype for p in model.demuxers.parameters()} == {expected}
+    assert model(x).dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("strategy", "demux"), [("slots", "mlp"), ("circular", "key"), ("sign", "index"), ("walsh", "unbind")]
 )
@@ -172,6 +212,58 @@ def test_gradient_checkpointing_of_the_trunk() -> None:
         model.backbone.on = on
         model(x).square().sum().backward()
         grads.append([p.grad for p in model.parameters()])
+    torch.testing.assert_close(grads[0], grads[1])
+
+
+class Segment(nn.Module):
+    """An MLP of whose children some run inside a checkpointed segment."""
+
+    def __init__(self, inside: str, on: bool, reentrant: bool = True) -> None:
+        super().__init__()
+        self.net, self.inside, self.on, self.reentrant = make("mlp"), inside.split(), on, reentrant
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for name in ("stem", "hidden", "head"):
+            layer = partial(self._run, name)
+            checkpointed = self.on and name in self.inside
+            x = checkpoint(layer, x, use_reentrant=self.reentrant) if checkpointed else layer(x)
+        return x
+
+    def _run(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.net.get_submodule(name)(x))
+
+
+def gradients(inside: str, on: bool, around: bool = False) -> list[torch.Tensor | None]:
+    x = batch("mlp", 5).requires_grad_()
+    model = muxwrap.wrap(Segment(inside, False), 2, mux_at="net.stem", demux_at="net.head", example_input=x)
+    model.backbone.on = on and not around
+    answer = checkpoint(model, x, use_reentrant=True) if on and around else model(x)
+    answer.square().sum().backward()
+    return [p.grad for p in model.parameters()]
+
+
+@pytest.mark.parametrize(("inside", "around"), [("hidden", False), ("", True)])
+def test_reentrant_checkpointing_between_or_around_the_sites(inside: str, around: bool) -> None:
+    torch.testing.assert_close(gradients(inside, True, around), gradients(inside, False, around))
+
+
+@pytest.mark.parametrize("inside", ["stem", "head", "stem hidden head"])
+def test_reentrant_checkpointing_of_a_site_is_refused_in_backward(inside: str) -> None:
+    with pytest.raises(muxwrap.MuxwrapError, match=r"use_reentrant=True runs a site again.*between the sites"):
+        gradients(inside, on=True)
+
+
+def test_the_bare_model_may_be_checkpointed_as_it_likes() -> None:
+    """Backward runs the sites again there, too, and has the right gradients: nothing was mixed."""
+    x = batch("mlp", 5).requires_grad_()
+    model = muxwrap.wrap(Segment("stem hidden head", False), 2, mux_at="net.stem", demux_at="net.head", example_input=x)
+    model(x).sum().backward()
+    grads = []
+    for on in (False, True):
+        model.zero_grad()
+        model.backbone.on = on
+        model.backbone(x).square().sum().backward()
+        grads.append([p.grad for p in model.backbone.parameters()])
     torch.testing.assert_close(grads[0], grads[1])
 
 
@@ -271,6 +363,24 @@ def test_dynamic_int8_of_the_backbone_under_the_wrapper() -> None:
     assert again.strategy is strategy
     torch.testing.assert_close(low, answer, rtol=0.1, atol=0.05)
     assert not torch.equal(low, answer)
+
+
+def test_dynamic_int8_of_the_wrapped_model() -> None:
+    model, x = wrapped("mlp"), batch("mlp", 8)
+    answer = model(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces the move of its quantisation to another package
+        low = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+        answer_low = low(x)
+    assert all(
+        type(low.get_submodule(f"backbone.{name}")).__module__.startswith("torch.ao") for name in ("stem", "head")
+    )
+    torch.testing.assert_close(answer_low, answer, rtol=0.1, atol=0.05)
+    assert not torch.equal(answer_low, answer)
+    torch.testing.assert_close(model(x), answer, rtol=0, atol=0)
+    bare = muxwrap.unwrap(low)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in bare.modules())
+    assert any(m._forward_hooks or m._forward_pre_hooks for m in model.backbone.modules())
 
 
 @pytest.mark.parametrize("way", ["autocast", "cast"])

@@ -1,13 +1,7 @@
-"""Mixing and separating inside a backbone that nobody edits: forward hooks at the sites.
-
-A hook is a ``functools.partial`` of :func:`_in_call`, and holds a :class:`~muxwrap._hooks.call.Key` instead of the model. It
-looks for the running call with that key and does nothing where there is none: outside of a call of the wrapped model the
-backbone is the bare model. (A closure over the model would keep writing to the original after a deepcopy.)
-"""
+"""Mixing and separating inside a backbone that nobody edits: forward hooks at the sites."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,16 +11,17 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from muxwrap._hooks import side_inputs
+from muxwrap._hooks.answers import AnswerCheck, of_one_mixture
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.explain import FAILURES, explained
 from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
+from muxwrap._hooks.running import hooks_of, in_call, is_hook_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
 from muxwrap._hooks.widening import check_used, stem_at
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site
 
-_local = threading.local()
 _AT_BACKBONE = {
     MaskMode.INSIDE: side_inputs.read,
     MaskMode.IGNORED: side_inputs.drop,
@@ -36,11 +31,16 @@ _AT_BACKBONE = {
 
 
 class Attachment:
-    """The hooks of one multiplexed model. A plain object: the model's module tree does not see it."""
+    """The hooks of one multiplexed model. A plain object: the model's module tree does not see it.
 
-    def __init__(self) -> None:
+    Args:
+        check_answers: refuse answers that belong to mixtures; see :class:`~muxwrap._hooks.answers.AnswerCheck`.
+    """
+
+    def __init__(self, *, check_answers: bool = True) -> None:
         self.key = Key()
         self.handles: list[RemovableHandle] = []
+        self._answers = AnswerCheck() if check_answers else None
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
 
@@ -58,11 +58,16 @@ class Attachment:
             else:
                 self._after(module, separate_output, k)
 
-    def detach(self) -> None:
+    def detach(self, backbone: nn.Module) -> None:
         """Take every hook off; the backbone keeps nothing of them."""
         for handle in self.handles:
             handle.remove()
         self.handles = []
+        for module in backbone.modules():  # what conversions carried over to new modules
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                for each in [each for each, hook in hooks.items() if is_hook_of(hook, self.key)]:
+                    del hooks[each]
+                    module._forward_pre_hooks_with_kwargs.pop(each, None)
 
     def _attach_side_inputs(self, model: Components) -> None:
         mode = MaskMode(model.sites.mask)
@@ -89,11 +94,11 @@ class Attachment:
                 self._before(layer, side_inputs.merge_unnamed)
 
     def _before(self, module: nn.Module, do: Callable[..., Any], *which: int) -> None:
-        hook = partial(_in_call, self.key, do, *which)
+        hook = partial(in_call, self.key, partial(_before_module, do), *which)
         self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def _after(self, module: nn.Module, do: Callable[..., Any], *which: int) -> None:
-        self.handles.append(module.register_forward_hook(partial(_in_call, self.key, do, *which)))
+        self.handles.append(module.register_forward_hook(partial(in_call, self.key, do, *which)))
 
     # -- one call -----------------------------------------------------------------------------------------------------
 
@@ -104,18 +109,21 @@ class Attachment:
             MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
         """
         call = new_call(model, self.key)
-        outer = getattr(_local, "calls", ())
-        _local.calls = (*outer, call)
         try:
-            output = model.backbone(*args, **kwargs)
+            with running(call):
+                output = model.backbone(*args, **kwargs)
+            self._check_reached(call)
         except FAILURES as error:
-            problem = explained(model.backbone, model.demuxer, args, kwargs) or self._replaced(model)
+            problem = (
+                self._replaced(model)
+                or explained(model.backbone, model.demuxer, args, kwargs)
+                or of_one_mixture(call, args, kwargs, error)
+            )
             if problem is None:
                 raise
             raise MuxwrapError(problem) from error
-        finally:
-            _local.calls = outer
-        self._check_reached(call)
+        if self._answers is not None:
+            self._answers.check(call, args, kwargs, output)
         return output
 
     def _check_reached(self, call: Call) -> None:
@@ -125,19 +133,25 @@ class Attachment:
         for site, count, done in [*passed, (sites.demux[0], call.separated[0], "separated")]:
             if count == 0:
                 raise MuxwrapError(
-                    self._replaced(call.model)
-                    or f"the {site} was never reached, so nothing was {done}; name a module that every call runs"
+                    f"the {site} was never reached, so nothing was {done}; name a module that every call runs"
                 )
             if count > 1:
                 raise MuxwrapError(f"the {site} was reached {count} times in one call; name a module that runs once")
         check_used(call.wide, sites)
 
     def _replaced(self, model: Components) -> str | None:
-        """Describe which module with hooks was replaced, as conversions of batch norms do; None where none was."""
-        hooked = {handle.id for handle in self.handles}
+        """Describe where hooks are missing: a module was replaced, as conversions of batch norms do; None where none is."""
+        if not self.handles:
+            return "the model is detached, so nothing is mixed or separated; model.attach() puts the hooks on again"
         for site in (*model.sites.mux, *model.sites.demux):
-            module = model.backbone.get_submodule(site.path)
-            if hooked.isdisjoint([*module._forward_hooks, *module._forward_pre_hooks]):
+            try:
+                module = model.backbone.get_submodule(site.path)
+            except AttributeError:
+                return (
+                    f"the module at the {site} was replaced after wrapping, and there is none of that name any more; "
+                    "muxwrap.unwrap the model and wrap it again"
+                )
+            if not any(is_hook_of(hook, self.key) for hook in hooks_of(module)):
                 return (
                     f"the module at the {site} was replaced after wrapping (by a {type(module).__name__}), and the new one "
                     "does not mix or separate; model.detach() and then model.attach() puts that right"
@@ -145,26 +159,26 @@ class Attachment:
         return None
 
 
-def _in_call(key: Key, do: Callable[..., Any], *arguments: Any) -> Any:
-    """Be a hook: act in the running call of this key in this thread, if there is one."""
-    for call in reversed(getattr(_local, "calls", ())):
-        if call.key is key:
-            return do(call, *arguments)
-    return None
+def _before_module(do: Callable[..., Any], *arguments: Any) -> Any:
+    """Call ``do`` with the keyword arguments of a module, also where a conversion registered the hook without them.
 
-
-def is_hooked(module: nn.Module) -> bool:
-    """Whether a module carries a hook of a multiplexed model."""
-    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-    return any(getattr(hook, "func", None) is _in_call for hook in hooks)
+    ``torch.ao.quantization`` carries hooks over to its modules so.
+    """
+    if isinstance(arguments[-1], dict):
+        return do(*arguments)
+    changed = do(*arguments, {})
+    return changed if changed is None else changed[0]
 
 
 @contextmanager
 def attached(model: Components) -> Iterator[Callable[..., Any]]:
-    """Multiplex a backbone for a while: yields what calls it, and takes the hooks off again."""
-    attachment = Attachment()
+    """Multiplex a backbone for a while: yields what calls it, and takes the hooks off again.
+
+    What comes back is for the caller to judge.
+    """
+    attachment = Attachment(check_answers=False)
     attachment.attach(model)
     try:
         yield lambda *args, **kwargs: attachment.call(model, args, kwargs)
     finally:
-        attachment.detach()
+        attachment.detach(model.backbone)

@@ -10,18 +10,20 @@ from muxwrap.site import Sees, Site
 
 
 def feature_size(shape: tuple[int, ...], axis: int | None) -> int:
-    """Return the size of the feature axis of a tensor ``[rows, ...]``."""
-    return math.prod(shape[1:]) if axis is None else shape[axis]
+    """Return the size of the feature axis of a tensor ``[rows, ...]``; of one number per row it is 1."""
+    return math.prod(shape[1:]) if axis is None or len(shape) == 1 else shape[axis]
 
 
 def features_last(x: Tensor, axis: int | None, lead: int) -> Tensor:
-    """Move the feature axis to the end.
+    """Move the feature axis to the end; one number per row gets an axis of its own.
 
     Args:
         x: ``[*lead axes, ...]``, where the backbone's own tensor has one leading axis, the rows.
         axis: as in :class:`Site`.
         lead: 1 for ``[g, ...]``, 2 for ``[g, n, ...]``.
     """
+    if x.ndim == lead:
+        return x.unsqueeze(-1)
     if axis is None:
         return x.flatten(lead)
     return x if axis == -1 else x.movedim(axis + lead - 1 if axis > 0 else axis, -1)
@@ -29,6 +31,8 @@ def features_last(x: Tensor, axis: int | None, lead: int) -> Tensor:
 
 def features_back(x: Tensor, like: tuple[int, ...], axis: int | None, lead: int) -> Tensor:
     """Undo :func:`features_last`; ``like`` is the shape of the backbone's own tensor."""
+    if len(like) == 1:
+        return x.squeeze(-1)
     if axis is None:
         return x.unflatten(-1, like[1:]) if len(like) > 2 else x
     return x if axis == -1 else x.movedim(-1, axis + lead - 1 if axis > 0 else axis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from muxwrap._hooks.chunks import Chunks
@@ -15,7 +16,13 @@ class Key:
 
     A hook holds nothing else of its model: a layer that is saved or copied alone stays as large as the layer. Deepcopy and
     pickle give the copy of a model and the copies of its hooks the same new key.
+
+    Attributes:
+        without_graph: whether a hook acted without gradients in a call that was begun with them: in a part of the backbone
+            that reentrant checkpointing runs again in backward, or that the user does not train.
     """
+
+    without_graph = False
 
 
 @dataclass
@@ -25,6 +32,7 @@ class Call:
     | field | set by | holds |
     | --- | --- | --- |
     | ``model``, ``key`` | the call | the components that work in it, and the key of its hooks |
+    | ``with_graph`` | the call | whether it was begun with gradients |
     | ``side_inputs`` | the call of the backbone | masks, positions, types of the rows, by name: ``[B, L, ...]`` |
     | ``merged`` | the module at ``mask_at`` | the same of the mixtures: ``[g, prefix + L, ...]`` |
     | ``unnamed`` | layers after mixing | pairs (of the rows, of the mixtures) of tensors that have no name there |
@@ -38,6 +46,7 @@ class Call:
 
     model: Components
     key: Key
+    with_graph: bool = False
     side_inputs: dict[str, Tensor] = field(default_factory=dict)
     merged: dict[str, Tensor] = field(default_factory=dict)
     unnamed: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -63,4 +72,6 @@ class Call:
 
 def new_call(model: Components, key: Key) -> Call:
     """Return the state of a call that has not reached anything."""
-    return Call(model, key, mixed=[0] * len(model.sites.mux), separated=[0] * len(model.sites.demux))
+    return Call(
+        model, key, torch.is_grad_enabled(), mixed=[0] * len(model.sites.mux), separated=[0] * len(model.sites.demux)
+    )

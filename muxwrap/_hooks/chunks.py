@@ -62,8 +62,8 @@ def chunks_of(module: nn.Module, args: Any, kwargs: Any, n: int, dim: int, addit
     """Return the chunks of a module's call on token ids, or None where it has to be made whole.
 
     Rows of ids are embedded one by one. The call is cut only where nothing else can observe it: without gradients (which
-    keep everything anyway), outside of compiled code (which fuses the passes over memory itself), and where nobody else has
-    a hook on the module.
+    keep everything anyway), and outside of compiled code (which fuses the passes over memory itself). Whether anybody else
+    has a hook there is asked besides (:func:`~muxwrap._hooks.running.is_watched`).
 
     Args:
         module: the stem.
@@ -73,7 +73,7 @@ def chunks_of(module: nn.Module, args: Any, kwargs: Any, n: int, dim: int, addit
         dim: features of an embedded token.
         additive: whether a mixture may be accumulated from parts.
     """
-    if torch.is_grad_enabled() or module.training or torch.compiler.is_compiling() or len(module._forward_hooks) > 1:
+    if torch.is_grad_enabled() or module.training or torch.compiler.is_compiling():
         return None
     tensors = list(tensors_in((args, kwargs)))
     if not tensors or any(value.ndim != 2 or value.is_floating_point() for value in tensors):

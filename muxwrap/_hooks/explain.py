@@ -32,9 +32,8 @@ def explained(backbone: nn.Module, demuxer: Demuxer, args: Any, kwargs: Any) -> 
         arguments = inspect.signature(backbone.forward).bind_partial(*args, **kwargs).arguments
     except TypeError:
         return None
-    name, batch = next(
-        ((name, value) for name, value in arguments.items() if first_tensor(value) is value), (None, None)
-    )
+    batch = first_tensor([value for value in arguments.values() if isinstance(value, Tensor)])
+    name = next((name for name, value in arguments.items() if value is batch), None)
     if name is None or batch is None:
         return None
     if batch.numel() == 0:

@@ -17,6 +17,7 @@ from muxwrap._hooks.call import Call
 from muxwrap._hooks.chunks import Chunks, chunks_of
 from muxwrap._hooks.embeddings import EMBEDS, embedded
 from muxwrap._hooks.grouping import group
+from muxwrap._hooks.running import is_watched
 from muxwrap._hooks.side_inputs import mask_of
 from muxwrap._hooks.widening import Widening
 from muxwrap._util.nested import first_tensor, map_first_tensor, replace_object
@@ -38,8 +39,9 @@ def start_chunks(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) 
     model = call.model
     if model.check_finite:
         return None
-    chunks = chunks_of(module, args, kwargs, call.n, model.sites.mux[k].dim, model.strategy.additive)
-    if chunks is None:
+    site = model.sites.mux[k]
+    chunks = chunks_of(module, args, kwargs, call.n, site.dim, model.strategy.additive)
+    if chunks is None or is_watched(model.backbone, site.path):
         return None
     call.chunks[k] = chunks
     return chunks.call(next(iter(chunks)))
@@ -117,7 +119,7 @@ def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: in
         if strategy.reads_mask:
             masks["mask"] = mask
         else:
-            grouped = grouped * mask.unsqueeze(-1).to(grouped.dtype)
+            grouped = grouped * mask.unsqueeze(-1).to(grouped)
     laid = for_strategy(grouped, site, strategy.sees)
     mixture = strategy(laid, **masks) if laid.shape[1] == call.n else strategy.mix(laid, start)
     if len(call.model.widenings):

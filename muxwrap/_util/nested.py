@@ -1,30 +1,46 @@
-"""Reaching the tensor inside what modules pass around: tuples, dicts and Hugging Face's ``ModelOutput``."""
+"""Reaching the tensor inside what modules pass around: tuples, mappings, dataclasses and Hugging Face's ``ModelOutput``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """Return the first tensor with rows (two axes or more) in a value, looking into tuples, lists and mappings."""
-    if isinstance(value, Tensor):
-        return value if value.ndim >= 2 else None
-    for part in _children(value):
-        found = first_tensor(part)
-        if found is not None:
-            return found
-    return None
+    """Return the first tensor with rows in a value: the first of two axes or more, else the first ``[B]``."""
+    vector = None
+    for tensor in tensors_in(value):
+        if tensor.ndim >= 2:
+            return tensor
+        if vector is None and tensor.ndim == 1:
+            vector = tensor
+    return vector
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """Yield every tensor in a value."""
+    yield from (tensor for _, tensor in named_tensors(value))
+
+
+def named_tensors(
+    value: Any, path: str = "", skip: Callable[[object], bool] | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor in a value and the path to it, as Python writes it: ``["aux"][0]``, ``.logits``.
+
+    Args:
+        value: where to look.
+        path: of the value itself.
+        skip: which keys and fields to leave out, with all that is in them.
+    """
     if isinstance(value, Tensor):
-        yield value
-    for part in _children(value):
-        yield from tensors_in(part)
+        yield path, value
+    for key, step, part in _children(value):
+        if skip is None or not skip(key):
+            yield from named_tensors(part, path + step, skip)
 
 
 def map_first_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -50,14 +66,44 @@ def replace_object(value: Any, old: Any, new: Any) -> Any:
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     if isinstance(value, list):
         return [replace_object(part, old, new) for part in value]
-    if isinstance(value, dict):
-        changed = {key: replace_object(part, old, new) for key, part in value.items()}
-        # A ModelOutput is a dataclass over a dict: it is made again from its fields.
-        return changed if type(value) is dict else type(value)(**changed)
-    return value
+    if isinstance(value, Mapping):
+        return _mapping_like(value, {key: replace_object(part, old, new) for key, part in value.items()})
+    return _replace_fields(value, old, new) if _is_dataclass(value) else value
 
 
-def _children(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
+def _replace_fields(value: Any, old: Any, new: Any) -> Any:
+    parts = {key: part for key, _, part in _children(value)}
+    changed = {key: replace_object(part, old, new) for key, part in parts.items()}
+    if all(changed[key] is part for key, part in parts.items()):
         return value
-    return value.values() if isinstance(value, dict) else ()
+    twin = copy.copy(value)
+    for key, part in changed.items():
+        object.__setattr__(twin, key, part)  # it may be frozen
+    return twin
+
+
+def _mapping_like(value: Mapping[Any, Any], changed: dict[Any, Any]) -> Any:
+    if type(value) is dict:
+        return changed
+    if dataclasses.is_dataclass(value):  # a ModelOutput is a dataclass over a dict: it is made again from its fields
+        return type(value)(**changed)
+    twin: Any = copy.copy(value)
+    twin.update(changed)
+    return twin
+
+
+def _is_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _children(value: Any) -> Iterator[tuple[Any, str, Any]]:
+    """Yield what a container holds: its key, the key as Python writes it, and the part."""
+    if isinstance(value, (tuple, list)):
+        fields = getattr(value, "_fields", None)
+        for at, part in enumerate(value):
+            yield (fields[at], f".{fields[at]}", part) if fields else (at, f"[{at}]", part)
+    elif isinstance(value, Mapping):
+        yield from ((key, f"[{key!r}]", part) for key, part in value.items())
+    elif _is_dataclass(value):
+        names = (field.name for field in dataclasses.fields(value) if hasattr(value, field.name))
+        yield from ((name, f".{name}", getattr(value, name)) for name in names)

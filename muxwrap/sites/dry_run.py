@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muxwrap._hooks.answers import of_the_trunk
 from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.side_inputs import MASK
@@ -19,15 +20,6 @@ from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Site, Sites
 from muxwrap.strategies.features.identity import Identity
-
-_OF_THE_TRUNK = (
-    "hidden_states",
-    "attentions",
-    "encoder_last_hidden_state",
-    "past_key_values",
-    "mems",
-    "router_logits",
-)
 
 
 def answers(
@@ -55,8 +47,7 @@ def answers_in(output: Any, rows: int) -> list[Tensor] | str:
     if first is None or first.shape[0] != rows:
         return f"{rows} rows in, {None if first is None else first.shape[0]} rows out"
     if isinstance(output, dict):
-        names = [name for name in output if not name.startswith(_OF_THE_TRUNK) and not name.endswith(_OF_THE_TRUNK)]
-        output = [output[name] for name in names]
+        output = [output[name] for name in output if not of_the_trunk(name)]
     return [answer for answer in tensors_in(output) if answer.is_floating_point()]
 
 

@@ -152,7 +152,9 @@ def test_update_bn_of_averaged_weights() -> None:
 
 def test_a_batch_of_one_mixture_cannot_be_normalised_in_training() -> None:
     model = wrapped().train()
-    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+    with pytest.raises(
+        muxwrap.MuxwrapError, match=r"Expected more than 1 value per channel.*4 rows make one mixture of 4"
+    ):
         model(images(4))
     model(images(5))  # two mixtures
     model.eval()(images(4))

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from texts import sentences, tiny
-from torch import Tensor
+from torch import Tensor, nn
 
 import muxwrap
 from muxwrap import strategies
@@ -45,9 +45,15 @@ def test_parts_add_up_to_the_mixture(name: str, data: st.DataObject) -> None:
 
 
 def watch(model: muxwrap.Multiplex) -> list[int]:
-    """Return a list to which every look-up of tokens adds its number of rows."""
+    """Return a list to which every look-up of tokens adds its number of rows, without a hook, which would be noticed."""
     seen: list[int] = []
-    model.backbone.bert.embeddings.word_embeddings.register_forward_hook(lambda m, a, out: seen.append(len(out)))
+
+    class Watched(nn.Embedding):
+        def forward(self, ids: Tensor) -> Tensor:
+            seen.append(len(ids))
+            return super().forward(ids)
+
+    model.backbone.bert.embeddings.word_embeddings.__class__ = Watched
     return seen
 
 
@@ -88,3 +94,57 @@ def test_where_a_user_has_a_hook_on_the_stem_it_runs_whole() -> None:
     with torch.no_grad():
         model(**sentences((5,) * 6))
     assert (mixtures, seen) == ([2], [6])
+
+
+PLACES = ["", "bert", "bert.embeddings", "bert.embeddings.word_embeddings", "bert.embeddings.LayerNorm"]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("path", PLACES)
+def test_hooks_in_and_above_the_stem_see_every_row_once(path: str, training: bool) -> None:
+    model = muxwrap.wrap(tiny("sequence", "bert"), 3).eval()
+    looked_up = watch(model)
+    seen: list[int] = []
+    module = model.backbone.get_submodule(path)
+    handle = module.register_forward_pre_hook(
+        lambda m, args, kwargs: seen.append(len(next(iter((*args, *kwargs.values()))))), with_kwargs=True
+    )
+    with torch.set_grad_enabled(training):
+        model(**sentences((5,) * 7))
+        assert (seen, looked_up) == ([7], [7])
+        handle.remove()
+        model(**sentences((5,) * 7))
+    assert len(looked_up) == (2 if training else 10)  # whole, or row by row again, with two to fill the last group
+
+
+@pytest.mark.usefixtures("small")
+def test_a_hook_on_all_modules_sees_every_row_once() -> None:
+    model = muxwrap.wrap(tiny("sequence", "bert"), 3).eval()
+    embedding, seen = model.backbone.bert.embeddings.word_embeddings, []
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda m, args, out: seen.append(len(out)) if m is embedding else None
+    )
+    try:
+        with torch.no_grad():
+            model(**sentences((5,) * 7))
+    finally:
+        handle.remove()
+    assert seen == [7]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("path", PLACES[:4])
+def test_a_hook_that_changes_the_ids_changes_those_of_all_rows(path: str) -> None:
+    model = muxwrap.wrap(tiny("sequence", "bert"), 3).eval()
+    batch = sentences((5,) * 7)
+    changed = {**batch, "input_ids": torch.full_like(batch["input_ids"], 7)}
+    expected = model(**changed).logits
+
+    def change(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        ids = [torch.full_like(value, 7) for value in args]
+        return tuple(ids), {**kwargs, **({"input_ids": changed["input_ids"]} if "input_ids" in kwargs else {})}
+
+    model.backbone.get_submodule(path).register_forward_pre_hook(change, with_kwargs=True)
+    for answer in answers(model, batch):
+        torch.testing.assert_close(answer, expected)
