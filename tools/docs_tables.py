@@ -248,6 +248,19 @@ def published() -> str:
     return "\n\n".join([_records(data["records"], PARITY), _origin(data)])
 
 
+def wrap_time() -> str:
+    """How long `wrap` took, in passes of the bare model, as `benchmarks.speed.wrap_time` measured it."""
+    data = _results("wrap_time")
+    if data is None:
+        return "*Not measured before these pages were built: `benchmarks.speed.wrap_time` does it.*"
+    rows = [
+        [r["backbone"], f"{r['passes']:.1f}", f"{r['passes_of_one_row']:.1f}", str(r["calls"]), f"{r['seconds']:.1f}"]
+        for r in data["records"]
+    ]
+    table = _table("| model | passes of three rows | passes of one row | calls | seconds |", rows)
+    return f"{table}\n\n{_origin(data)}"
+
+
 def retrieval_levels() -> str:
     """What `benchmarks/studies/text/retrieval.py` reached on unseen text, by n and configuration."""
     data = _results("retrieval_levels")
@@ -435,6 +448,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "throughput": partial(throughput, "throughput", "throughput.py", STUDIES),
     "accelerator": partial(throughput, "throughput_accelerator", "accelerator.py", ON_ACCELERATOR),
     "retrieval levels": retrieval_levels,
+    "wrap time": wrap_time,
     "damped crosstalk": damped_crosstalk,
     "overview": overview,
     "text": text,
