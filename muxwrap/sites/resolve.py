@@ -21,7 +21,7 @@ def site_at(trace: Trace, path: str, side: Side) -> Site | None:
     if visit is None:
         return None
     tensor = visit.input if side == "input" else visit.output
-    if tensor is None:
+    if tensor is None or (tensor.floating and tensor.ndim < 2):  # one number per row is an answer, not features
         return None
     if side == "input" and not tensor.floating:
         return _embedded_site(visit)

@@ -145,7 +145,7 @@ class Trial:
     def _read(self, answer: Tensor) -> Tensor:
         """Return an answer without that at the padding, which nobody reads."""
         tokens = first_tensor(self.example)
-        if tokens is None or answer.ndim < 2 or answer.shape[1] != tokens.shape[1]:
+        if tokens is None or tokens.ndim < 2 or answer.ndim < 2 or answer.shape[1] != tokens.shape[1]:
             return answer
         return answer[:, unmasked(answer.shape[1], answer.device)]
 

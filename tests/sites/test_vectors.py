@@ -1,0 +1,36 @@
+"""Rows of one number: answers ``[B]`` of regressions, ids ``[B]`` of recommenders."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import muxwrap
+
+
+class Regression(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.layer, self.head = nn.Linear(8, 32), nn.Linear(32, 32), nn.Linear(32, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.layer(torch.relu(self.stem(x))))).squeeze(-1)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6, 7])
+def test_answers_of_one_number_per_row(rows: int) -> None:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Regression(), n=4, example_input=torch.randn(1, 8))
+    assert [site.path for site in model.sites.demux] == ["head"]  # features are separated, not the answers
+    answers = model(torch.randn(rows, 8))
+    assert answers.shape == (rows,)
+    answers.sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_one_instance_is_the_bare_model() -> None:
+    torch.manual_seed(0)
+    bare, x = Regression(), torch.randn(5, 8)
+    expected = bare(x)
+    torch.testing.assert_close(muxwrap.wrap(bare, n=1, example_input=x)(x), expected)
