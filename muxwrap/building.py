@@ -25,6 +25,7 @@ from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.site import Site, Sites
 from muxwrap.sites import Choice, check_paths, locate, verify
 from muxwrap.sites.dry_run import watched
+from muxwrap.sites.families import timm
 from muxwrap.strategies.base import Strategy, list_strategies
 
 
@@ -96,12 +97,9 @@ def check_backbone(backbone: object) -> None:
                 f"{call}: compile() was called (at {place}), and compiled code may not see hooks that come later; compile "
                 "after wrapping, and set ._compiled_call_impl = None here"
             )
-    stages: list[int] = list(getattr(getattr(backbone, "feature_info", None), "out_indices", ()))
-    if type(backbone).__module__ == "timm.models._features" and len(stages) > 1:
-        raise MuxwrapError(
-            f"{call}: features_only=True returns the maps of {len(stages)} stages, and inside of the trunk there are only maps "
-            f"of mixtures; make it with out_indices=({stages[-1]},), since the last map can be separated"
-        )
+    problem = timm.refusal(backbone)
+    if problem is not None:
+        raise MuxwrapError(f"{call}: {problem}")
 
 
 def build_strategy(choice: StrategyChoice, n: int, sites: Sites, seed: int) -> Strategy:

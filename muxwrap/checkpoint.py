@@ -52,7 +52,7 @@ class Writer:
         """Refuse tensors that one file may not take, or that have no values.
 
         Raises:
-            MuxwrapError: as said.
+            MuxwrapError: there is such a tensor.
         """
         empty = next((name for name, tensor in tensors.items() if tensor.is_meta), None)
         if empty is not None:
@@ -171,12 +171,9 @@ def load_tensors(model: nn.Module, folder: str | Path) -> None:
     Raises:
         MuxwrapError: a name or a shape differs: the backbone is of another architecture.
     """
-    pickled = Path(folder) / PICKLED
-    tensors = (
-        torch.load(pickled, map_location="cpu", weights_only=True)
-        if pickled.exists()
-        else load_file(str(Path(folder) / WEIGHTS))
-    )
+    safe, pickled = Path(folder) / WEIGHTS, Path(folder) / PICKLED
+    only_pickled = pickled.exists() and not safe.exists()
+    tensors = torch.load(pickled, map_location="cpu", weights_only=True) if only_pickled else load_file(str(safe))
     problem = _misfit(model, tensors)
     if problem is not None:
         backbone = type(model.get_submodule("backbone")).__name__

@@ -80,6 +80,13 @@ def test_round_trip(strategy: str, demux: str, tmp_path: Path) -> None:
     assert loaded.sites == model.sites
 
 
+def test_a_pickle_beside_safetensors_is_not_read(tmp_path: Path) -> None:
+    model, x = wrapped("slots", "mlp"), batch("tagger", 5)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not a pickle")
+    torch.testing.assert_close(muxwrap.load(tmp_path, make("tagger", seed=9)).eval()(x), model(x), rtol=0, atol=0)
+
+
 def test_options_are_saved(tmp_path: Path) -> None:
     model = wrapped(partial(Shift, step=3, scale=0.5), partial(Linear, bias=False))
     model.save_pretrained(tmp_path)
@@ -116,7 +123,7 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
         muxwrap.load(tmp_path, make("tagger"))
     wrapped("sign", "mlp").save_pretrained(tmp_path)
     other = make("mlp")
-    with pytest.raises(MuxwrapError, match=r"mux_at='embed' is no module of MLP"):
+    with pytest.raises(MuxwrapError, match=r"mux_at='embed' is not a module of MLP"):
         muxwrap.load(tmp_path, other)
     wider = make("tagger")
     wider.embed = nn.Embedding(31, 16)

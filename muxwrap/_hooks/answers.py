@@ -1,4 +1,4 @@
-"""What came back from a call: whether every answer has the batch's rows, and what to say of a batch of one mixture."""
+"""What came back from a call: whether every answer has the batch's rows."""
 
 from __future__ import annotations
 
@@ -95,24 +95,3 @@ def bare_output(call: Call, args: Any, kwargs: Any) -> Any:
             return torch.func.functional_call(backbone, buffers, args, kwargs)
     except Exception:
         return None
-
-
-def of_one_mixture(call: Call, args: Any, kwargs: Any, error: Exception) -> str | None:
-    """Return what is wrong where a call fails because its rows make one mixture, a batch of one for the trunk.
-
-    Args:
-        call: the call that failed.
-        args: its positional arguments.
-        kwargs: its keyword arguments.
-        error: what was raised.
-    """
-    if torch.compiler.is_compiling() or call.n == 1 or call.mixtures != 1 or isinstance(error, torch.OutOfMemoryError):
-        return None
-    if "more than 1 value per channel" not in str(error) and bare_output(call, args, kwargs) is None:
-        return None
-    rows = "1 row makes" if call.rows == 1 else f"{call.rows} rows make"
-    return (
-        f"{error} ({rows} one mixture of {call.n}, and the trunk runs on a batch of one, on which batch norm cannot be trained "
-        f"and of which squeeze() takes the axis of rows away; give more than {call.n} rows, for example with drop_last=True in "
-        "training, or write squeeze() with its axes)"
-    )

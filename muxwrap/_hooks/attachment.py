@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from muxwrap._hooks import side_inputs
-from muxwrap._hooks.answers import AnswerCheck, of_one_mixture
+from muxwrap._hooks.answers import AnswerCheck
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
-from muxwrap._hooks.explain import FAILURES, explained
+from muxwrap._hooks.explain import FAILURES, explained, of_one_mixture
 from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
 from muxwrap._hooks.running import hooks_of, in_call, is_hook_of, running
 from muxwrap._hooks.separating import separate_input, separate_output

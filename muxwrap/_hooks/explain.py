@@ -1,4 +1,4 @@
-"""Why a call of a text model failed, in the caller's terms; asked only when it did."""
+"""Why a call failed, in the caller's terms; asked only when it did."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muxwrap._hooks.answers import bare_output
+from muxwrap._hooks.call import Call
 from muxwrap._hooks.embeddings import declared_embedding
 from muxwrap._util.nested import first_tensor
 from muxwrap.demuxers.base import Demuxer
@@ -43,6 +45,27 @@ def explained(backbone: nn.Module, demuxer: Demuxer, args: Any, kwargs: Any) -> 
     if problem is None and batch.ndim == 2 and not batch.is_floating_point():
         problem = _vocabulary(backbone, name, batch) or _positions(backbone, name, batch, demuxer)
     return problem
+
+
+def of_one_mixture(call: Call, args: Any, kwargs: Any, error: Exception) -> str | None:
+    """Return what is wrong where a call fails because its rows make one mixture, a batch of one for the trunk.
+
+    Args:
+        call: the call that failed.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        error: what was raised.
+    """
+    if torch.compiler.is_compiling() or call.n == 1 or call.mixtures != 1 or isinstance(error, torch.OutOfMemoryError):
+        return None
+    if "more than 1 value per channel" not in str(error) and bare_output(call, args, kwargs) is None:
+        return None
+    rows = "1 row makes" if call.rows == 1 else f"{call.rows} rows make"
+    return (
+        f"{error} ({rows} one mixture of {call.n}, and the trunk runs on a batch of one, on which batch norm cannot be trained "
+        f"and of which squeeze() takes the axis of rows away; give more than {call.n} rows, for example with drop_last=True in "
+        "training, or write squeeze() with its axes)"
+    )
 
 
 def _labels(name: str, batch: Tensor, labels: Tensor, demuxer: Demuxer) -> str | None:

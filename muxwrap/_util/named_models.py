@@ -24,7 +24,7 @@ def model_named(name: str) -> nn.Module:
     """
     family, colon, rest = name.partition(":")
     if not colon:
-        raise MuxwrapError(f"{name!r} is no model's name; give {FORMS}")
+        raise MuxwrapError(f"{name!r} is not the name of a model; give {FORMS}")
     make = {"timm": _timm, "torchvision": _torchvision, "transformers": _transformers}.get(family)
     try:
         model = make(rest) if make else getattr(importlib.import_module(family), rest)()

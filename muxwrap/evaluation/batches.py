@@ -120,7 +120,7 @@ def _check(batch: Batch, first: Batch, number: int) -> None:
 
 
 def outline(inputs: Any) -> Any:
-    """Return what must be the same in all batches: names, dtypes, numbers of axes, and arguments that are no tensors.
+    """Return what must be the same in all batches: names, dtypes, numbers of axes, and arguments that are not tensors.
 
     Raises:
         MuxwrapError: something else than tensors and plain constants.

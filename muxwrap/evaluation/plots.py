@@ -15,7 +15,7 @@ def axes(ax: Any) -> Any:
 
 
 def bars_by_index(values: Any, ax: Any, label: str) -> Any:
-    """Draw one bar an index and the mean as a line."""
+    """Draw one bar per index and the mean as a line."""
     ax = axes(ax)
     ax.bar(range(len(values)), values.tolist())
     ax.axhline(values.nanmean().item(), color="grey", linestyle=":", label="mean")

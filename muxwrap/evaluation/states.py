@@ -70,7 +70,7 @@ def whole_groups(model: Multiplex, inputs: Any, function: str, least: int = 1) -
     """Return the number of groups of a batch, or refuse one whose last group would be filled up.
 
     Raises:
-        MuxwrapError: the rows are no multiple of n, or fewer than ``least`` groups; or the model is not wrapped.
+        MuxwrapError: the rows are not a multiple of n, or fewer than ``least`` groups; or the model is not wrapped.
     """
     check_wrapped(model, function)
     rows = rows_of(inputs)

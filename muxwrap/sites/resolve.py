@@ -76,7 +76,7 @@ def check_paths(backbone: nn.Module, sites: Sites) -> None:
     """Refuse sites of another backbone.
 
     Raises:
-        MuxwrapError: a path is no module of this one.
+        MuxwrapError: a path is not a module of this one.
     """
     for argument, named in (("mux_at", sites.mux), ("demux_at", sites.demux)):
         for site in named:
@@ -92,7 +92,9 @@ def backbone_path(backbone: nn.Module, path: str, argument: str) -> str:
     names = [name for name, _ in backbone.named_modules()]
     if path not in names:
         shown = [name for name in names if name and name.count(".") <= path.count(".")]
-        raise MuxwrapError(f"{argument}={path!r} is no module of {type(backbone).__name__}; {known_names(path, shown)}")
+        raise MuxwrapError(
+            f"{argument}={path!r} is not a module of {type(backbone).__name__}; {known_names(path, shown)}"
+        )
     return path
 
 
@@ -101,7 +103,7 @@ def _parse(backbone: nn.Module, choice: object, side: Side, argument: str) -> tu
         for path, module in backbone.named_modules():
             if module is choice:
                 return path, side
-        raise MuxwrapError(f"{argument}={type(choice).__name__}(...) is no module of this {type(backbone).__name__}")
+        raise MuxwrapError(f"{argument}={type(choice).__name__}(...) is not a module of this {type(backbone).__name__}")
     if not isinstance(choice, str):
         raise MuxwrapError(
             f"{argument}={choice!r} is of type {type(choice).__name__}; give a module path, a module or a Site"

@@ -21,6 +21,17 @@ def matches(backbone: nn.Module) -> bool:
     )
 
 
+def refusal(backbone: nn.Module) -> str | None:
+    """Return why a model of timm cannot be wrapped, and the way out; None where nothing speaks against it."""
+    stages: list[int] = list(getattr(getattr(backbone, "feature_info", None), "out_indices", ()))
+    if type(backbone).__module__ != "timm.models._features" or len(stages) < 2:
+        return None
+    return (
+        f"features_only=True returns the maps of {len(stages)} stages, and inside of the trunk there are only maps of "
+        f"mixtures; make it with out_indices=({stages[-1]},), since the last map can be separated"
+    )
+
+
 def example(backbone: nn.Module) -> Any:
     """Images of the size in the model's metadata, on its device and in its dtype."""
     channels, *size = _metadata(backbone).get("input_size") or (3, 224, 224)
