@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from muxwrap._util.examples import quiet, run
 from muxwrap._util.nested import map_tensors
+from muxwrap._util.progress import progress_bar
 from muxwrap.errors import MuxwrapError
 from muxwrap.evaluation.batches import Labels, read
 from muxwrap.evaluation.dealing import groupings as deal
@@ -83,7 +84,7 @@ def evaluate(
         scorer = Scorer(metric, rows, config, reference is not None)
         dealt = list(_deal(rows, n, groupings, seed))
         alone = [] if reference is None else next(_deal(rows, 1, 1, seed))
-        with _progress(sum(map(len, dealt)) + len(alone), progress) as tick:
+        with progress_bar(sum(map(len, dealt)) + len(alone), "evaluate", shown=progress) as tick:
             tally = Tally(scorer, n, per_index)
             for batches_of_rows in dealt:
                 tally.add(*_answer(model, rows, batches_of_rows, n, scorer, tick))
@@ -93,7 +94,7 @@ def evaluate(
 
 
 def _answer(
-    model: nn.Module, rows: Rows, batches: list[Tensor], n: int, scorer: Scorer, tick: Callable[[], None]
+    model: nn.Module, rows: Rows, batches: list[Tensor], n: int, scorer: Scorer, tick: Callable[..., None]
 ) -> tuple[Tensor, Tensor]:
     """Run all batches of row numbers; return what is kept of every row, and at which index it stood."""
     device = next((parameter.device for parameter in model.parameters()), None)
@@ -141,15 +142,3 @@ def _instances(model: Any) -> int:
 def _core(model: nn.Module) -> nn.Module:
     """Return the model whose forward names the arguments, inside of what compiled or distributed it."""
     return getattr(model, "_orig_mod", getattr(model, "module", model))
-
-
-@contextlib.contextmanager
-def _progress(calls: int, shown: bool) -> Iterator[Callable[[], None]]:
-    """Show a progress bar, if tqdm is installed; what is yielded is called after every call of the model."""
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        yield lambda: None
-        return
-    with tqdm(total=calls, desc="evaluate", leave=False, disable=not shown) as bar:
-        yield lambda: (bar.update(), None)[1]
