@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from muxwrap import checkpoint
+from muxwrap import checkpoint, ensemble
 from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
 from muxwrap.building import build, check_backbone
@@ -91,6 +91,39 @@ class Multiplex(nn.Module):
     def grouped(self) -> Grouped:
         """Return the view of this model that takes and gives ``[groups, n, ...]``: for export with free groups."""
         return Grouped(self)
+
+    def members(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model with every row at all n indices of a mixture, and return all n answers (MIMO, 2010.06610).
+
+        Args:
+            args: the call's, as for the backbone: B rows, which make B mixtures.
+            kwargs: likewise.
+
+        Returns:
+            The model's own output type, ``[n, B, ...]``: the estimators first, as metrics of ensembles expect them.
+
+        Raises:
+            MuxwrapError: as the call of the model.
+        """
+        return ensemble.members(self, self.n, args, kwargs)
+
+    def ensemble(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model with every row at all n indices of a mixture, and return the mean answer (MIMO, 2010.06610).
+
+        B rows cost B mixtures, as in the bare model. The mean is that of the answers, for a classifier that of the logits;
+        ``model.members(x).softmax(-1).mean(0)`` is that of the probabilities.
+
+        Args:
+            args: the call's, as for the backbone.
+            kwargs: likewise.
+
+        Returns:
+            The model's own output type, ``[B, ...]``.
+
+        Raises:
+            MuxwrapError: as the call of the model; an answer is not of a floating dtype.
+        """
+        return ensemble.mean(self, self.n, args, kwargs)
 
     def _components(self) -> Components:
         """Return what a call works with; read anew for every call, since any of it may be replaced."""

@@ -6,6 +6,7 @@ from muxwrap.training.crosstalk import damp_crosstalk
 from muxwrap.training.distillation import DistillationLoss, distillation
 from muxwrap.training.head import RetrievalHead, retrieval_head
 from muxwrap.training.loop import Measurement
+from muxwrap.training.mimo import mimo_rows
 from muxwrap.training.objective import RetrievalOutput
 from muxwrap.training.retrieval_loss import RetrievalLoss
 from muxwrap.training.warm_up import WarmUp, warm_up
@@ -20,6 +21,7 @@ __all__ = [
     "WarmUp",
     "damp_crosstalk",
     "distillation",
+    "mimo_rows",
     "retrieval_accuracy",
     "retrieval_head",
     "start_apart",
