@@ -93,7 +93,7 @@ def check_options(options: Iterable[str]) -> None:
 
 
 def save(
-    model: nn.Module,
+    model: Any,
     components: Components,
     folder: str | Path,
     state_dict: Mapping[str, Tensor] | None = None,
@@ -132,6 +132,8 @@ def save(
         "format": FORMAT,
         "backbone": type(components.backbone).__name__,
         "n": components.n,
+        "sizes": list(model.sizes),
+        "rows": model.n,
         "check_finite": components.check_finite,
         "strategy": _named(components.strategy, "strategy"),
         "demux": _named(components.demuxer, "demuxer"),

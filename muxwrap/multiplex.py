@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from muxwrap import checkpoint, ensemble
+from muxwrap import checkpoint, copies
 from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
 from muxwrap.building import build, check_backbone
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
+from muxwrap.fixed import Fixed
 from muxwrap.forwarding import REPLACING_METHODS, belongs_to, blank, check_change, class_for, forwarded
 from muxwrap.grouped import Grouped
 from muxwrap.registry import options_of
 from muxwrap.site import Sites
 from muxwrap.strategies.base import Strategy
 
-_OWN = {"backbone", "n", "sites", "strategy", "demuxers", "widenings", "check_finite", "training", "_attachment"}
+_OWN = {
+    "backbone",
+    "n",
+    "_n",
+    "sizes",
+    "sites",
+    "strategy",
+    "demuxers",
+    "widenings",
+    "check_finite",
+    "training",
+    "_attachment",
+}
 """What :class:`Multiplex` holds itself, also where a backbone has an attribute of the same name."""
+
+
+_METHODS = {"at", "attach", "detach", "ensemble", "fixed", "grouped", "members"}
+"""Short names that a backbone may have, too."""
 
 
 class Multiplex(nn.Module):
@@ -42,7 +60,8 @@ class Multiplex(nn.Module):
 
     Attributes:
         backbone: the bare model.
-        n: instances per mixture.
+        n: rows per mixture, one of ``sizes``; set it to change it for all calls that follow.
+        sizes: how many rows a mixture may hold; the strategy has as many indices as the largest.
         sites: where instances are mixed and separated.
         strategy: φ.
         demuxers: one per demux site.
@@ -62,15 +81,16 @@ class Multiplex(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        n: int,
+        n: int | Sequence[int],
         strategy: StrategyChoice = None,
         demux: DemuxChoice = None,
         **options: Any,
     ) -> None:
         super().__init__()
-        made = build(backbone, n, strategy, demux, **options)
+        self.sizes = copies.sizes_of(n)
+        made = build(backbone, self.sizes[-1], strategy, demux, **options)
         self.backbone = made.backbone
-        self.n = made.n
+        self._n = made.n
         self.sites: Sites = made.sites
         self.strategy = made.strategy
         self.demuxers = made.demuxers
@@ -86,7 +106,59 @@ class Multiplex(nn.Module):
         Raises:
             MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
         """
+        return self.call_at(self.n, args, kwargs)
+
+    def call_at(self, n: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call the model with ``n`` rows per mixture: each takes ``sizes[-1] / n`` indices, and gets their mean answer."""
+        return copies.mean(self._multiplexed, self.sizes[-1] // n, args, kwargs, f"model(...) at n={n}")
+
+    def _multiplexed(self, *args: Any, **kwargs: Any) -> Any:
         return self._attachment.call(self._components(), args, kwargs)
+
+    # -- rows per mixture ---------------------------------------------------------------------------------------------
+
+    @property
+    def n(self) -> int:
+        """Rows per mixture."""
+        return self._n
+
+    @n.setter
+    def n(self, n: int) -> None:
+        self.check_size(n, f"model.n = {n!r}")
+        self._n = n
+
+    @contextmanager
+    def at(self, n: int) -> Iterator[None]:
+        """Put ``n`` rows into a mixture inside a block, in all threads; :meth:`fixed` gives a thread a view of its own.
+
+        Raises:
+            MuxwrapError: ``n`` is none of ``sizes``.
+        """
+        before, self.n = self.n, n
+        try:
+            yield
+        finally:
+            self.n = before
+
+    def fixed(self, n: int) -> Fixed:
+        """Return the view of this model that always puts ``n`` rows into a mixture: for threads, for export.
+
+        Raises:
+            MuxwrapError: ``n`` is none of ``sizes``.
+        """
+        return Fixed(self, n)
+
+    def check_size(self, n: int, call: str) -> None:
+        """Refuse a number of rows per mixture that the model was not wrapped for.
+
+        Raises:
+            MuxwrapError: ``n`` is none of ``sizes``; the message repeats ``call``.
+        """
+        if n not in self.sizes:
+            raise MuxwrapError(
+                f"{call}: the model was wrapped for n={self.sizes[-1] if len(self.sizes) == 1 else self.sizes}; wrap with all "
+                f"sizes that are to be used, such as wrap(..., n=(1, 2, {2 * self.sizes[-1]}))"
+            )
 
     def grouped(self) -> Grouped:
         """Return the view of this model that takes and gives ``[groups, n, ...]``: for export with free groups."""
@@ -105,7 +177,7 @@ class Multiplex(nn.Module):
         Raises:
             MuxwrapError: as the call of the model.
         """
-        return ensemble.members(self, self.n, args, kwargs)
+        return copies.members(self._multiplexed, self.sizes[-1], args, kwargs)
 
     def ensemble(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model with every row at all n indices of a mixture, and return the mean answer (MIMO, 2010.06610).
@@ -123,12 +195,12 @@ class Multiplex(nn.Module):
         Raises:
             MuxwrapError: as the call of the model; an answer is not of a floating dtype.
         """
-        return ensemble.mean(self, self.n, args, kwargs)
+        return copies.mean(self._multiplexed, self.sizes[-1], args, kwargs, "model.ensemble(...)")
 
     def _components(self) -> Components:
         """Return what a call works with; read anew for every call, since any of it may be replaced."""
         return Components(
-            self.backbone, self.n, self.sites, self.strategy, self.demuxers, self.widenings, self.check_finite
+            self.backbone, self.sizes[-1], self.sites, self.strategy, self.demuxers, self.widenings, self.check_finite
         )
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
@@ -203,9 +275,8 @@ class Multiplex(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Return the parameters without weight decay (timm): the backbone's own, and keys of one vector per index."""
         own = getattr(self.backbone, "no_weight_decay", set)
-        keys = {
-            f"strategy.{name}" for name, p in self.strategy.named_parameters() if p.shape == (self.n, self.strategy.dim)
-        }
+        shape = (self.strategy.n, self.strategy.dim)
+        keys = {f"strategy.{name}" for name, p in self.strategy.named_parameters() if p.shape == shape}
         return {f"backbone.{name}" for name in own()} | keys
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
@@ -234,6 +305,8 @@ class Multiplex(nn.Module):
         declared = getattr(type(self), name, None)
         if isinstance(declared, property) and declared.fset is None:
             raise MuxwrapError(f"model.{name} = ... cannot be set; it is read from what the wrapped model holds")
+        if name in _METHODS and belongs_to(self.backbone, name):
+            raise MuxwrapError(f"model.{name} is a method of the wrapper; the backbone's own is model.backbone.{name}")
         if self._is_of_backbone(name):
             check_change(self.backbone, name, f"model.{name} = {type(value).__name__}(...)", value)
             setattr(self.backbone, name, value)
@@ -273,7 +346,7 @@ class Multiplex(nn.Module):
 
     def __repr__(self) -> str:
         lines = [
-            f"Multiplex({type(self.backbone).__name__}, n={self.n})",
+            f"Multiplex({type(self.backbone).__name__}, n={self.n}{_of_sizes(self.sizes)})",
             *(f"  mix       {site}: {_describe(self.strategy)}" for site in self.sites.mux),
             *(f"  separate  {s}: {_describe(d)}" for s, d in zip(self.sites.demux, self.demuxers, strict=True)),
             f"  added     {self.added_parameters():,} parameters to the backbone's "
@@ -300,10 +373,20 @@ def check_wrapped(model: object, call: str) -> None:
         call: the function that the user called; the message repeats it.
 
     Raises:
-        MuxwrapError: the model was not made by :func:`muxwrap.wrap`, or is unwrapped again.
+        MuxwrapError: the model was not made by :func:`muxwrap.wrap`, is unwrapped again, or has fewer rows per mixture than
+            indices.
     """
     if not isinstance(model, Multiplex) or not model.attached:
         raise MuxwrapError(f"{call}({type(model).__name__}): not a wrapped model; give what muxwrap.wrap returned")
+    if model.n != model.sizes[-1]:
+        raise MuxwrapError(
+            f"{call}(model): it looks at every index by itself, and at n={model.n} a row takes several; set model.n = "
+            f"{model.sizes[-1]} before"
+        )
+
+
+def _of_sizes(sizes: tuple[int, ...]) -> str:
+    return "" if len(sizes) == 1 else f" of {sizes}"
 
 
 def _describe(module: nn.Module) -> str:

@@ -64,7 +64,10 @@ def test_classes_have_no_mean() -> None:
     sites = {"mux_at": "net.hidden@input", "demux_at": "net.head@input"}
     model = muxwrap.wrap(Argmax(), 2, "slots", example_input=batch("mlp", 1), **sites).eval()
     x = batch("mlp", 4)
-    with pytest.raises(MuxwrapError, match=r"output\['classes'\] is torch.int64, which has no mean; use model.members"):
+    with pytest.raises(
+        MuxwrapError,
+        match=r"output\['classes'\] is torch.int64, which has no mean over the 2 indices .*; use model.members",
+    ):
         model.ensemble(x)
     assert model.members(x)["classes"].shape == (2, 4)
 

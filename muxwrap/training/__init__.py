@@ -9,6 +9,7 @@ from muxwrap.training.loop import Measurement
 from muxwrap.training.mimo import mimo_rows
 from muxwrap.training.objective import RetrievalOutput
 from muxwrap.training.retrieval_loss import RetrievalLoss
+from muxwrap.training.sandwich import sandwich
 from muxwrap.training.warm_up import WarmUp, warm_up
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "mimo_rows",
     "retrieval_accuracy",
     "retrieval_head",
+    "sandwich",
     "start_apart",
     "warm_up",
 ]
