@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from muxwrap import checkpoint
+from muxwrap._hooks.adapters import inside, prefix_of
 from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
 from muxwrap.building import build, check_backbone
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
-from muxwrap.forwarding import REPLACING_METHODS, belongs_to, blank, check_change, class_for, forwarded
+from muxwrap.forwarding import (
+    REPLACING_METHODS,
+    UNLOADING_METHODS,
+    belongs_to,
+    blank,
+    check_change,
+    class_for,
+    forwarded,
+    shown,
+)
 from muxwrap.grouped import Grouped
 from muxwrap.registry import options_of
 from muxwrap.site import Sites
@@ -57,7 +68,7 @@ class Multiplex(nn.Module):
     def __new__(cls, backbone: nn.Module, *_: Any, **__: Any) -> Multiplex:
         """Make an instance of the subclass that has the forward signature of the backbone's class."""
         check_backbone(backbone)
-        return object.__new__(class_for(Multiplex, type(backbone)))
+        return object.__new__(class_for(Multiplex, shown(backbone)))
 
     def __init__(
         self,
@@ -68,15 +79,18 @@ class Multiplex(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        made = build(backbone, n, strategy, demux, **options)
-        self.backbone = made.backbone
+        self._hold(build(backbone, n, strategy, demux, **options))
+
+    def _hold(self, made: Components) -> None:
+        """Take the components and attach them. The backbone comes last: its head's parameters are the model's last."""
         self.n = made.n
         self.sites: Sites = made.sites
         self.strategy = made.strategy
         self.demuxers = made.demuxers
         self.widenings = made.widenings
         self.check_finite = made.check_finite
-        self.training = backbone.training
+        self.training = made.backbone.training
+        self.backbone = made.backbone
         self._attachment = Attachment()
         self.attach()
 
@@ -167,6 +181,20 @@ class Multiplex(nn.Module):
         finally:
             self.attach()
 
+    def _unloaded(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Multiplex:
+        """Call a method that takes the backbone out of PEFT's shell, and return what is left, wrapped as before."""
+        prefix = prefix_of(self.backbone)
+        self._attached_anew(method, *args, **kwargs)
+        made = replace(
+            self._components(),
+            backbone=inside(self.detach()),
+            sites=self.sites.renamed(lambda path: path.removeprefix(prefix)),
+        )
+        model: Multiplex = blank(Multiplex, shown(made.backbone))
+        nn.Module.__init__(model)
+        model._hold(made)
+        return model
+
     def no_weight_decay(self) -> set[str]:
         """Return the parameters without weight decay (timm): the backbone's own, and keys of one vector per index."""
         own = getattr(self.backbone, "no_weight_decay", set)
@@ -179,6 +207,11 @@ class Multiplex(nn.Module):
         """Return how many parameters train, and how many there are."""
         sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
         return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+
+    def _print_trainable_parameters(self) -> None:
+        """Print what PEFT's method of the name prints, with the added parameters counted."""
+        trained, total = self.get_nb_trainable_parameters()
+        print(f"trainable params: {trained:,} || all params: {total:,} || trainable%: {100 * trained / total:.4f}")
 
     def added_parameters(self) -> int:
         """Return how many numbers φ and the demuxers hold besides the backbone, trained or fixed."""
@@ -195,6 +228,10 @@ class Multiplex(nn.Module):
                 raise
         if name in REPLACING_METHODS:
             return partial(self._attached_anew, getattr(self.backbone, name))
+        if name in UNLOADING_METHODS:
+            return partial(self._unloaded, getattr(self.backbone, name))
+        if name == "print_trainable_parameters" and hasattr(self.backbone, name):
+            return self._print_trainable_parameters
         return forwarded(self.backbone, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -250,7 +287,7 @@ class Multiplex(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time, so pickle and deepcopy make it again from the backbone's class.
-        return blank, (Multiplex, type(self.backbone)), self.__dict__
+        return blank, (Multiplex, shown(self.backbone)), self.__dict__
 
     def _replicate_for_data_parallel(self) -> Any:
         raise MuxwrapError(
