@@ -142,6 +142,8 @@ def test_save_and_load(tmp_path: Path) -> None:
     loaded = muxwrap.load(tmp_path, adapted(bert(), task_type="SEQ_CLS", start=True)).eval()
     assert_same_state(loaded, model)
     torch.testing.assert_close(loaded(**ids()).logits, model(**ids()).logits, rtol=0, atol=0)
+    with pytest.raises((OSError, ValueError)):  # rather than random weights
+        transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
 
 
 def test_adapters_in_a_model_without_a_shell() -> None:
