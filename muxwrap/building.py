@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap import demuxers, strategies
+from muxwrap._hooks.adapters import learns_prompts
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.running import is_hooked
 from muxwrap._hooks.widening import widenings
@@ -73,7 +74,8 @@ def check_backbone(backbone: object) -> None:
     """Refuse what cannot be wrapped, before anything is called.
 
     Raises:
-        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, or returns maps of several stages.
+        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, learns prompts, or returns maps of
+            several stages.
     """
     if not isinstance(backbone, nn.Module):
         raise MuxwrapError(f"wrap({backbone!r}): {type(backbone).__name__} is not a torch.nn.Module")
@@ -97,6 +99,11 @@ def check_backbone(backbone: object) -> None:
                 f"{call}: compile() was called (at {place}), and compiled code may not see hooks that come later; compile "
                 "after wrapping, and set ._compiled_call_impl = None here"
             )
+    if learns_prompts(backbone):
+        raise MuxwrapError(
+            f"{call}: prompt learning puts tokens of its own before every row, outside of the model in it; adapt the wrapped "
+            "model: get_peft_model(muxwrap.wrap(model, n), config)"
+        )
     problem = timm.refusal(backbone)
     if problem is not None:
         raise MuxwrapError(f"{call}: {problem}")

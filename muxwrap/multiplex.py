@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,25 @@ from typing import Any
 from torch import Tensor, nn
 
 from muxwrap import checkpoint, copies
+from muxwrap._hooks.adapters import inside, prefix_of
 from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
+from muxwrap._util.writer import Writer, check_options
 from muxwrap.building import build, check_backbone
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.fixed import Fixed
-from muxwrap.forwarding import REPLACING_METHODS, belongs_to, blank, check_change, class_for, forwarded
+from muxwrap.forwarding import (
+    REPLACING_METHODS,
+    UNLOADING_METHODS,
+    belongs_to,
+    blank,
+    check_change,
+    class_for,
+    forwarded,
+    shown,
+)
 from muxwrap.grouped import Grouped
 from muxwrap.registry import options_of
 from muxwrap.site import Sites
@@ -76,7 +88,7 @@ class Multiplex(nn.Module):
     def __new__(cls, backbone: nn.Module, *_: Any, **__: Any) -> Multiplex:
         """Make an instance of the subclass that has the forward signature of the backbone's class."""
         check_backbone(backbone)
-        return object.__new__(class_for(Multiplex, type(backbone)))
+        return object.__new__(class_for(Multiplex, shown(backbone)))
 
     def __init__(
         self,
@@ -88,15 +100,18 @@ class Multiplex(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = copies.sizes_of(n)
-        made = build(backbone, self.sizes[-1], strategy, demux, **options)
-        self.backbone = made.backbone
-        self._n = made.n
+        self._hold(build(backbone, self.sizes[-1], strategy, demux, **options))
+        self._n = self.sizes[-1]
+
+    def _hold(self, made: Components) -> None:
+        """Take the components and attach them. The backbone comes last: its head's parameters are the model's last."""
         self.sites: Sites = made.sites
         self.strategy = made.strategy
         self.demuxers = made.demuxers
         self.widenings = made.widenings
         self.check_finite = made.check_finite
-        self.training = backbone.training
+        self.training = made.backbone.training
+        self.backbone = made.backbone
         self._attachment = Attachment()
         self.attach()
 
@@ -238,18 +253,21 @@ class Multiplex(nn.Module):
         push_to_hub: bool = False,
         **unsupported: Any,
     ) -> None:
-        """Write ``muxwrap.json`` and ``model.safetensors`` (and the backbone's config, if it has one) into a folder.
+        """Write the wrapped model into a folder; :func:`load` reads it back.
 
-        :func:`load` reads them back.
+        ``muxwrap.json`` says how it was wrapped, and ``muxwrap.safetensors`` holds what was added. ``model.safetensors`` is
+        the backbone alone, under its own names, and with the ``config.json`` of a Transformers model
+        ``from_pretrained(folder)`` makes the bare model of it. A backbone whose names are not those of its config (PEFT's
+        adapters, another head) is written as ``backbone.safetensors`` without a config, and ``from_pretrained`` fails.
 
         Args:
             save_directory: the folder; it is made if it is not there.
             state_dict: tensors to save instead of the model's own, under the wrapped model's names.
             is_main_process: other processes write nothing.
             save_function: called as ``save_function(tensors, path)`` in place of ``torch.save``; it writes
-                ``pytorch_model.bin`` instead of ``model.safetensors``.
-            safe_serialization: False writes ``pytorch_model.bin``, which :func:`load` reads with ``weights_only=True``.
-            max_shard_size: bytes, or a string such as ``"5GB"``. One file is written; tensors that need more are refused.
+                ``pytorch_model.bin`` and ``muxwrap.bin`` instead of the files above.
+            safe_serialization: False writes these pickles, too, which :func:`load` reads with ``weights_only=True``.
+            max_shard_size: bytes, or a string such as ``"5GB"``. Nothing is cut; tensors that need more are refused.
             push_to_hub: refused.
             unsupported: refused by name.
 
@@ -259,8 +277,8 @@ class Multiplex(nn.Module):
         """
         if push_to_hub:
             unsupported = {"push_to_hub": push_to_hub, **unsupported}
-        checkpoint.check_options(unsupported)
-        writer = checkpoint.Writer(save_function, safe_serialization, max_shard_size)
+        check_options(unsupported)
+        writer = Writer(save_function, safe_serialization, max_shard_size)
         if is_main_process:
             checkpoint.save(self, self._components(), save_directory, state_dict, writer)
 
@@ -271,6 +289,21 @@ class Multiplex(nn.Module):
             return method(*args, **kwargs)
         finally:
             self.attach()
+
+    def _unloaded(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Multiplex:
+        """Call a method that takes the backbone out of PEFT's shell, and return what is left, wrapped as before."""
+        prefix = prefix_of(self.backbone)
+        self._attached_anew(method, *args, **kwargs)
+        made = replace(
+            self._components(),
+            backbone=inside(self.detach()),
+            sites=self.sites.renamed(lambda path: path.removeprefix(prefix)),
+        )
+        model: Multiplex = blank(Multiplex, shown(made.backbone))
+        nn.Module.__init__(model)
+        model.sizes, model._n = self.sizes, self._n
+        model._hold(made)
+        return model
 
     def no_weight_decay(self) -> set[str]:
         """Return the parameters without weight decay (timm): the backbone's own, and keys of one vector per index."""
@@ -284,10 +317,46 @@ class Multiplex(nn.Module):
         sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
         return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
 
+    def _print_trainable_parameters(self) -> None:
+        """Print what PEFT's method of the name prints, with the added parameters counted."""
+        trained, total = self.get_nb_trainable_parameters()
+        print(f"trainable params: {trained:,} || all params: {total:,} || trainable%: {100 * trained / total:.4f}")
+
     def added_parameters(self) -> int:
         """Return how many numbers φ and the demuxers hold besides the backbone, trained or fixed."""
         added = [p for module in self._components().added for p in module.parameters()]
         return sum(value.numel() for value in (*added, *self.strategy.buffers()))
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the tensors by name; where a parameter has several names, the later ones get copies of it.
+
+        Files of safetensors take no memory twice, and the Trainer writes the state dict as it is. ``keep_vars=True`` gives the
+        parameters themselves.
+        """
+        state = super().state_dict(*args, **kwargs)
+        if kwargs.get("keep_vars", False):
+            return state
+        seen: set[int] = set()
+        for name, parameter in self.named_parameters(remove_duplicate=False):
+            key = kwargs.get("prefix", "") + name
+            if id(parameter) in seen and key in state:
+                state[key] = state[key].clone()
+            seen.add(id(parameter))
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load tensors by the wrapped model's names.
+
+        Raises:
+            MuxwrapError: none of the names is this model's; ``strict=False`` would load nothing without a word.
+        """
+        if not strict and state_dict and not super().state_dict().keys() & state_dict.keys():
+            name = next(iter(state_dict))
+            raise MuxwrapError(
+                f"load_state_dict(strict=False): none of the names ({name}, ...) is of the wrapped model; the backbone's own "
+                "go into model.backbone, and muxwrap.load reads what save_pretrained wrote"
+            )
+        return super().load_state_dict(state_dict, strict, assign)
 
     # -- what Python and torch ask of an object -----------------------------------------------------------------------
 
@@ -299,6 +368,10 @@ class Multiplex(nn.Module):
                 raise
         if name in REPLACING_METHODS:
             return partial(self._attached_anew, getattr(self.backbone, name))
+        if name in UNLOADING_METHODS:
+            return partial(self._unloaded, getattr(self.backbone, name))
+        if name == "print_trainable_parameters" and hasattr(self.backbone, name):
+            return self._print_trainable_parameters
         return forwarded(self.backbone, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -356,7 +429,7 @@ class Multiplex(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time, so pickle and deepcopy make it again from the backbone's class.
-        return blank, (Multiplex, type(self.backbone)), self.__dict__
+        return blank, (Multiplex, shown(self.backbone)), self.__dict__
 
     def _replicate_for_data_parallel(self) -> Any:
         raise MuxwrapError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal
 
@@ -105,6 +106,13 @@ class Sites:
     def masked(self) -> bool:
         """Whether the backbone takes a mask."""
         return self.mask not in (MaskMode.NONE, MaskMode.SIZE)
+
+    def renamed(self, rename: Callable[[str], str]) -> Sites:
+        """Return these sites in a model whose modules have other names; its own input and output have none."""
+        mux, demux = (
+            tuple(replace(site, path=rename(site.path)) for site in sites) for sites in (self.mux, self.demux)
+        )
+        return Sites(mux, demux, self.mask, rename(self.mask_at))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

@@ -98,13 +98,17 @@ def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
     """Wrap a bare backbone as the saved model was wrapped, and load every tensor, the backbone's own included.
 
     Args:
-        folder: what :meth:`Multiplex.save_pretrained` wrote.
-        backbone: a bare model of the same architecture; its weights are overwritten.
+        folder: what :meth:`Multiplex.save_pretrained` wrote, or a checkpoint of ``transformers.Trainer``.
+        backbone: a bare model of the same architecture; its weights are overwritten. Or a model wrapped as the saved one, which
+            is loaded and returned: checkpoints of the Trainer hold the tensors, and not how the model was wrapped.
 
     Raises:
-        MuxwrapError: the folder holds no wrapped model, a strategy or demuxer is not registered, or the backbone is
-            another one.
+        MuxwrapError: the folder holds no wrapped model, a strategy or demuxer is not registered, the backbone is another
+            one, or it is wrapped in another way.
     """
+    if isinstance(backbone, Multiplex):
+        checkpoint.load_into(backbone, backbone._components(), folder)
+        return backbone
     config = checkpoint.read_config(folder)
     phi, demux = config["strategy"], config["demux"]
     model = Multiplex(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 
 import torch
@@ -20,9 +21,13 @@ class Key:
     Attributes:
         without_graph: whether a hook acted without gradients in a call that was begun with them: in a part of the backbone
             that reentrant checkpointing runs again in backward, or that the user does not train.
+        origin: the same in a key and its copies.
     """
 
     without_graph = False
+
+    def __init__(self) -> None:
+        self.origin = uuid.uuid4().hex
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -70,6 +71,15 @@ def site_from(trace: Trace, backbone: nn.Module, choice: object, side: Side, arg
             f"{argument}={path!r} has no tensor with rows as its {side}; try {path!r} with the other side"
         )
     return site
+
+
+def without_prefix(choice: Any, prefix: str) -> Any:
+    """Return what a user named with the names of the model inside: they may stand with the shell's prefix or without."""
+    if isinstance(choice, Site):
+        return replace(choice, path=choice.path.removeprefix(prefix))
+    if isinstance(choice, (list, tuple)):
+        return [without_prefix(one, prefix) for one in choice]
+    return choice.removeprefix(prefix) if isinstance(choice, str) else choice
 
 
 def check_paths(backbone: nn.Module, sites: Sites) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from muxwrap._hooks.adapters import inside, prefix_of
 from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.side_inputs import takes_mask
@@ -17,7 +18,7 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.sites.dry_run import answers, mixing_fails, padded
 from muxwrap.sites.families import generic, timm, torchvision, transformers
-from muxwrap.sites.resolve import site_from
+from muxwrap.sites.resolve import site_from, without_prefix
 from muxwrap.sites.trace import Trace
 from muxwrap.sites.trial import PADDED_ROWS, Trial
 
@@ -71,11 +72,15 @@ def locate(
     of so many or more are preferred, unless what is separated is a map of the image again, where every place counts.
     """
     with progress_line(f"muxwrap: finding sites in {type(backbone).__name__}"):
+        outer = prefix_of(backbone)
+        backbone = inside(backbone)
         example = example_of(backbone, example_input)
         trial = Trial(backbone, example, prefix)
-        demux = _demux_candidates(trial, demux_at)
-        mux = _mux_candidates(trial, mux_at, pixels if all(site.pixels <= 1 for site in demux[0]) else 0)
-        return _search(trial, mux, demux), example
+        demux = _demux_candidates(trial, without_prefix(demux_at, outer))
+        mux = _mux_candidates(
+            trial, without_prefix(mux_at, outer), pixels if all(site.pixels <= 1 for site in demux[0]) else 0
+        )
+        return _search(trial, mux, demux).renamed(lambda path: outer + path if path else path), example
 
 
 def _demux_candidates(trial: Trial, choice: Choice) -> Candidates:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from muxwrap._hooks.adapters import is_adapter, outermost
 from muxwrap._util.examples import quiet, run
 from muxwrap._util.nested import first_tensor, tensors_in
 from muxwrap.errors import MuxwrapError
@@ -50,8 +51,8 @@ class Visit:
 
     @property
     def leaf(self) -> bool:
-        """Whether the module has no modules inside."""
-        return next(self.module.children(), None) is None
+        """Whether the module has no modules inside, or is an adapter around one."""
+        return next(self.module.children(), None) is None or is_adapter(self.module)
 
 
 class Trace:
@@ -113,7 +114,7 @@ class _Recorder:
         self.visits: list[Visit] = []
         self._open: list[Visit] = []
         self._clock = 0
-        self._names = {module: path for path, module in backbone.named_modules()}
+        self._names = {module: path for path, module in outermost(backbone)}
         self._seen: dict[int, tuple[weakref.ref[Tensor], Seen]] = {}
         self._handles = []
         for module in self._names:

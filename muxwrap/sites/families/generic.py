@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from muxwrap._hooks.adapters import outermost
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Side, Site
 from muxwrap.sites.resolve import site_at, width
@@ -87,7 +88,7 @@ def auxiliary_heads(backbone: nn.Module, trace: Trace, heads: list[Visit]) -> tu
     """
     kinds = {_kind(head.module) for head in heads}
     reached = {visit.path for visit in trace.visits}
-    unseen = [(path, module) for path, module in backbone.named_modules() if path not in reached]
+    unseen = [(path, module) for path, module in outermost(backbone) if path not in reached]
     found = [(path, module) for path, module in unseen if isinstance(module, _HEADS) and _kind(module) in kinds]
     sizes = [(path, -1 if isinstance(module, nn.Linear) else 1, width(module, "input")) for path, module in found]
     return tuple(Site(path, "input", axis, dim) for path, axis, dim in sizes if dim is not None)
@@ -117,7 +118,7 @@ _STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more tru
 def _first_layer(trace: Trace) -> Visit | None:
     """Return the first layer with a weight matrix: raw pixels may pass a norm before it."""
     leaves = trace.leaves()
-    with_matrix = (visit for visit in leaves if any(p.ndim > 1 for p in visit.module.parameters(recurse=False)))
+    with_matrix = (visit for visit in leaves if any(p.ndim > 1 for p in visit.module.parameters()))
     return next(with_matrix, next(iter(leaves), None))
 
 
