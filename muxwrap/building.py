@@ -117,7 +117,7 @@ def build_strategy(choice: StrategyChoice, n: int, sites: Sites, seed: int) -> S
     """
     choice = choice or default_strategy(n, sites.mux[0])
     cls = type(choice) if isinstance(choice, Strategy) else strategies.registry.class_of(choice)
-    sizes = [_sizes(cls, site, sites.masked) for site in sites.mux]
+    sizes = [_sizes(cls, site, sites.padded) for site in sites.mux]
     if any(other != sizes[0] for other in sizes):
         found = sorted(size["dim"] for size in sizes)
         raise MuxwrapError(f"the mux sites have feature sizes {found}; one strategy needs one size: name other sites")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 Side = Literal["input", "output"]
 Sees = Literal["features", "tokens", "image"]
+SideKind = Literal["keep", "padding", "additive", "lengths", "same"]
 
 
 class MaskMode(str, Enum):
@@ -78,6 +79,39 @@ class Site:
 
 
 @dataclass(frozen=True)
+class SideInput:
+    """A tensor of the rows that a module between the sites is given besides what is mixed, and how a mixture's is made.
+
+    | kind | what it says of a row | of a mixture |
+    | --- | --- | --- |
+    | ``"keep"`` | 1 or True where a position counts | it counts where it does for any instance |
+    | ``"padding"`` | 1 or True where a position is padding | it is padding where it is for all instances |
+    | ``"additive"`` | what is added to the scores of attention, 0 where a position counts | the largest |
+    | ``"lengths"`` | how many positions count, ``[B]`` | the largest |
+    | ``"same"`` | anything else: time steps, conditions, rotations | that of all instances, which have to agree |
+
+    Args:
+        path: the module's name in ``backbone.named_modules()``.
+        argument: which of its arguments, as Python writes it: ``"args[1]"``, ``"kwargs['src_key_padding_mask']"``.
+        kind: as in the table.
+        site: the place among the mux sites of that whose padding it tells; there padding is left out of mixtures. None where
+            it tells of nothing that is mixed, or where the backbone reads padding as well.
+        first: the module that is given the very tensor first, and the argument: there it is read, before anything is mixed.
+    """
+
+    path: str
+    argument: str
+    kind: SideKind
+    site: int | None = None
+    first: tuple[str, str] | None = None
+
+    def renamed(self, rename: Callable[[str], str]) -> SideInput:
+        """Return this side input in a model whose modules have other names."""
+        first = None if self.first is None else (rename(self.first[0]), self.first[1])
+        return replace(self, path=rename(self.path), first=first)
+
+
+@dataclass(frozen=True)
 class Sites:
     """Where a backbone is multiplexed.
 
@@ -89,6 +123,7 @@ class Sites:
         mask: how the backbone takes ``attention_mask``: a :class:`MaskMode` or its value, such as ``"optional"``.
         mask_at: the module whose call gets the merged mask; what runs outside of it keeps the batch's own. ``""`` is the
             whole backbone.
+        sides: what modules between the sites are given of the rows besides, such as padding masks of any name.
 
     Raises:
         ValueError: ``mask`` is not the value of a :class:`MaskMode`.
@@ -98,6 +133,7 @@ class Sites:
     demux: tuple[Site, ...]
     mask: MaskMode | str = MaskMode.NONE
     mask_at: str = ""
+    sides: tuple[SideInput, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", MaskMode(self.mask))  # frozen, and users may write the value
@@ -112,7 +148,13 @@ class Sites:
         mux, demux = (
             tuple(replace(site, path=rename(site.path)) for site in sites) for sites in (self.mux, self.demux)
         )
-        return Sites(mux, demux, self.mask, rename(self.mask_at))
+        sides = tuple(side.renamed(rename) for side in self.sides)
+        return replace(self, mux=mux, demux=demux, mask_at=rename(self.mask_at), sides=sides)
+
+    @property
+    def padded(self) -> bool:
+        """Whether rows may have padding that the backbone is told of."""
+        return self.masked or any(side.kind != "same" for side in self.sides)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -122,9 +164,15 @@ class Sites:
     def from_dict(cls, saved: dict[str, Any]) -> Sites:
         """Return what :meth:`to_dict` saved."""
         mux, demux = (tuple(_read(site) for site in saved[key]) for key in ("mux", "demux"))
-        return cls(mux, demux, MaskMode(saved["mask"]), saved["mask_at"])
+        sides = tuple(_read_side(side) for side in saved.get("sides", ()))
+        return cls(mux, demux, MaskMode(saved["mask"]), saved["mask_at"], sides)
 
 
 def _read(saved: dict[str, Any]) -> Site:
     shape = saved.get("shape")  # JSON has no tuples
     return Site(**{**saved, "shape": None if shape is None else tuple(shape)})
+
+
+def _read_side(saved: dict[str, Any]) -> SideInput:
+    first = saved["first"]
+    return SideInput(**{**saved, "first": None if first is None else tuple(first)})

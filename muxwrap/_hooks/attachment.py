@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,16 +12,17 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from muxwrap._hooks import side_inputs
+from muxwrap._hooks import side_inputs, sides
 from muxwrap._hooks.adapters import is_adapted, is_adapter
 from muxwrap._hooks.answers import AnswerCheck
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
-from muxwrap._hooks.explain import FAILURES, explained, of_one_mixture
+from muxwrap._hooks.explain import FAILURES, explained, of_mixtures
 from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
 from muxwrap._hooks.running import hooks_of, in_call, is_copy_of, is_hook_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
 from muxwrap._hooks.widening import check_used, stem_at
+from muxwrap._util.fast_path import in_fast_path, without_fast_path
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site
 
@@ -54,8 +55,12 @@ class Attachment:
         if self.handles:
             return
         self._attach_side_inputs(model)
+        for path in dict.fromkeys(side.first[0] for side in model.sites.sides if side.first is not None):
+            self._before(model.backbone.get_submodule(path), sides.read, path)
         for k, site in enumerate(model.sites.mux):
             self._attach_mixing(model, k, site)
+        for path in dict.fromkeys(side.path for side in model.sites.sides):
+            self._before(model.backbone.get_submodule(path), sides.merge, path)
         for k, site in enumerate(model.sites.demux):
             module = model.backbone.get_submodule(site.path)
             if site.side == "input":
@@ -100,7 +105,7 @@ class Attachment:
             for layer in side_inputs.layers_after(model.backbone, site):
                 self._before(layer, side_inputs.merge_unnamed)
 
-    def _before(self, module: nn.Module, do: Callable[..., Any], *which: int) -> None:
+    def _before(self, module: nn.Module, do: Callable[..., Any], *which: object) -> None:
         hook = partial(in_call, self.key, partial(_before_module, do), *which)
         self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
@@ -120,12 +125,12 @@ class Attachment:
             self._warn_of_frozen(model)
         call = new_call(model, self.key)
         try:
-            with running(call):
+            with running(call), self._visible(model):
                 output = model.backbone(*args, **kwargs)
             self._check_reached(call)
         except FAILURES as error:
-            problem = explained(model.backbone, model.demuxer, args, kwargs) or of_one_mixture(
-                call, args, kwargs, error
+            problem = explained(model.backbone, model.demuxer, args, kwargs) or (
+                of_mixtures(call, args, kwargs, error) if self._answers is not None else None
             )
             if problem is None:
                 raise
@@ -133,6 +138,13 @@ class Attachment:
         if self._answers is not None:
             self._answers.check(call, args, kwargs, output)
         return output
+
+    def _visible(self, model: Components) -> AbstractContextManager[None]:
+        """Let the hooks see what passes where a site is among torch's fused layers."""
+        paths = (site.path for site in (*model.sites.mux, *model.sites.demux))
+        if torch.compiler.is_compiling() or not any(in_fast_path(model.backbone, path) for path in paths):
+            return nullcontext()
+        return without_fast_path()
 
     def _check_reached(self, call: Call) -> None:
         """Refuse a call that did not pass every site once (heads after the first may be left out)."""

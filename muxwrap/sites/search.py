@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Any, Literal
 
@@ -15,10 +16,12 @@ from muxwrap._hooks.side_inputs import takes_mask
 from muxwrap._util.examples import ROWS, quiet, with_rows
 from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
-from muxwrap.site import MaskMode, Site, Sites
+from muxwrap.site import MaskMode, SideInput, Site, Sites
 from muxwrap.sites.dry_run import answers, mixing_fails, padded
 from muxwrap.sites.families import generic, timm, torchvision, transformers
+from muxwrap.sites.padding import attending_all, reads_no_padding
 from muxwrap.sites.resolve import site_from, without_prefix
+from muxwrap.sites.sides import sides_between
 from muxwrap.sites.trace import Trace
 from muxwrap.sites.trial import PADDED_ROWS, Trial
 
@@ -171,11 +174,13 @@ def _exact(
 ) -> Sites | None:
     """Return sites of a pair of candidates that match the bare model; add what is second best, or why there is nothing."""
     problems = []
-    for mask, mask_at in _mask_modes(trial, pair[0]):
-        sites = Sites(*pair, mask=mask, mask_at=mask_at)
+    for mask, mask_at, sides in _ways(trial, pair):
+        sites = Sites(*pair, mask, mask_at, attending_all(sides))
         verdict = trial.check(sites)
         if verdict.match == "exact":
-            return sites
+            return (
+                replace(sites, sides=sides) if reads_no_padding(trial.backbone, trial.example, sites, sides) else sites
+            )
         unproven = verdict.problem is None and not trial.reproducible and mask is not MaskMode.SIZE
         if verdict.match == "sound" or unproven:
             second_best.append(sites)
@@ -186,6 +191,17 @@ def _exact(
 
 
 _ENOUGH_SECOND_BEST = 20  # then there is hardly an exact one to come
+
+
+def _ways(trial: Trial, pair: tuple[tuple[Site, ...], tuple[Site, ...]]) -> Iterator[_Way]:
+    """Yield how what the modules between are given besides may be taken: by the name of the mask, or as it is found there."""
+    yield from ((mask, mask_at, ()) for mask, mask_at in _mask_modes(trial, pair[0]))
+    sides = () if trial.masked else sides_between(trial.backbone, trial.trace, trial.example, *pair)
+    if sides:
+        yield MaskMode.NONE, "", sides
+
+
+_Way = tuple[MaskMode, str, tuple[SideInput, ...]]
 
 
 def _mask_modes(trial: Trial, mux: tuple[Site, ...]) -> list[tuple[MaskMode, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from muxwrap._hooks.adapters import is_adapter, outermost
 from muxwrap._util.examples import quiet, run
-from muxwrap._util.nested import first_tensor, tensors_in
+from muxwrap._util.nested import first_tensor, named_arguments, tensors_in
 from muxwrap.errors import MuxwrapError
 
 
@@ -48,6 +48,8 @@ class Visit:
     input: Seen | None
     left: int = -1
     output: Seen | None = None
+    given: dict[str, Seen] = field(default_factory=dict)
+    """Every tensor among the arguments, by its path."""
 
     @property
     def leaf(self) -> bool:
@@ -103,8 +105,7 @@ def trace(backbone: nn.Module, example: Any) -> Trace:
         ) from error
     finally:
         recorder.remove()
-    answers = [recorder.seen(tensor) for tensor in tensors_in(output)]
-    return Trace(recorder.visits, output, [answer for answer in answers if answer is not None])
+    return Trace(recorder.visits, output, [recorder.seen(tensor) for tensor in tensors_in(output)])
 
 
 class _Recorder:
@@ -126,10 +127,8 @@ class _Recorder:
         for handle in self._handles:
             handle.remove()
 
-    def seen(self, tensor: Tensor | None) -> Seen | None:
+    def seen(self, tensor: Tensor) -> Seen:
         """Return what is kept of a tensor: the same object whenever the same tensor passes."""
-        if tensor is None:
-            return None
         reference, known = self._seen.get(id(tensor), (None, None))
         if reference is None or known is None or reference() is not tensor:  # the number of a tensor that is gone
             ids = tensor if tensor.ndim == 2 and tensor.dtype in (torch.int32, torch.int64) else None
@@ -138,7 +137,8 @@ class _Recorder:
         return known
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        visit = Visit(self._names[module], module, self._tick(), self.seen(first_tensor((args, kwargs))))
+        visit = Visit(self._names[module], module, self._tick(), self._first(args, kwargs))
+        visit.given = {argument: self.seen(tensor) for argument, tensor in named_arguments(args, kwargs).items()}
         self.visits.append(visit)
         self._open.append(visit)
 
@@ -146,7 +146,11 @@ class _Recorder:
         visit = self._open.pop()
         while visit.module is not module:  # a module inside raised and was caught by the backbone
             visit = self._open.pop()
-        visit.left, visit.output = self._tick(), self.seen(first_tensor(output))
+        visit.left, visit.output = self._tick(), self._first(output)
+
+    def _first(self, *values: Any) -> Seen | None:
+        tensor = first_tensor(values)
+        return None if tensor is None else self.seen(tensor)
 
     def _tick(self) -> int:
         self._clock += 1

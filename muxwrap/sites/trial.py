@@ -258,7 +258,7 @@ class Trial:
 
 def _trunk(sites: Sites) -> Any:
     """Return what decides how a run goes until something is separated."""
-    return sites.mux, sites.mask, sites.mask_at
+    return sites.mux, sites.mask, sites.mask_at, sites.sides
 
 
 def _narrow(sites: Sites) -> Sites:

@@ -32,9 +32,12 @@ def example(backbone: nn.Module) -> Any:
 
 
 def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """After the first layer, after the blocks that it begins, before the layers that follow, at the raw input."""
+    """Where padding is told, after the first layer and its blocks, before the layers that follow, at the raw input."""
     first = _first_layer(trace)
     if first is not None:
+        for visit in _after(trace, first):
+            if _told_padding(visit):
+                yield from _single(trace, visit, "input")
         yield from _single(trace, first, "output")
         for visit in _around(trace, first):
             yield from _single(trace, visit, "output")
@@ -59,9 +62,15 @@ def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """Before the heads that make the answers; before the last layer and its like; or what the backbone returns."""
+    """Before the heads that make the answers; before the last layer and its like; what is given padding; what is returned."""
     yield from _makers(trace)
-    for visit in reversed(trace.leaves()[-2:]):
+    leaves = trace.leaves()
+    for visit in leaves[-1:]:
+        yield from with_peers(backbone, trace, visit)
+    told = [visit for visit in trace.once if _told_padding(visit)]
+    if told:  # what pools tokens after it reads the padding, too
+        yield from _single(trace, max(told, key=lambda visit: visit.left), "output")
+    for visit in leaves[-2:-1]:
         yield from with_peers(backbone, trace, visit)
     yield from _single(trace, trace.visits[0], "output")
 
@@ -132,6 +141,14 @@ def _around(trace: Trace, first: Visit) -> Iterator[Visit]:
         inside = [leaf for leaf in leaves if leaf.path.startswith(path + ".")]
         if visit is not None and len(inside) <= _STEM_SHARE * len(leaves):
             yield visit
+
+
+def _told_padding(visit: Visit) -> bool:
+    """Whether a module is given tokens and one number for each of them, such as a mask."""
+    tokens = visit.input
+    if tokens is None or tokens.ndim != 3:
+        return False
+    return any(seen.shape == tokens.shape[:2] for seen in visit.given.values())
 
 
 def _after(trace: Trace, first: Visit) -> list[Visit]:
