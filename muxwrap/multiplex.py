@@ -20,7 +20,7 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.forwarding import REPLACING_METHODS, belongs_to, blank, check_change, class_for, forwarded
 from muxwrap.grouped import Grouped
 from muxwrap.registry import options_of
-from muxwrap.site import Sites
+from muxwrap.site import Sites, percent
 from muxwrap.strategies.base import Strategy
 
 _OWN = {"backbone", "n", "sites", "strategy", "demuxers", "widenings", "check_finite", "training", "_attachment"}
@@ -243,6 +243,11 @@ class Multiplex(nn.Module):
             f"Multiplex({type(self.backbone).__name__}, n={self.n})",
             *(f"  mix       {site}: {_describe(self.strategy)}" for site in self.sites.mux),
             *(f"  separate  {s}: {_describe(d)}" for s, d in zip(self.sites.demux, self.demuxers, strict=True)),
+            *(
+                [f"  trunk     {percent(self.sites.share)} of the operations run once per mixture"]
+                if self.sites.share is not None
+                else []
+            ),
             f"  added     {self.added_parameters():,} parameters to the backbone's "
             f"{sum(p.numel() for p in self.backbone.parameters()):,}",
         ]
