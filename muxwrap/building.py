@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -49,11 +50,11 @@ def build(
         MuxwrapError: what cannot work; the backbone is then as it was.
     """
     try:
-        example = None
+        example = advice = None
         check_count(n)
         if sites is None:
             prefix, pixels = prefix_length(demux, n), image_pixels(strategy, n)
-            sites, example = locate(
+            sites, example, advice = locate(
                 backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix, pixels=pixels
             )
         check_paths(backbone, sites)
@@ -67,6 +68,8 @@ def build(
     except MuxwrapError as error:
         call = f"wrap({type(backbone).__name__}, n={n!r}, strategy={strategy!r}, demux={demux!r})"
         raise MuxwrapError(f"{call}: {error}") from error
+    if advice is not None:
+        warnings.warn(f"wrap({type(backbone).__name__}, n={n}): {advice}", stacklevel=4)  # at the line that calls wrap
     return made
 
 

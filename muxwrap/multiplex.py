@@ -34,7 +34,7 @@ from muxwrap.forwarding import (
 )
 from muxwrap.grouped import Grouped
 from muxwrap.registry import options_of
-from muxwrap.site import Sites
+from muxwrap.site import Sites, percent
 from muxwrap.strategies.base import Strategy
 
 _OWN = {
@@ -422,6 +422,11 @@ class Multiplex(nn.Module):
             f"Multiplex({type(self.backbone).__name__}, n={self.n}{_of_sizes(self.sizes)})",
             *(f"  mix       {site}: {_describe(self.strategy)}" for site in self.sites.mux),
             *(f"  separate  {s}: {_describe(d)}" for s, d in zip(self.sites.demux, self.demuxers, strict=True)),
+            *(
+                [f"  trunk     {percent(self.sites.share)} of the operations run once per mixture"]
+                if self.sites.share is not None
+                else []
+            ),
             f"  added     {self.added_parameters():,} parameters to the backbone's "
             f"{sum(p.numel() for p in self.backbone.parameters()):,}",
         ]

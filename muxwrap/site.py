@@ -124,6 +124,8 @@ class Sites:
         mask_at: the module whose call gets the merged mask; what runs outside of it keeps the batch's own. ``""`` is the
             whole backbone.
         sides: what modules between the sites are given of the rows besides, such as padding masks of any name.
+        share: the part of the backbone's operations that run between mixing and separating, once per mixture; counted where
+            sites are found, and not compared by ``==``.
 
     Raises:
         ValueError: ``mask`` is not the value of a :class:`MaskMode`.
@@ -134,6 +136,7 @@ class Sites:
     mask: MaskMode | str = MaskMode.NONE
     mask_at: str = ""
     sides: tuple[SideInput, ...] = ()
+    share: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", MaskMode(self.mask))  # frozen, and users may write the value
@@ -165,7 +168,12 @@ class Sites:
         """Return what :meth:`to_dict` saved."""
         mux, demux = (tuple(_read(site) for site in saved[key]) for key in ("mux", "demux"))
         sides = tuple(_read_side(side) for side in saved.get("sides", ()))
-        return cls(mux, demux, MaskMode(saved["mask"]), saved["mask_at"], sides)
+        return cls(mux, demux, MaskMode(saved["mask"]), saved["mask_at"], sides, saved.get("share"))
+
+
+def percent(share: float) -> str:
+    """Return a share as messages and ``print(model)`` show it; what is nearly all is not shown as all."""
+    return f"{100 * share:.0f} %" if share < 0.995 else f"{100 * share:.1f} %"
 
 
 def _read(saved: dict[str, Any]) -> Site:

@@ -32,7 +32,11 @@ def example(backbone: nn.Module) -> Any:
 
 
 def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """Where padding is told, after the first layer and its blocks, before the layers that follow, at the raw input."""
+    """Where padding is told, after the first layer and its blocks, before the layers that follow, at the raw input.
+
+    Where the first layer is most of the work (a recurrent one, a block that is one layer to the search), before it and
+    before the blocks that it begins.
+    """
     first = _first_layer(trace)
     if first is not None:
         for visit in _after(trace, first):
@@ -45,6 +49,11 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             yield from _single(trace, visit, "input")
     if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.floating:
         yield from _single(trace, trace.visits[0], "input")
+    if first is not None:
+        for path in (first.path, *_parents(first.path)):
+            around = trace.at(path)
+            if around is not None and around.input is not None and around.input.floating:
+                yield from _single(trace, around, "input")
 
 
 def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
@@ -127,16 +136,17 @@ _STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more tru
 def _first_layer(trace: Trace) -> Visit | None:
     """Return the first layer with a weight matrix: raw pixels may pass a norm before it."""
     leaves = trace.leaves()
-    with_matrix = (visit for visit in leaves if any(p.ndim > 1 for p in visit.module.parameters()))
-    return next(with_matrix, next(iter(leaves), None))
+    return next((visit for visit in leaves if _has_matrix(visit.module)), next(iter(leaves), None))
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    return any(p.ndim > 1 for p in module.parameters()) or callable(getattr(module, "weight", None))
 
 
 def _around(trace: Trace, first: Visit) -> Iterator[Visit]:
     """Yield the blocks that the first layer is part of, from the smallest on, as long as they are a stem."""
     leaves = trace.leaves()
-    path = first.path
-    while "." in path:
-        path = path.rpartition(".")[0]
+    for path in _parents(first.path):
         visit = trace.at(path)
         inside = [leaf for leaf in leaves if leaf.path.startswith(path + ".")]
         if visit is not None and len(inside) <= _STEM_SHARE * len(leaves):
@@ -149,6 +159,13 @@ def _told_padding(visit: Visit) -> bool:
     if tokens is None or tokens.ndim != 3:
         return False
     return any(seen.shape == tokens.shape[:2] for seen in visit.given.values())
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Yield the paths of the modules around one, from the innermost on, without the backbone itself."""
+    while "." in path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 def _after(trace: Trace, first: Visit) -> list[Visit]:
