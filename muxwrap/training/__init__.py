@@ -7,6 +7,7 @@ from muxwrap.training.distillation import DistillationLoss, distillation
 from muxwrap.training.head import RetrievalHead, retrieval_head
 from muxwrap.training.loop import Measurement
 from muxwrap.training.objective import RetrievalOutput
+from muxwrap.training.principal import principal_slots
 from muxwrap.training.retrieval_loss import RetrievalLoss
 from muxwrap.training.warm_up import WarmUp, warm_up
 
@@ -20,6 +21,7 @@ __all__ = [
     "WarmUp",
     "damp_crosstalk",
     "distillation",
+    "principal_slots",
     "retrieval_accuracy",
     "retrieval_head",
     "start_apart",
