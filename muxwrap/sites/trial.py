@@ -125,11 +125,11 @@ class Trial:
         own = self._own(padding, mixed)
         if isinstance(own, str) or isinstance(mixed, str) or len(own) != len(mixed):
             return "wrong"
-        pairs = [(self._read(a), self._read(b)) for a, b in zip(own, mixed, strict=True)]
-        if all(self._close(a, b) for a, b in pairs):
+        pairs = [(self.read(a), self.read(b)) for a, b in zip(own, mixed, strict=True)]
+        if all(self.close(a, b) for a, b in pairs):
             return "exact"
         half = PADDED_ROWS // 2 if padding else 0
-        return "sound" if padding and all(self._close(a[half:], b[half:]) for a, b in pairs) else "wrong"
+        return "sound" if padding and all(self.close(a[half:], b[half:]) for a, b in pairs) else "wrong"
 
     def _own(self, padding: bool, mixed: list[Tensor] | str) -> list[Tensor] | str:
         """Return the bare model's answers to the rows of a mixed call, from two rows if possible."""
@@ -142,7 +142,7 @@ class Trial:
             return own
         return self._bare_answers(padding, len(copies))  # what has its rows elsewhere, or happens to have two
 
-    def _read(self, answer: Tensor) -> Tensor:
+    def read(self, answer: Tensor) -> Tensor:
         """Return an answer without that at the padding, which nobody reads."""
         tokens = first_tensor(self.example)
         if tokens is None or tokens.ndim < 2 or answer.ndim < 2 or answer.shape[1] != tokens.shape[1]:
@@ -206,7 +206,7 @@ class Trial:
                 answers(self.backbone, self._call(padding, _BARE_ROWS), _BARE_ROWS)
             self._bare_passed[padding] = found
         bare = self._bare_passed[padding].get(site)
-        return bare is not None and self._close(bare, passed)
+        return bare is not None and self.close(bare, passed)
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ class Trial:
 
     # -- rounding -----------------------------------------------------------------------------------------------------
 
-    def _close(self, own: Tensor, mixed: Tensor) -> bool:
+    def close(self, own: Tensor, mixed: Tensor) -> bool:
         """Whether answers are equal but for rounding."""
         apart = distance(own, mixed)
         return apart <= 1e-5 or apart <= 50 * self._noise or (apart <= 0.02 and self._rounding.coarse(own))
