@@ -13,12 +13,12 @@ from safetensors.torch import save
 from benchmarks.studies.convert.__main__ import main
 from benchmarks.studies.convert.backbone import Encoder, Sizes, from_transformers
 from benchmarks.studies.convert.cells import TEACHER, Cell, Task, measure
-from benchmarks.studies.convert.configurations import Configuration, core, others
+from benchmarks.studies.convert.configurations import KINDS, Configuration, core, others
 from benchmarks.studies.convert.pack import FILE, SPLITS, Packed
 from benchmarks.studies.convert.plan import plan, rates
 from benchmarks.studies.convert.rivals import keep_layers, pool, pooled_after
 from benchmarks.studies.convert.rows import Rows
-from benchmarks.studies.convert.work import layers_worth
+from benchmarks.studies.convert.work import layers_worth, speeds
 from muxwrap.strategies import Orthogonal
 
 SIZES = Sizes(40, 32, dim=32, heads=1, inner=64)
@@ -149,6 +149,8 @@ def test_the_most_telling_cells_come_first() -> None:
     cells = plan(["snli", "qnli"], [0, 1], None)
     assert len(cells) == len(set(cells))
     assert cells[0] == Cell("snli", TEACHER, 0)
+    kinds = [cell.configuration.kind for cell in cells[1:8]]
+    assert len(set(kinds)) == 7  # each kind chooses its learning rate early
     for task in ("snli", "qnli"):
         for seed in (0, 1):
             students = [i for i, c in enumerate(cells) if (c.task, c.seed) == (task, seed)]
@@ -156,13 +158,15 @@ def test_the_most_telling_cells_come_first() -> None:
     assert {c.configuration.kind for c in plan(["snli"], [0], ["slots"])} == {"plain", "slots"}
 
 
-def test_learning_rates_are_chosen_once() -> None:
+def test_learning_rates_are_chosen_once_per_kind() -> None:
     cell = Cell("qnli", Configuration("plain", 3), 1)
-    record = {"dataset": "snli", "configuration": "plain, 3 layers", "lr": 1e-4}
+    record = {"dataset": "snli", "kind": "plain", "lr": 1e-4, "tried": {"0.0001": 50.0, "0.0003": 40.0}}
     assert rates(cell, []) is None
+    assert rates(cell, [{**record, "tried": {"0.0001": 50.0}}]) is None  # followed another, and has not chosen
     assert rates(cell, [record]) == [1e-4]
     assert rates(cell, [record, {**record, "dataset": "qnli", "lr": 3e-4}]) == [3e-4]
-    assert rates(Cell("qnli", TEACHER, 1), [{**record, "configuration": "teacher"}]) is None
+    assert rates(cell, [{**record, "kind": "slots"}]) is None
+    assert rates(Cell("qnli", TEACHER, 1), [{**record, "kind": "teacher"}]) is None
 
 
 def test_a_cell_is_trained_from_its_teacher(tmp_path: Path) -> None:
@@ -190,3 +194,10 @@ def test_the_whole_run_on_two_processes(tmp_path: Path, capsys: pytest.CaptureFi
     written = [path.stat().st_mtime for path in (out / "records").glob("*.json")]
     main(run)  # nothing is left to do
     assert written == [path.stat().st_mtime for path in (out / "records").glob("*.json")]
+
+
+def test_every_configuration_is_timed_beside_the_teacher(tmp_path: Path) -> None:
+    task = Task(Packed(write(tmp_path)), "snli", torch.device("cpu"), tmp_path)
+    found = speeds(task, [Configuration(kind, after=2, n=2) for kind in KINDS if kind != "plain"])
+    assert found[0]["configuration"] == "teacher" and found[0]["ratio_to_bare"] == 1
+    assert len(found) == len(KINDS) and all(each["instances_per_second"] > 0 for each in found)

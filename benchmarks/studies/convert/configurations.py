@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import muxwrap
-from benchmarks.studies.convert.backbone import Encoder
+from benchmarks.studies.convert.backbone import Encoder, Layer
 from benchmarks.studies.convert.rivals import keep_layers, pooled_after
 from muxwrap.strategies import Orthogonal
 from muxwrap.training import principal_slots
@@ -63,8 +63,7 @@ def _pooled(model: Encoder, config: Configuration, _batches: Any, _seed: int) ->
 
 
 def _mixed(strategy: Any, demux: str, model: Encoder, config: Configuration, batches: Any, seed: int) -> nn.Module:
-    made = wrap(model, config, strategy, demux, seed)
-    return made
+    return wrap(model, config, strategy, demux, seed)
 
 
 def _principal(model: Encoder, config: Configuration, batches: Any, seed: int) -> nn.Module:
@@ -73,17 +72,30 @@ def _principal(model: Encoder, config: Configuration, batches: Any, seed: int) -
     return made
 
 
-def wrap(model: Encoder, config: Configuration, strategy: Any, demux: Any, seed: int) -> muxwrap.Multiplex:
-    """Mix after a layer, and separate the class token before the head."""
-    ones = torch.ones(1, 12, dtype=torch.long, device=next(model.parameters()).device)
-    example = {"input_ids": ones, "attention_mask": ones, "token_type_ids": 0 * ones}
+def _tokens(model: Encoder, config: Configuration, _batches: Any, seed: int) -> nn.Module:
+    """Spread the tokens out before the last layer, in which each class token reads all of its row's."""
+    return wrap(model, config, "pool", None, seed, demux_at=f"layers.{config.layers - 1}")
+
+
+def _tokens_to_the_end(model: Encoder, config: Configuration, _batches: Any, seed: int) -> nn.Module:
+    """Run the last layer on mixtures, too; it computes all of their tokens, and the class tokens are read."""
+    model.layers[-1].__class__ = Layer
+    return wrap(model, config, "pool", None, seed, demux_at=f"layers.{config.layers - 1}@output")
+
+
+def wrap(
+    model: Encoder, config: Configuration, strategy: Any, demux: Any, seed: int, demux_at: str = "head"
+) -> muxwrap.Multiplex:
+    """Mix after a layer, and separate the class token before the head, or elsewhere."""
+    ids = torch.arange(4, 16, device=next(model.parameters()).device).unsqueeze(0)
+    example = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     return muxwrap.wrap(
         model,
         config.n,
         strategy,
         demux,
         mux_at=f"layers.{config.after - 1}",
-        demux_at="head",
+        demux_at=demux_at,
         example_input=example,
         seed=seed,
     )
@@ -94,6 +106,8 @@ _TURNED = partial(Orthogonal, learnable=True, held=True, identity_first=True)
 KINDS: dict[str, Maker] = {
     "plain": _plain,
     "plain pooled": _pooled,
+    "tokens": _tokens,
+    "tokens to the end": _tokens_to_the_end,
     "orthogonal": partial(_mixed, _TURNED, "mlp"),
     "orthogonal, unbind": partial(_mixed, _TURNED, "unbind"),
     "orthogonal, random": partial(_mixed, partial(Orthogonal, learnable=True, held=True), "mlp"),
@@ -106,21 +120,26 @@ KINDS: dict[str, Maker] = {
 def core() -> Iterator[Configuration]:
     """Yield what every task is measured with: the rivals, and one line of each kind."""
     yield from (Configuration("plain", layers) for layers in (3, 2, 4, 1))
-    yield from (Configuration("plain pooled", after=2, n=n) for n in (4, 8, 2))
+    yield from (Configuration("tokens", after=2, n=n) for n in (4, 8, 2))
+    yield from (Configuration("plain pooled", after=2, n=n) for n in (4, 8))
     yield from (Configuration("orthogonal", after=after, n=n) for n in (4, 2, 8) for after in (3, 2))
-    yield Configuration("plain pooled", 4, 2, 8)
+    yield from (Configuration("tokens", 4, 2, n) for n in (8, 4))
+    yield from (Configuration("tokens to the end", layers, 2, 8) for layers in (3, 4))
     yield Configuration("plain pooled", 3, 2, 8)
-    yield Configuration("principal slots", after=3, n=4)
-    yield Configuration("slots", after=3, n=4)
+    yield from (Configuration("tokens", after=1, n=n) for n in (4, 8))
+    yield from (Configuration(kind, after=3, n=4) for kind in ("principal slots", "slots"))
 
 
 def others() -> Iterator[Configuration]:
     """Yield the rest, which shows what the choices are worth."""
     controls = ("orthogonal, unbind", "orthogonal, random", "orthogonal, free")
     yield from (Configuration(kind, after=3, n=4) for kind in controls)
-    yield from (Configuration("plain pooled", after=1, n=n) for n in (4, 2, 8))
-    yield from (Configuration("plain pooled", after=3, n=n) for n in (4, 8, 2))
-    yield from (Configuration("plain pooled", 4, 1, n) for n in (4, 8))
-    slots = [("principal slots", after, n) for after in (3, 2) for n in (2, 4, 8)]
-    yield from (Configuration(kind, after=after, n=n) for kind, after, n in slots if (after, n) != (3, 4))
-    yield from (Configuration("slots", after=after, n=n) for _, after, n in slots if (after, n) != (3, 4))
+    yield Configuration("tokens to the end", after=2, n=4)
+    yield from (Configuration("tokens", after=3, n=n) for n in (4, 8, 2))
+    yield from (Configuration("tokens", 4, 1, n) for n in (8, 4))
+    yield Configuration("tokens", after=1, n=2)
+    yield from (
+        Configuration("plain pooled", *shape) for shape in ((6, 1, 4), (6, 3, 4), (6, 2, 2), (4, 2, 8), (4, 1, 8))
+    )
+    slots = [(after, n) for after in (3, 2) for n in (2, 4, 8) if (after, n) != (3, 4)]
+    yield from (Configuration(kind, after=k, n=n) for kind in ("principal slots", "slots") for k, n in slots)

@@ -43,7 +43,6 @@ def _operations(call: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-@torch.inference_mode()
 def speeds(task: Task, configurations: Sequence[Configuration]) -> list[dict[str, Any]]:
     """Time every model in turn, round by round, on the same rows of the reported split; the teacher comes first.
 
@@ -87,6 +86,7 @@ def speeds(task: Task, configurations: Sequence[Configuration]) -> list[dict[str
     ]
 
 
+@torch.inference_mode()
 def _seconds(model: nn.Module, inputs: Sequence[Any], device: torch.device) -> float:
     _wait(device)
     start = time.perf_counter()

@@ -102,8 +102,8 @@ class Orthogonal(Strategy):
         """
         if not (self.held and self.training):
             return
-        compiled = torch.compiler.is_compiling()
-        if compiled or self.keys._version != self._held_at:
+        if torch.compiler.is_compiling():  # where it cannot be asked
             self.keys.copy_(nearest_rotations(self.keys))
-            if not compiled:
-                self._held_at = self.keys._version
+        elif not self.keys.is_inference() and self.keys._version != self._held_at:
+            self.keys.copy_(nearest_rotations(self.keys))
+            self._held_at = self.keys._version
