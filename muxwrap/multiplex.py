@@ -124,11 +124,26 @@ class Multiplex(nn.Module):
         return self.call_at(self.n, args, kwargs)
 
     def call_at(self, n: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Call the model with ``n`` rows per mixture: each takes ``sizes[-1] / n`` indices, and gets their mean answer."""
-        return copies.mean(self._multiplexed, self.sizes[-1] // n, args, kwargs, f"model(...) at n={n}")
+        """Call the model with ``n`` rows per mixture.
 
-    def _multiplexed(self, *args: Any, **kwargs: Any) -> Any:
-        return self._attachment.call(self._components(), args, kwargs)
+        Each takes ``sizes[-1] / n`` indices, and gets their mean answer. Where a mixture has tokens of its own (``pool``), n of
+        them are pooled instead.
+        """
+        indices = n if self.strategy.places_tokens else self.sizes[-1]
+        return copies.mean(self._multiplexed(indices), indices // n, args, kwargs, f"model(...) at n={n}")
+
+    def _multiplexed(self, indices: int) -> Callable[..., Any]:
+        """Return the call of the model with ``indices`` rows per mixture, of which each takes one."""
+        made = replace(self._components(), n=indices)
+        return lambda *args, **kwargs: self._attachment.call(made, args, kwargs)
+
+    def _as_ensemble(self, call: str) -> Callable[..., Any]:
+        if self.strategy.places_tokens:
+            raise MuxwrapError(
+                f"{call}: {self.strategy.name} gives a row the same answer at every index; take a strategy that mixes features "
+                "or images, such as 'slots'"
+            )
+        return self._multiplexed(self.sizes[-1])
 
     # -- rows per mixture ---------------------------------------------------------------------------------------------
 
@@ -192,7 +207,7 @@ class Multiplex(nn.Module):
         Raises:
             MuxwrapError: as the call of the model.
         """
-        return copies.members(self._multiplexed, self.sizes[-1], args, kwargs)
+        return copies.members(self._as_ensemble("model.members(...)"), self.sizes[-1], args, kwargs)
 
     def ensemble(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model with every row at all n indices of a mixture, and return the mean answer (MIMO, 2010.06610).
@@ -210,7 +225,7 @@ class Multiplex(nn.Module):
         Raises:
             MuxwrapError: as the call of the model; an answer is not of a floating dtype.
         """
-        return copies.mean(self._multiplexed, self.sizes[-1], args, kwargs, "model.ensemble(...)")
+        return copies.mean(self._as_ensemble(call := "model.ensemble(...)"), self.sizes[-1], args, kwargs, call)
 
     def _components(self) -> Components:
         """Return what a call works with; read anew for every call, since any of it may be replaced."""

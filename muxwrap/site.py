@@ -46,6 +46,7 @@ class Site:
         first_token: the head reads token 0 only, so that only this token is separated.
         shape: the shape of one row of the example here, ``(C, H, W)`` for an image; read by strategies that see space.
             Not compared by ``==``.
+        grid: H, W where the last H·W tokens of a row are patches of an image.
         twice: the module is applied a second time, to the mixture as its ``inputs_embeds``, so that positions, types and
             norm come in again (DataMUX's code); for the output of a module that takes ids or embeddings.
     """
@@ -57,6 +58,7 @@ class Site:
     first_token: bool = False
     shape: tuple[int, ...] | None = field(default=None, compare=False)
     twice: bool = False
+    grid: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
     def image(self) -> tuple[int, int, int] | None:
@@ -178,7 +180,9 @@ def percent(share: float) -> str:
 
 def _read(saved: dict[str, Any]) -> Site:
     shape = saved.get("shape")  # JSON has no tuples
-    return Site(**{**saved, "shape": None if shape is None else tuple(shape)})
+    grid = saved.get("grid")
+    tuples = {"shape": None if shape is None else tuple(shape), "grid": None if grid is None else tuple(grid)}
+    return Site(**{**saved, **tuples})
 
 
 def _read_side(saved: dict[str, Any]) -> SideInput:

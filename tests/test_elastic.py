@@ -172,3 +172,25 @@ def test_a_backbone_with_a_name_of_the_wrapper() -> None:
         model.fixed = 4
     model.backbone.fixed = 4
     assert callable(model.fixed) and net.fixed == 4
+
+
+def test_where_tokens_are_pooled_n_of_them_are() -> None:
+    """Nothing is repeated: at n=2 the mixtures are those of a model that was wrapped for 2."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32
+    )
+    backbone = transformers.BertForSequenceClassification(config).eval()
+    ids = torch.randint(1, 50, (5, 12))
+    alone = {}
+    for n in SIZES:
+        model = muxwrap.wrap(backbone, n, "pool", mux_at="bert.encoder.layer.0")
+        alone[n] = model(input_ids=ids).logits
+        muxwrap.unwrap(model)
+    model = muxwrap.wrap(backbone, SIZES, "pool", mux_at="bert.encoder.layer.0")
+    for n in SIZES:
+        torch.testing.assert_close(model.fixed(n)(input_ids=ids).logits, alone[n])
+    with pytest.raises(
+        MuxwrapError, match=r"model\.ensemble\(\.\.\.\): pool gives a row the same answer at every index"
+    ):
+        model.ensemble(input_ids=ids)

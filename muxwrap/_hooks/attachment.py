@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from muxwrap._hooks import side_inputs, sides
+from muxwrap._hooks import placing, side_inputs, sides
 from muxwrap._hooks.adapters import is_adapted, is_adapter
 from muxwrap._hooks.answers import AnswerCheck
 from muxwrap._hooks.call import Call, Key, new_call
@@ -83,7 +83,9 @@ class Attachment:
 
     def _attach_side_inputs(self, model: Components) -> None:
         mode = MaskMode(model.sites.mask)
-        if mode in _AT_BACKBONE:
+        if model.strategy.places_tokens:
+            self._before(model.backbone, placing.read_rows)
+        elif mode in _AT_BACKBONE:
             self._before(model.backbone, _AT_BACKBONE[mode])
         elif mode is not MaskMode.NONE:
             self._before(model.backbone.get_submodule(model.sites.mask_at), side_inputs.merge)
@@ -101,7 +103,10 @@ class Attachment:
                 self._before(module, insert_ids)
             self._before(module, start_chunks, k)
             self._after(module, mix_output, k)
-        if model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
+        if model.strategy.places_tokens:
+            for layer in placing.layers_between(model.backbone, site, model.sites.demux[0]):
+                self._before(layer, placing.fit_arguments)
+        elif model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
             for layer in side_inputs.layers_after(model.backbone, site):
                 self._before(layer, side_inputs.merge_unnamed)
 

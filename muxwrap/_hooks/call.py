@@ -10,6 +10,7 @@ from torch import Tensor
 
 from muxwrap._hooks.chunks import Chunks
 from muxwrap._hooks.components import Components
+from muxwrap.strategies.tokens.places import Places
 
 
 class Key:
@@ -47,6 +48,9 @@ class Call:
     | ``chunks`` | the stem | the calls of a stem that runs some rows at a time, per mux site |
     | ``rows`` | mixing | rows of the batch |
     | ``wide`` | mixing | mixtures with channels that the stem has no weights for, per mux site, until they are used |
+    | ``places`` | mixing | which token of a mixture holds which tokens, where the strategy says so |
+    | ``unpooled`` | mixing | the tokens of the grouped rows, and the means in their places |
+    | ``fitted`` | layers after mixing | pairs (of the rows, of the mixtures) of what layers get besides the tokens |
     | ``mixed``, ``separated`` | mixing, separating | how often each site was reached |
     """
 
@@ -63,6 +67,9 @@ class Call:
     chunks: dict[int, Chunks] = field(default_factory=dict)
     rows: int | None = None
     wide: dict[int, Tensor] = field(default_factory=dict)
+    places: Places | None = None
+    unpooled: tuple[Tensor, Tensor] | None = None
+    fitted: list[tuple[object, Tensor]] = field(default_factory=list)
     mixed: list[int] = field(default_factory=list)
     separated: list[int] = field(default_factory=list)
 

@@ -89,7 +89,7 @@ def watched(backbone: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, T
         if tensor is not None and site not in found:
             found[site] = tensor[-1].detach().clone()
 
-    handles = [_hook(backbone, site, see) for site in sites]
+    handles = [hook_at(backbone, site, see) for site in sites]
     try:
         yield found
     finally:
@@ -105,7 +105,7 @@ def mixing_fails(components: Components, call: Any) -> str | None:
         raise _ReachedError
 
     with attached(components) as multiplexed:
-        handle = _hook(components.backbone, site, stop)  # after what is attached there
+        handle = hook_at(components.backbone, site, stop)  # after what is attached there
         try:
             with quiet(components.backbone):
                 run(multiplexed, call)
@@ -122,7 +122,7 @@ class _ReachedError(Exception):
     """Ends a call where all that was asked for has been done."""
 
 
-def _hook(backbone: nn.Module, site: Site, do: Any) -> Any:
+def hook_at(backbone: nn.Module, site: Site, do: Any) -> Any:
     """Let ``do(site, value)`` see what passes at a site, after what was attached there before."""
     module = backbone.get_submodule(site.path)
     if site.side == "input":

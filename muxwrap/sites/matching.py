@@ -102,7 +102,7 @@ class Matching:
                 continue
             expected = a.index_select(axis, torch.tensor(copies, device=a.device))
             if not self._of_mixtures(at, a, b, axis):
-                yield self._read(expected), self._read(b)
+                yield self.read(expected), self.read(b)
 
     def _row_axis(self, at: int, own: Tensor, mixed: Tensor, count: int) -> int | None:
         """Return the axis of an answer that is that of rows, or None where it has none.
@@ -143,7 +143,7 @@ class Matching:
         found = enumerate(floats_in(seen.output))
         return {at for at, answer in found if any(answer is state for state in seen.states)}
 
-    def _read(self, answer: Tensor) -> Tensor:
+    def read(self, answer: Tensor) -> Tensor:
         """Return an answer without that at the padding, which nobody reads."""
         tokens = first_tensor(self.runs.example)
         if tokens is None or tokens.ndim < 2 or answer.ndim < 2 or answer.shape[1] != tokens.shape[1]:

@@ -8,6 +8,7 @@ from muxwrap.training.head import RetrievalHead, retrieval_head
 from muxwrap.training.loop import Measurement
 from muxwrap.training.mimo import mimo_rows
 from muxwrap.training.objective import RetrievalOutput
+from muxwrap.training.principal import principal_slots
 from muxwrap.training.retrieval_loss import RetrievalLoss
 from muxwrap.training.sandwich import sandwich
 from muxwrap.training.warm_up import WarmUp, warm_up
@@ -23,6 +24,7 @@ __all__ = [
     "damp_crosstalk",
     "distillation",
     "mimo_rows",
+    "principal_slots",
     "retrieval_accuracy",
     "retrieval_head",
     "sandwich",
