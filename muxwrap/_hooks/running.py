@@ -78,5 +78,14 @@ def hooks_of(module: nn.Module) -> list[Any]:
     return [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
 
 
+def remove_hooks(root: nn.Module) -> None:
+    """Take the hooks of every multiplexed model off a copy of a backbone, to which they do not belong."""
+    for module in root.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for each in [each for each, hook in hooks.items() if _is_ours(hook)]:
+                del hooks[each]
+                module._forward_pre_hooks_with_kwargs.pop(each, None)
+
+
 def _is_ours(hook: Any) -> bool:
     return getattr(hook, "func", None) is in_call
