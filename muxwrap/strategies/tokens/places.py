@@ -51,7 +51,9 @@ class Places:
         index = (self.at.flatten(1) + first).flatten()
         exact = torch.promote_types(x.dtype, torch.float32)  # sums of many tokens in half precision lose digits
         total = torch.zeros(groups * (self.length + 1), dim, dtype=exact, device=x.device)
-        total = total.index_add(0, index, x.reshape(-1, dim).to(exact)).view(groups, self.length + 1, dim)[:, : self.length]
+        total = total.index_add(0, index, x.reshape(-1, dim).to(exact)).view(groups, self.length + 1, dim)[
+            :, : self.length
+        ]
         return (total / self.sizes.clamp(min=1).unsqueeze(-1)).to(x.dtype)
 
     def spread(self, h: Tensor, first_token: bool = False) -> Tensor:
