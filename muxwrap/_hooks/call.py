@@ -21,9 +21,12 @@ class Key:
     Attributes:
         without_graph: whether a hook acted without gradients in a call that was begun with them: in a part of the backbone
             that reentrant checkpointing runs again in backward, or that the user does not train.
+        fits_layers: whether layers got masks and positions for mixtures in a call with gradients; any checkpointing that runs
+            them again in backward would give them those of the rows.
     """
 
     without_graph = False
+    fits_layers = False
 
 
 @dataclass

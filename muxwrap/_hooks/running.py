@@ -50,6 +50,11 @@ def in_call(key: Key, do: Callable[..., Any], *arguments: Any) -> Any:
             "mixtures were made, and would give gradients of the bare model; checkpoint the whole wrapped model, or segments "
             "of the trunk between the sites"
         )
+    if key.fits_layers and torch._C._current_graph_task_id() != -1:
+        raise MuxwrapError(
+            "gradient checkpointing runs a layer again in backward, outside of the call in which it got a mask that keeps the "
+            "instances apart, and would give gradients of another model; checkpoint the whole wrapped model, not its layers"
+        )
     return None
 
 
