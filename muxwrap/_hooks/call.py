@@ -23,9 +23,12 @@ class Key:
         without_graph: whether a hook acted without gradients in a call that was begun with them: in a part of the backbone
             that reentrant checkpointing runs again in backward, or that the user does not train.
         origin: the same in a key and its copies.
+        fits_layers: whether layers got masks and positions for mixtures in a call with gradients; any checkpointing that runs
+            them again in backward would give them those of the rows.
     """
 
     without_graph = False
+    fits_layers = False
 
     def __init__(self) -> None:
         self.origin = uuid.uuid4().hex

@@ -64,6 +64,7 @@ def fit_arguments(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> Any:
     """Return the call of a layer with masks, biases and positions for the tokens of the mixtures."""
     if call.places is None:
         return None
+    call.key.fits_layers |= torch.is_grad_enabled()
     tokens = first_tensor((args, kwargs))
     names = list(inspect.signature(layer.forward).parameters)
     mask = mask_name(layer)

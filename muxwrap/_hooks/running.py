@@ -50,6 +50,11 @@ def in_call(key: Key, do: Callable[..., Any], *arguments: Any) -> Any:
             "mixtures were made, and would give gradients of the bare model; checkpoint the whole wrapped model, or segments "
             "of the trunk between the sites"
         )
+    if key.fits_layers and torch._C._current_graph_task_id() != -1:
+        raise MuxwrapError(
+            "gradient checkpointing runs a layer again in backward, outside of the call in which it got a mask that keeps the "
+            "instances apart, and would give gradients of another model; checkpoint the whole wrapped model, not its layers"
+        )
     return None
 
 
@@ -81,6 +86,15 @@ def is_watched(backbone: nn.Module, path: str) -> bool:
 def hooks_of(module: nn.Module) -> list[Any]:
     """Return the forward hooks and forward pre-hooks of a module."""
     return [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+
+
+def remove_hooks(root: nn.Module) -> None:
+    """Take the hooks of every multiplexed model off a copy of a backbone, to which they do not belong."""
+    for module in root.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for each in [each for each, hook in hooks.items() if _is_ours(hook)]:
+                del hooks[each]
+                module._forward_pre_hooks_with_kwargs.pop(each, None)
 
 
 def _is_ours(hook: Any) -> bool:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 Seed: TypeAlias = int | torch.Generator
 """A seed, or a generator where several draws follow each other."""
 
+EXACT = 1e-5  # entries of XᵀX of a matrix that counts as orthogonal are so near to the identity's
+
 
 def generator(seed: Seed) -> torch.Generator:
     """Return a fresh CPU generator at ``seed``; a generator is returned as it is."""
@@ -52,14 +54,17 @@ def nearest_rotations(matrices: Tensor, iterations: int = 6) -> Tensor:
 
     Newton-Schulz, X <- (3 X - X XᵀX) / 2 (Björck and Bowie 1971), which converges for norms below √3. Here they are at most 1,
     since X is divided by a bound first, so that singular values only ever come closer to 1. What an optimizer makes of
-    orthogonal matrices in one step is exact after the iterations here; what is further away comes closer.
+    orthogonal matrices in one step is exact after the iterations here; what is further away comes closer. Matrices that are
+    orthogonal already come back as they are, to the bit.
     """
     with torch.autocast(matrices.device.type, enabled=False):
         x = matrices.detach().to(torch.promote_types(matrices.dtype, torch.float32))
-        x = x / (x.mT @ x).abs().sum(-1).amax(-1).sqrt()[:, None, None]
+        squares = x.mT @ x
+        exact = (squares - torch.eye(x.shape[-1], device=x.device)).abs().amax((-2, -1)) < EXACT
+        x = x / squares.abs().sum(-1).amax(-1).sqrt()[:, None, None]
         for _ in range(iterations):
             x = 1.5 * x - 0.5 * (x @ (x.mT @ x))
-    return x.to(matrices.dtype)
+    return torch.where(exact[:, None, None], matrices, x.to(matrices.dtype))
 
 
 def permutations(seed: Seed, n: int, dim: int) -> Tensor:

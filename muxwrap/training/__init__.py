@@ -3,7 +3,10 @@
 from muxwrap.training.accuracy import RetrievalAccuracy, retrieval_accuracy
 from muxwrap.training.apart import start_apart
 from muxwrap.training.crosstalk import damp_crosstalk
-from muxwrap.training.distillation import DistillationLoss, distillation
+from muxwrap.training.distill import Distilled, distill
+from muxwrap.training.distill_loop import DistillMeasurement
+from muxwrap.training.distillation import distillation
+from muxwrap.training.distillation_loss import DistillationLoss, TaughtOutput
 from muxwrap.training.head import RetrievalHead, retrieval_head
 from muxwrap.training.loop import Measurement
 from muxwrap.training.mimo import mimo_rows
@@ -14,14 +17,18 @@ from muxwrap.training.sandwich import sandwich
 from muxwrap.training.warm_up import WarmUp, warm_up
 
 __all__ = [
+    "DistillMeasurement",
     "DistillationLoss",
+    "Distilled",
     "Measurement",
     "RetrievalAccuracy",
     "RetrievalHead",
     "RetrievalLoss",
     "RetrievalOutput",
+    "TaughtOutput",
     "WarmUp",
     "damp_crosstalk",
+    "distill",
     "distillation",
     "mimo_rows",
     "principal_slots",

@@ -99,14 +99,14 @@ def warm_up(
         retrieval = Retrieval(model, head or head_at(model, sites, seed=seed), sites)
         trained = [parameter for parameter in retrieval.parameters() if parameter.requires_grad]
         made = AdamW(trained, lr=lr) if optimizer is None else optimizer(trained)
-        schedule = LambdaLR(made, partial(_rise_and_fall, steps)) if scheduler is None else scheduler(made)
+        schedule = LambdaLR(made, partial(rise_and_fall, steps)) if scheduler is None else scheduler(made)
         loop = Loop(retrieval, made, schedule, held_out, target, seed)
         history = loop.run(chain([first], stream), steps, every, progress)
     last = history[-1]
     return WarmUp(last.step, last.held_out, last.per_index, tuple(history), retrieval.head)
 
 
-def _rise_and_fall(steps: int, step: int) -> float:
+def rise_and_fall(steps: int, step: int) -> float:
     """Return the factor of the learning rate at a step."""
     rise = max(1, int(RISE * steps))
     return (step + 1) / rise if step < rise else max(0.0, (steps - step) / max(1, steps - rise))

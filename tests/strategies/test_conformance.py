@@ -34,7 +34,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "rotation": [{"signs": False}],
 }
 SAME_FOR_EVERY_INDEX = {"identity"}
-NOTHING_DRAWN = {"binary", "channels", "concat", "identity", "remap", "rotation"}
+NOTHING_DRAWN = {"binary", "channels", "concat", "identity", "pool", "remap", "rotation"}
 # Torch refuses an empty batch here: FFTs where it is built with MKL, transformer layers, affine grids.
 NO_EMPTY_BATCH = {"circular", "contextual", "rotation"}
 SITE = ("n", "dim")  # arguments that come from the place where instances are mixed
@@ -175,6 +175,8 @@ class TestAlgebra:
         s = variant.draw(data)
         strategy, x = variant.of(s), s.instances()
         inner = s.inner if variant.sees != "image" else (strategy.width, *s.inner[1:])
+        if variant.sees == "tokens":
+            inner = (strategy.length(s.inner[0]), s.dim)
         bound, mixture = strategy.bind(x), strategy(x)
         assert bound.shape == (s.groups, s.n, *inner)
         assert mixture.shape == (s.groups, *inner)

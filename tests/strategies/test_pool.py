@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+import timm
 import torch
 from helpers import numbers
 from texts import sentences, tiny
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 import muxwrap
 from muxwrap.errors import MuxwrapError
@@ -110,3 +112,93 @@ def test_instances_that_are_not_isolated_meet() -> None:
     model = muxwrap.wrap(bare, 3, partial(Pool, isolated=False))
     alone = {name: value[:1, : LENGTHS[0]] for name, value in batch.items()}
     assert not torch.allclose(logits(model, batch)[:1], logits(model, alone), atol=1e-3)
+
+
+class TestUse:
+    """What people do with a wrapped model."""
+
+    def test_gradients_are_those_of_differences(self) -> None:
+        bare, batch = double(tiny("sequence", "bert")), sentences(LENGTHS)
+        model = muxwrap.wrap(bare, 2, "pool")
+        embeds = bare.bert.embeddings.word_embeddings(batch.pop("input_ids")).detach().requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda x: model(inputs_embeds=x, **batch).logits, (embeds,), fast_mode=True, atol=1e-4
+        )
+
+    def test_checkpointed_layers_of_transformers_have_the_same_gradients(self) -> None:
+        grads = []
+        for on in (False, True):
+            bare = tiny("sequence", "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+            for layer in bare.bert.encoder.layer:
+                layer.gradient_checkpointing = on
+                layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            model = muxwrap.wrap(bare, 2, "pool").train()
+            model(**sentences(LENGTHS)).logits.square().sum().backward()
+            grads.append([parameter.grad for parameter in model.parameters()])
+        assert_close(*grads)
+
+    def test_layers_whose_hooks_run_again_in_backward_are_refused(self) -> None:
+        model = muxwrap.wrap(timm.create_model("test_vit", num_classes=10, img_size=64), 4, "pool").train()
+        model.backbone.set_grad_checkpointing()
+        loss = model(numbers(0, 6, 3, 64, 64, dtype=torch.float32)).sum()
+        with pytest.raises(MuxwrapError, match=r"checkpoint the whole wrapped model"):
+            loss.backward()
+
+    def test_saved_and_loaded(self, tmp_path: Any) -> None:
+        batch = sentences(LENGTHS)
+        model = muxwrap.wrap(tiny("sequence", "bert"), 2, partial(Pool, separators=(11,)))
+        model.save_pretrained(tmp_path)
+        loaded = muxwrap.load(tmp_path, tiny("sequence", "bert")).eval()
+        assert loaded.strategy.separators == (11,)
+        assert_close(logits(loaded, batch), logits(model, batch))
+
+    def test_n_may_change_between_calls(self) -> None:
+        bare, batch = double(tiny("sequence", "bert")), sentences(LENGTHS)
+        model, expected = muxwrap.wrap(bare, 4, "pool"), None
+        with torch.no_grad():
+            expected = model(**batch).logits
+            for n in (2, 4):
+                model.n = model.strategy.n = n
+                mixed = model(**batch).logits
+        assert_close(mixed, expected)
+
+    def test_other_demuxers_are_refused(self) -> None:
+        with pytest.raises(MuxwrapError, match=r"leave demux='mlp' out"):
+            muxwrap.wrap(tiny("sequence", "bert"), 2, "pool", "mlp")
+
+    def test_a_place_outside_of_layers_is_refused(self) -> None:
+        with pytest.raises(MuxwrapError, match=r"'bert.embeddings' is not inside of a list of layers"):
+            muxwrap.wrap(tiny("sequence", "bert"), 2, "pool", mux_at="bert.embeddings")
+
+    @pytest.mark.parametrize(
+        ("family", "why"),
+        [("gpt2", "see earlier ones only"), ("t5", "not answer them as"), ("convbert", "not answer them as")],
+    )
+    def test_trunks_that_look_at_more_than_masks_are_refused(self, family: str, why: str) -> None:
+        with pytest.raises(MuxwrapError, match=why):
+            muxwrap.wrap(tiny("sequence", family), 2, "pool")
+
+    def test_between_attention_and_feed_forward_net(self) -> None:
+        model = muxwrap.wrap(tiny("sequence", "bert"), 2, "pool", mux_at="bert.encoder.layer.1.attention")
+        assert logits(model, sentences(LENGTHS)).shape == (5, 3)
+
+
+class TestImages:
+    """Vision transformers."""
+
+    def test_patches_of_a_vit(self) -> None:
+        bare = timm.create_model("test_vit", num_classes=10, img_size=64).double().eval()
+        model = muxwrap.wrap(bare, 4, "pool", mux_at="blocks.3")
+        assert model.strategy.grid == (4, 4) and model.strategy.keep == 1
+        images = numbers(0, 6, 3, 64, 64)
+        with torch.no_grad():
+            together, alone = model(images), model(images[4:5])
+        assert_close(together[4:5], alone, atol=1e-6, rtol=1e-6)
+
+    def test_an_even_image_is_answered_as_before(self) -> None:
+        bare = timm.create_model("test_vit", num_classes=10, img_size=64).double().eval()
+        with torch.no_grad():
+            bare.pos_embed.zero_()
+            images = numbers(0, 3, 3, 1, 1).expand(-1, -1, 64, 64)
+            expected = bare(images)
+            assert_close(muxwrap.wrap(bare, 4, "pool", mux_at="blocks.0@input")(images), expected)

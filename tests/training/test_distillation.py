@@ -73,7 +73,19 @@ def test_in_evaluation_it_is_the_model() -> None:
     teacher.register_forward_hook(lambda *_: pytest.fail("the teacher ran"))
     both = DistillationLoss(model, teacher).eval()
     assert torch.equal(both(**batch()).loss, model.eval()(**batch()).loss)
-    assert both.train()(input_ids=batch()["input_ids"]).loss is None  # nothing to add to
+
+
+def test_without_labels_the_teacher_alone_is_learned_from() -> None:
+    model, teacher = pair()
+    model.eval()
+    both = DistillationLoss(model, teacher, task=0.3, distillation=0.5)
+    both.training = True
+    given = {name: value for name, value in batch().items() if name != "labels"}
+    wanted = 0.8 * distillation(model(**given).logits, teacher.eval()(**given).logits).detach()
+    torch.testing.assert_close(both(**given).loss.detach(), wanted)
+    torch.testing.assert_close(both.losses(given).loss.detach(), wanted)
+    with pytest.raises(muxwrap.MuxwrapError, match=r"tuple without a loss.*losses\(inputs, labels\)"):
+        both(**given, return_dict=False)
 
 
 def test_the_teacher_is_left_alone() -> None:

@@ -183,6 +183,15 @@ def test_modes_hooks_and_random_state_are_as_before() -> None:
 # -- its steps --------------------------------------------------------------------------------------------------------
 
 
+def test_another_seed_draws_other_tokens_and_other_batches() -> None:
+    models = [wrapped(demux="mlp", seed=0) for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        warmed(model, drawn(), 3, seed=seed)
+    assert_same_state(models[0], models[1])
+    states = [torch.cat([value.flatten() for value in model.state_dict().values()]) for model in models]
+    assert not torch.equal(states[0], states[2])
+
+
 def test_it_stops_at_the_target() -> None:
     options: dict[str, Any] = {"held_out": fixed(1), "every": 1, "lr": 1e-2}
     whole = warmed(wrapped(), fixed(2), 30, **options)

@@ -144,8 +144,9 @@ def answers(model: nn.Module, split: Rows) -> Taught:
 
 def score(model: nn.Module, split: Rows, groupings: int) -> dict[str, Any]:
     """Return the fields of the score on a split, over random groupings of its rows (:func:`muxwrap.evaluate`)."""
+    calls = [({key: value.cpu() for key, value in inputs.items()}, labels) for inputs, labels in split.calls(SCORED)]
     with autocast(split.ids.device):
-        found = muxwrap.evaluate(model, split.calls(SCORED), groupings=groupings, progress=False)
+        found = muxwrap.evaluate(model, calls, groupings=groupings, progress=False)
     return {
         "metric": found.metric,
         "mean": round(100 * found.mean, 3),

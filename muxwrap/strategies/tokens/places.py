@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,36 +17,30 @@ class Places:
         length: M.
         isolated: whether a token of the mixture sees its own instance only.
         proportional: whether a key counts as many times as it holds tokens.
+
+    Attributes:
+        sizes: ``[g, M]``: how many tokens a token of the mixture holds, 0 where the mixture itself is padded.
+        middle: ``[g, M]``: the middle one of them, as i·L + position. It lends its position to the pooled token, wherever the
+            trunk asks for one. Of a token that holds nothing it is 0.
+        owner: ``[g, M]``: the instance that a token of the mixture belongs to, n where it holds nothing.
     """
 
     at: Tensor
     length: int
     isolated: bool = True
     proportional: bool = True
+    sizes: Tensor = field(init=False)
+    middle: Tensor = field(init=False)
+    owner: Tensor = field(init=False)
 
-    @cached_property
-    def sizes(self) -> Tensor:
-        """How many tokens every token of the mixture holds, ``[g, M]``; 0 where the mixture itself is padded."""
-        at = self.at.flatten(1)
+    def __post_init__(self) -> None:
+        (n, tokens), at = self.at.shape[1:], self.at.flatten(1)
         counts = at.new_zeros(at.shape[0], self.length + 1).scatter_add(1, at, torch.ones_like(at))
-        return counts[:, : self.length]
-
-    @cached_property
-    def middle(self) -> Tensor:
-        """The middle one of the tokens that a token of the mixture holds, as ``i·L + position``: ``[g, M]``.
-
-        It lends the pooled token its position, wherever the trunk asks for one. Of a token that holds nothing it is token 0.
-        """
-        order = self.at.flatten(1).argsort(dim=1, stable=True)
+        self.sizes = counts[:, : self.length]
         start = self.sizes.cumsum(1) - self.sizes
-        middle = order.gather(1, (start + (self.sizes - 1).clamp(min=0) // 2).clamp(max=order.shape[1] - 1))
-        return middle * (self.sizes > 0)
-
-    @cached_property
-    def owner(self) -> Tensor:
-        """The instance that a token of the mixture belongs to, ``[g, M]``; n where it holds nothing."""
-        n, tokens = self.at.shape[1:]
-        return torch.where(self.sizes > 0, torch.div(self.middle, tokens, rounding_mode="floor"), n)
+        middle = (start + (self.sizes - 1).clamp(min=0) // 2).clamp(max=n * tokens - 1)
+        self.middle = at.argsort(dim=1, stable=True).gather(1, middle) * (self.sizes > 0)
+        self.owner = torch.where(self.sizes > 0, self.middle.div(tokens, rounding_mode="floor"), n)
 
     # -- tokens there and back ----------------------------------------------------------------------------------------
 
@@ -58,7 +51,9 @@ class Places:
         index = (self.at.flatten(1) + first).flatten()
         exact = torch.promote_types(x.dtype, torch.float32)  # sums of many tokens in half precision lose digits
         total = torch.zeros(groups * (self.length + 1), dim, dtype=exact, device=x.device)
-        total = total.index_add(0, index, x.reshape(-1, dim).to(exact)).unflatten(0, (groups, -1))[:, : self.length]
+        total = total.index_add(0, index, x.reshape(-1, dim).to(exact)).view(groups, self.length + 1, dim)[
+            :, : self.length
+        ]
         return (total / self.sizes.clamp(min=1).unsqueeze(-1)).to(x.dtype)
 
     def spread(self, h: Tensor, first_token: bool = False) -> Tensor:
