@@ -15,6 +15,7 @@ from muxwrap._hooks.answers import AnswerCheck
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.explain import FAILURES, explained, of_one_mixture
+from muxwrap._hooks.fitting import fit_arguments
 from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
 from muxwrap._hooks.running import hooks_of, in_call, is_hook_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
@@ -93,7 +94,7 @@ class Attachment:
             self._after(module, mix_output, k)
         if model.strategy.places_tokens:
             for layer in placing.layers_between(model.backbone, site, model.sites.demux[0]):
-                self._before(layer, placing.fit_arguments)
+                self._before(layer, fit_arguments)
         elif model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
             for layer in side_inputs.layers_after(model.backbone, site):
                 self._before(layer, side_inputs.merge_unnamed)

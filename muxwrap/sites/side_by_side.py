@@ -21,7 +21,7 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.site import Sites
 from muxwrap.sites.dry_run import answers, padded, watched
 from muxwrap.sites.trial import PADDED_ROWS, Trial
-from muxwrap.strategies.tokens.places import Places
+from muxwrap.strategies.places import Places
 from muxwrap.strategies.tokens.pool import Pool
 
 
@@ -106,8 +106,8 @@ def _refuse_causal(made: Components, example: Any) -> None:
         states.append(passed.get(site))
     if states[0] is not None and states[1] is not None and torch.equal(states[0][:-2], states[1][:-2]):
         raise MuxwrapError(
-            f"the tokens of {type(made.backbone).__name__} see earlier ones only, and the mean of neighbours would tell "
-            f"them what comes later: {made.strategy.name} is for trunks that see both sides"
+            f"the tokens of {type(made.backbone).__name__} see nothing of those that come later, and the mean of neighbours "
+            f"would tell them: {made.strategy.name} is for trunks that see both sides"
         )
 
 

@@ -18,12 +18,25 @@ import muxwrap
 from muxwrap.errors import MuxwrapError
 from muxwrap.strategies import Pool
 
-FAMILIES = ["bert", "roberta", "distilbert", "electra", "mpnet", "modernbert"]
+FAMILIES = ["bert", "roberta", "distilbert", "electra", "mpnet", "modernbert", "deberta", "deberta-v2"]
+RELATIVE = {
+    "relative_attention": True,
+    "pos_att_type": ["c2p", "p2c"],
+    "position_buckets": 8,
+    "max_relative_positions": 20,
+}
 LENGTHS = (9, 5, 7, 3, 12)
 
 
 def double(model: Any) -> Any:
     return model.double().eval()
+
+
+def trunk(task: str, family: str) -> tuple[Any, Any]:
+    """Return a tiny model and the strategy that fits its layers' masks."""
+    if "deberta" not in family:
+        return double(tiny(task, family)), "pool"
+    return double(tiny(task, family, **RELATIVE)), partial(Pool, proportional=False)
 
 
 def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -74,13 +87,13 @@ class TestTrunks:
     """Laws of a multiplexed trunk, in every family of text models that gives its layers masks."""
 
     def test_one_instance_of_one_token_a_mean_is_the_bare_model(self, family: str) -> None:
-        bare, batch = double(tiny("sequence", family)), sentences(LENGTHS)
+        (bare, pool), batch = trunk("sequence", family), sentences(LENGTHS)
         expected = logits(bare, batch)
-        assert_close(logits(muxwrap.wrap(bare, 1, "pool"), batch), expected)
+        assert_close(logits(muxwrap.wrap(bare, 1, pool), batch), expected)
 
     def test_an_answer_does_not_depend_on_the_companions(self, family: str) -> None:
-        bare, batch = double(tiny("token", family)), sentences(LENGTHS)
-        model = muxwrap.wrap(bare, 3, "pool")
+        (bare, pool), batch = trunk("token", family), sentences(LENGTHS)
+        model = muxwrap.wrap(bare, 3, pool)
         together = logits(model, batch)
         for row, length in enumerate(LENGTHS):
             alone = {name: value[row : row + 1, :length] for name, value in batch.items()}
@@ -172,11 +185,23 @@ class TestUse:
 
     @pytest.mark.parametrize(
         ("family", "why"),
-        [("gpt2", "see earlier ones only"), ("t5", "not answer them as"), ("convbert", "not answer them as")],
+        [
+            ("gpt2", "see nothing of those that come later"),
+            ("t5", "not answer them as"),
+            ("convbert", "not answer them as"),
+        ],
     )
     def test_trunks_that_look_at_more_than_masks_are_refused(self, family: str, why: str) -> None:
         with pytest.raises(MuxwrapError, match=why):
             muxwrap.wrap(tiny("sequence", family), 2, "pool")
+
+    def test_masks_of_0_and_1_are_named_with_the_way_out(self) -> None:
+        with pytest.raises(MuxwrapError, match=r"masks of 0 and 1, .*proportional=False"):
+            muxwrap.wrap(tiny("sequence", "deberta-v2", **RELATIVE), 2, "pool")
+
+    def test_the_layers_are_found_among_other_lists(self) -> None:
+        for family in ("markuplm", "mobilebert"):  # lists of embeddings, and of layers inside of layers
+            assert muxwrap.wrap(tiny("sequence", family), 2, "pool").sites.mux[0].path == f"{family}.encoder.layer.0"
 
     def test_between_attention_and_feed_forward_net(self) -> None:
         model = muxwrap.wrap(tiny("sequence", "bert"), 2, "pool", mux_at="bert.encoder.layer.1.attention")
