@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from muxwrap import demuxers, strategies
+from muxwrap._hooks.adapters import learns_prompts
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.running import is_hooked
 from muxwrap._hooks.widening import widenings
@@ -49,13 +51,13 @@ def build(
         MuxwrapError: what cannot work; the backbone is then as it was.
     """
     try:
-        example = None
+        example = advice = None
         check_count(n)
         if sites is None and strategy_class(strategy).places_tokens:
             sites, example = locate_layers(backbone, example_input, mux_at=mux_at, demux_at=demux_at)
         elif sites is None:
             prefix, pixels = prefix_length(demux, n), image_pixels(strategy, n)
-            sites, example = locate(
+            sites, example, advice = locate(
                 backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix, pixels=pixels
             )
         check_paths(backbone, sites)
@@ -71,6 +73,8 @@ def build(
     except MuxwrapError as error:
         call = f"wrap({type(backbone).__name__}, n={n!r}, strategy={strategy!r}, demux={demux!r})"
         raise MuxwrapError(f"{call}: {error}") from error
+    if advice is not None:
+        warnings.warn(f"wrap({type(backbone).__name__}, n={n}): {advice}", stacklevel=4)  # at the line that calls wrap
     return made
 
 
@@ -78,7 +82,8 @@ def check_backbone(backbone: object) -> None:
     """Refuse what cannot be wrapped, before anything is called.
 
     Raises:
-        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, or returns maps of several stages.
+        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, learns prompts, or returns maps of
+            several stages.
     """
     if not isinstance(backbone, nn.Module):
         raise MuxwrapError(f"wrap({backbone!r}): {type(backbone).__name__} is not a torch.nn.Module")
@@ -102,6 +107,11 @@ def check_backbone(backbone: object) -> None:
                 f"{call}: compile() was called (at {place}), and compiled code may not see hooks that come later; compile "
                 "after wrapping, and set ._compiled_call_impl = None here"
             )
+    if learns_prompts(backbone):
+        raise MuxwrapError(
+            f"{call}: prompt learning puts tokens of its own before every row, outside of the model in it; adapt the wrapped "
+            "model: get_peft_model(muxwrap.wrap(model, n), config)"
+        )
     problem = timm.refusal(backbone)
     if problem is not None:
         raise MuxwrapError(f"{call}: {problem}")
@@ -115,7 +125,7 @@ def build_strategy(choice: StrategyChoice, n: int, sites: Sites, seed: int) -> S
     """
     choice = choice or default_strategy(n, sites.mux[0])
     cls = type(choice) if isinstance(choice, Strategy) else strategies.registry.class_of(choice)
-    sizes = [_sizes(cls, site, sites.masked) for site in sites.mux]
+    sizes = [_sizes(cls, site, sites.padded) for site in sites.mux]
     if any(other != sizes[0] for other in sizes):
         found = sorted(size["dim"] for size in sizes)
         raise MuxwrapError(f"the mux sites have feature sizes {found}; one strategy needs one size: name other sites")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 
 import torch
@@ -23,10 +24,14 @@ class Key:
             that reentrant checkpointing runs again in backward, or that the user does not train.
         fits_layers: whether layers got masks and positions for mixtures in a call with gradients; any checkpointing that runs
             them again in backward would give them those of the rows.
+        origin: the same in a key and its copies.
     """
 
     without_graph = False
     fits_layers = False
+
+    def __init__(self) -> None:
+        self.origin = uuid.uuid4().hex
 
 
 @dataclass
@@ -39,6 +44,7 @@ class Call:
     | ``with_graph`` | the call | whether it was begun with gradients |
     | ``side_inputs`` | the call of the backbone | masks, positions, types of the rows, by name: ``[B, L, ...]`` |
     | ``merged`` | the module at ``mask_at`` | the same of the mixtures: ``[g, prefix + L, ...]`` |
+    | ``keep`` | the module that is given it | what of the rows is no padding, per mux site: ``[B, L]``, or lengths ``[B]`` |
     | ``unnamed`` | layers after mixing | pairs (of the rows, of the mixtures) of tensors that have no name there |
     | ``batch``, ``stand_in`` | the call of the backbone | the batch, and what the backbone gets in its place (``"size"``) |
     | ``id_rows`` | the stem | rows of the batch, where its demuxer inserted token ids, which fills the last group |
@@ -56,6 +62,7 @@ class Call:
     with_graph: bool = False
     side_inputs: dict[str, Tensor] = field(default_factory=dict)
     merged: dict[str, Tensor] = field(default_factory=dict)
+    keep: dict[int, Tensor] = field(default_factory=dict)
     unnamed: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     batch: Tensor | None = None
     stand_in: Tensor | None = None

@@ -48,6 +48,17 @@ class Components:
         """The modules besides the backbone."""
         return (self.strategy, self.widenings, self.demuxers)
 
+    def frozen(self) -> list[str]:
+        """Return the names of the added modules that have parameters, if none of these trains; nothing otherwise."""
+        parts: list[tuple[str, nn.Module]] = [("strategy", self.strategy)]
+        parts += [(f"widenings.{k}", part) for k, part in enumerate(self.widenings)]
+        parts += [(f"demuxers.{k}", part) for k, part in enumerate(self.demuxers)]
+        return (
+            []
+            if any(p.requires_grad for part in self.added for p in part.parameters())
+            else [name for name, part in parts if next(part.parameters(), None) is not None]
+        )
+
     def check(self) -> None:
         """Refuse settings of the published text models where they cannot work.
 

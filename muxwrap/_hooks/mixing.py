@@ -88,14 +88,14 @@ def _mix(call: Call, k: int, x: Tensor) -> Tensor:
     call.mixed[k] += 1
     if model.strategy.places_tokens:
         return place(call, group(x, call.n))
-    mask = mask_of(call, k)
+    mask = mask_of(call, k, x)
     mask = mask if mask is None else group(mask, call.n)
     return model.demuxer.extend(_mixture(call, k, group(x, call.n), mask))
 
 
 def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor) -> Tensor:
     """Mix what the stem makes of one chunk after the other; ``x`` is what it made of the first."""
-    mask = mask_of(call, k)
+    mask = mask_of(call, k, x)
     mixtures: list[Tensor] = []
     for rows in chunks:
         if rows.start:

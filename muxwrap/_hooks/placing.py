@@ -6,11 +6,11 @@ tokens of the instances. Called as in :mod:`muxwrap._hooks.mixing`.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from torch import Tensor, nn
 
+from muxwrap._hooks.adapters import arguments_of
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import group, ungroup
 from muxwrap._hooks.side_inputs import MASK, read
@@ -21,9 +21,8 @@ from muxwrap.site import Site
 def read_rows(call: Call, module: nn.Module, args: Any, kwargs: Any) -> None:
     """Keep the mask and the token ids in the call of the backbone."""
     read(call, module, args, kwargs)
-    names = list(inspect.signature(module.forward).parameters)
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    ids = given.get("input_ids")
+    names = [name for name, at in arguments_of(module) if at is not None]
+    ids = {**dict(zip(names, args, strict=False)), **kwargs}.get("input_ids")
     if isinstance(ids, Tensor):
         call.side_inputs["input_ids"] = ids
 

@@ -19,7 +19,8 @@ from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
-from muxwrap.sites.dry_run import answers, hook_at, padded
+from muxwrap.sites.dry_run import answers, hook_at
+from muxwrap.sites.padding import padded
 from muxwrap.sites.resolve import site_at, site_from
 from muxwrap.sites.search import Choice, example_of
 from muxwrap.sites.trace import Trace, Visit
@@ -128,7 +129,7 @@ def _with_grid(trace: Trace, site: Site) -> Site:
 
 def _narrowed(trial: Trial, sites: Sites) -> Sites:
     """Separate the first token only, where the bare model's answers do not depend on any other after the site."""
-    calls = [with_rows(trial.example, ROWS), *([padded(trial.example, ROWS)] if sites.masked else [])]
+    calls = [with_rows(trial.runs.example, ROWS), *([padded(trial.runs.example, ROWS)] if sites.masked else [])]
     if all(_ignores_others(trial.backbone, sites.demux[0], call) for call in calls):
         return replace(sites, demux=(replace(sites.demux[0], first_token=True),))
     return sites

@@ -19,8 +19,10 @@ from muxwrap._util.examples import ROWS, with_rows
 from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Sites
-from muxwrap.sites.dry_run import answers, padded, watched
-from muxwrap.sites.trial import PADDED_ROWS, Trial
+from muxwrap.sites.dry_run import answers, watched
+from muxwrap.sites.padding import padded
+from muxwrap.sites.runs import PADDED_ROWS
+from muxwrap.sites.trial import Trial
 from muxwrap.strategies.places import Places
 from muxwrap.strategies.tokens.pool import Pool
 
@@ -71,8 +73,10 @@ def _problem(made: Components, trial: Trial, example: Any, padding: bool) -> str
         return mixed if isinstance(mixed, str) else bare  # type: ignore[return-value]
     if len(bare) != len(mixed):
         return f"{len(mixed)} answers instead of {len(bare)}"
-    pairs = [(trial.read(a), trial.read(b)) if padding else (a, b) for a, b in zip(bare, mixed, strict=True)]
-    return None if all(trial.close(a, b) for a, b in pairs) else "other answers" + " to rows with padding" * padding
+    read = trial.matching.read if padding else lambda answer: answer
+    if all(trial.matching.close(read(a), read(b)) for a, b in zip(bare, mixed, strict=True)):
+        return None
+    return "other answers" + " to rows with padding" * padding
 
 
 class _InTurns(Pool):

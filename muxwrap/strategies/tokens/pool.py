@@ -134,19 +134,19 @@ class Pool(Strategy):
         It is one number where that does not depend on data: without padding and separators, and in compiled code, where it
         is the largest that there can be.
         """
-        length = x.shape[2]
+        n, length = x.shape[1:3]
         if self.grid is not None:
             return self._in_windows(x, real, self.grid)
         if real is None and not self.separators:
-            return runs(length, self.keep, self.n, x.device).expand(x.shape[:3]), most_runs(length, self.keep, self.n)
+            return runs(length, self.keep, n, x.device).expand(x.shape[:3]), most_runs(length, self.keep, n)
         real = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device) if real is None else real
-        places, counts = masked_runs(real, self._alone(ids), self.keep, self.n)
+        places, counts = masked_runs(real, self._alone(ids), self.keep, n)
         if torch.compiler.is_compiling():
-            return places, length if self.separators else most_runs(length, self.keep, self.n)
+            return places, length if self.separators else most_runs(length, self.keep, n)
         return places, counts
 
     def _in_windows(self, x: Tensor, real: Tensor | None, grid: tuple[int, int]) -> tuple[Tensor, int]:
-        places, count = windows(grid, self.keep, self.n, x.device)
+        places, count = windows(grid, self.keep, x.shape[1], x.device)
         if len(places) != x.shape[2]:
             raise MuxwrapError(
                 f"pool(grid={grid}, keep={self.keep}) is for {len(places)} tokens and got {x.shape[2]}; wrap the model "
