@@ -43,6 +43,18 @@ def fit_arguments(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> Any:
     return args, made
 
 
+def read_padding(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> None:
+    """Keep what is padding by the mask of the layer at the mux site, where the backbone names no mask of its own."""
+    names = list(inspect.signature(layer.forward).parameters)
+    own = {**dict(zip(names, args, strict=False)), **kwargs}.get(mask_name(layer))
+    if MASK in call.side_inputs or not isinstance(own, Tensor) or own.ndim != 4:
+        return
+    seen = own != 0
+    if own.is_floating_point():  # scores, or 0 and 1
+        seen = torch.where((own == 1).any(), seen, own > -1e3)
+    call.side_inputs[MASK] = seen.any(1).any(1)
+
+
 def mask_name(layer: nn.Module) -> str | None:
     """Return the name under which a layer takes the mask of its self-attention, if it does."""
     names = inspect.signature(layer.forward).parameters

@@ -15,7 +15,6 @@ from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import group, ungroup
 from muxwrap._hooks.side_inputs import MASK, read
 from muxwrap.errors import MuxwrapError
-from muxwrap.site import Site
 
 
 def read_rows(call: Call, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -37,6 +36,7 @@ def place(call: Call, x: Tensor) -> Tensor:
         raise MuxwrapError(
             f"{strategy.name} leaves padding out by a mask [rows, {x.shape[2]}], and got one of shape {list(mask.shape)}"
         )
+    mask = mask if mask is None else mask.expand(call.rows or 1, -1)
     grouped = [None if each is None else group(each, call.n) for each in (mask, ids)]
     call.places = strategy.place(x, *grouped)
     pooled: Tensor = call.places.pool(x)
@@ -50,25 +50,3 @@ def unplace(call: Call, h: Tensor, first_token: bool) -> Tensor:
     before, pooled = call.unpooled
     beside = (before[:, :, :1] if first_token else before) - call.places.spread(pooled, first_token)
     return ungroup(call.places.spread(h / call.model.strategy.factor, first_token) + beside, call.rows)
-
-
-def layers_between(backbone: nn.Module, mux: Site, demux: Site) -> list[nn.Module]:
-    """Return the layers that run on mixtures: those after the mux site in its list of layers, up to the demux site."""
-    parent, name = list_around(backbone, mux.path)
-    children = dict(backbone.get_submodule(parent).named_children())
-    inside = mux.path != f"{parent}.{name}".lstrip(".")
-    order = list(children)
-    start = order.index(name) + (inside or mux.side == "output")
-    last, ends = list_around(backbone, demux.path)
-    stop = order.index(ends) + (demux.side == "output") if last == parent else len(order)
-    return [children[each] for each in order[start:stop]]
-
-
-def list_around(backbone: nn.Module, path: str) -> tuple[str, str]:
-    """Return the path of the innermost list of layers around a module, and the name of the layer there; "" for none."""
-    names = path.split(".")
-    for depth in range(len(names) - 1, 0, -1):
-        parent = ".".join(names[:depth])
-        if isinstance(backbone.get_submodule(parent), (nn.ModuleList, nn.Sequential)):
-            return parent, names[depth]
-    return "", ""

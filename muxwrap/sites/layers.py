@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from muxwrap._hooks.fitting import mask_name
-from muxwrap._hooks.placing import list_around
+from muxwrap._hooks.trunk import list_around
 from muxwrap._util.examples import ROWS, with_rows
 from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap._util.progress import progress_line

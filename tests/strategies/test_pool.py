@@ -10,7 +10,7 @@ import timm
 import torch
 from helpers import numbers
 from texts import sentences, tiny
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
@@ -203,6 +203,46 @@ class TestUse:
     def test_between_attention_and_feed_forward_net(self) -> None:
         model = muxwrap.wrap(tiny("sequence", "bert"), 2, "pool", mux_at="bert.encoder.layer.1.attention")
         assert logits(model, sentences(LENGTHS)).shape == (5, 3)
+
+
+class Layer(nn.Module):
+    """Attention over the tokens that a mask leaves, and a linear layer."""
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        q = x.unsqueeze(1)
+        return x + torch.tanh(self.out(nn.functional.scaled_dot_product_attention(q, q, q, attn_mask).squeeze(1)))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(8, 8)
+
+
+class Encoder(nn.Module):
+    """A user's own encoder: its mask of padding has a name of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(60, 8)
+        self.layers = nn.ModuleList([Layer() for _ in range(3)])
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor, blank: Tensor | None = None) -> Tensor:
+        x = self.embed(ids)
+        mask = None if blank is None else ~blank[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, attn_mask=mask)
+        return self.head(x[:, 0])
+
+
+def test_padding_is_read_where_only_the_layers_are_told_of_it() -> None:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Encoder().double().eval(), 2, "pool", example_input=torch.arange(3, 11)[None])
+    ids = torch.arange(10, 50).view(4, 10)
+    blank = torch.arange(10) >= torch.tensor([[10], [6], [7], [4]])
+    with torch.no_grad():
+        padded = model(ids.masked_fill(blank, 1), blank)
+        assert_close(model(ids.masked_fill(blank, 2), blank), padded)
+        assert_close(model(ids[3:, :4]), padded[3:])
 
 
 class TestImages:
