@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muxwrap._hooks import torch_masks
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import group
 from muxwrap._hooks.side_inputs import MASK
@@ -38,7 +39,9 @@ def fit_arguments(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> Any:
         )
     named = {**dict(zip(names, args, strict=False)), **kwargs}
     made = {name: _fitted(call, layer, name, value, tokens) for name, value in named.items() if name != mask}
-    made[mask] = _mask(call, named.get(mask), tokens)
+    made[mask] = _mask(call, layer, named.get(mask), tokens)
+    if torch_masks.PADDING in made:
+        made[torch_masks.PADDING] = None  # it is in the mask
     args = tuple(made.pop(name) for name in names[: len(args)])
     return args, made
 
@@ -46,7 +49,10 @@ def fit_arguments(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> Any:
 def read_padding(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> None:
     """Keep what is padding by the mask of the layer at the mux site, where the backbone names no mask of its own."""
     names = list(inspect.signature(layer.forward).parameters)
-    own = {**dict(zip(names, args, strict=False)), **kwargs}.get(mask_name(layer))
+    named = {**dict(zip(names, args, strict=False)), **kwargs}
+    own = named.get(mask_name(layer))
+    if isinstance(named.get(torch_masks.PADDING), Tensor):
+        call.side_inputs[MASK] = torch_masks.real(named[torch_masks.PADDING])
     if MASK in call.side_inputs or not isinstance(own, Tensor) or own.ndim != 4:
         return
     seen = own != 0
@@ -58,16 +64,20 @@ def read_padding(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> None:
 def mask_name(layer: nn.Module) -> str | None:
     """Return the name under which a layer takes the mask of its self-attention, if it does."""
     names = inspect.signature(layer.forward).parameters
-    return next((name for name in names if name in ("attention_mask", "attn_mask")), None)
+    return next((name for name in names if name in ("attention_mask", "attn_mask", torch_masks.NAME)), None)
 
 
-def _mask(call: Call, own: Any, tokens: Tensor) -> Tensor:
+def _mask(call: Call, layer: nn.Module, own: Any, tokens: Tensor) -> Tensor:
     """Return the mask of the mixtures' tokens in the form of the rows' mask: scores, or 0 and 1."""
     for of_rows, made in call.fitted:
         if of_rows is own:
             return made
-    theirs = _fitted_tensor(call, MASK, own) if isinstance(own, Tensor) and own.ndim > 2 else None
-    made = _scores(call, tokens, theirs) if theirs is None or not _are_flags(call, own) else _flags(call, theirs)
+    of_torch = mask_name(layer) == torch_masks.NAME
+    pairs = torch_masks.to_pairs(own, layer) if of_torch and own is not None else own
+    theirs = _fitted_tensor(call, MASK, pairs) if isinstance(pairs, Tensor) and pairs.ndim > 2 else None
+    flags = theirs is not None and not of_torch and _are_flags(call, own)
+    made = _flags(call, theirs) if flags and theirs is not None else _scores(call, tokens, theirs)
+    made = torch_masks.to_heads(made, layer) if of_torch else made
     call.fitted.append((own, made))
     return made
 

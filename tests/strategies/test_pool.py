@@ -245,6 +245,38 @@ def test_padding_is_read_where_only_the_layers_are_told_of_it() -> None:
         assert_close(model(ids[3:, :4]), padded[3:])
 
 
+class TorchEncoder(nn.Module):
+    """Torch's own layers, whose masks say what is left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(60, 8)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor, blank: Tensor | None = None) -> Tensor:
+        return self.head(self.encoder(self.embed(ids), src_key_padding_mask=blank)[:, 0])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_layers_of_torch(training: bool) -> None:
+    torch.manual_seed(0)
+    bare = TorchEncoder().double().eval()
+    model = muxwrap.wrap(bare, 2, "pool", example_input=torch.arange(3, 11)[None], mux_at="encoder.layers.0").train(
+        training
+    )
+    ids = torch.arange(10, 50).view(4, 10)
+    blank = torch.arange(10) >= torch.tensor([[10], [6], [7], [4]])
+    with torch.set_grad_enabled(training):
+        padded = model(ids.masked_fill(blank, 1), blank)
+        assert_close(model(ids.masked_fill(blank, 2), blank), padded)
+        assert_close(model(ids[3:, :4]), padded[3:])
+        model.train(False)
+        single = muxwrap.wrap(muxwrap.unwrap(model), 1, "pool", sites=model.sites)
+        assert_close(single(ids, blank), bare(ids, blank))
+
+
 class TestImages:
     """Vision transformers."""
 
