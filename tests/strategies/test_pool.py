@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import transformers
 from helpers import numbers
 from texts import sentences, tiny
 from torch import Tensor, nn
@@ -172,6 +173,12 @@ class TestUse:
             model.n = n
             assert_close(logits(model, batch), logits(muxwrap.wrap(double(tiny("sequence", "bert")), n, "pool"), batch))
 
+    def test_compiles_in_one_graph(self) -> None:
+        torch._dynamo.reset()
+        model, batch = muxwrap.wrap(double(tiny("sequence", "bert")), 3, "pool"), sentences(LENGTHS)
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        assert_close(logits(compiled, batch), logits(model, batch))
+
     def test_other_demuxers_are_refused(self) -> None:
         with pytest.raises(MuxwrapError, match=r"leave demux='mlp' out"):
             muxwrap.wrap(tiny("sequence", "bert"), 2, "pool", "mlp")
@@ -288,6 +295,22 @@ class TestImages:
         with torch.no_grad():
             together, alone = model(images), model(images[4:5])
         assert_close(together[4:5], alone, atol=1e-6, rtol=1e-6)
+
+    @pytest.mark.parametrize("family", ["ViT", "Dinov2"])
+    def test_patches_of_transformers(self, family: str) -> None:
+        sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+        config = getattr(transformers, f"{family}Config")(**sizes)
+        torch.manual_seed(0)
+        bare = double(getattr(transformers, f"{family}ForImageClassification")(config))
+        model = muxwrap.wrap(bare, 4, "pool")
+        assert model.strategy.grid == (4, 4) and model.strategy.keep == 1
+        images = numbers(0, 6, 3, 32, 32)
+        assert_close(
+            logits(model, {"pixel_values": images})[5:],
+            logits(model, {"pixel_values": images[5:]}),
+            atol=1e-6,
+            rtol=1e-6,
+        )
 
     def test_an_even_image_is_answered_as_before(self) -> None:
         bare = timm.create_model("test_vit", num_classes=10, img_size=64).double().eval()
