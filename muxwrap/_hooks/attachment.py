@@ -18,9 +18,11 @@ from muxwrap._hooks.answers import AnswerCheck
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.explain import FAILURES, explained, of_mixtures
+from muxwrap._hooks.fitting import fit_arguments, read_padding
 from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
 from muxwrap._hooks.running import hooks_of, in_call, is_copy_of, is_hook_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
+from muxwrap._hooks.trunk import layer_at, layers_between
 from muxwrap._hooks.widening import check_used, stem_at
 from muxwrap._util.fast_path import in_fast_path, without_fast_path
 from muxwrap.errors import MuxwrapError
@@ -92,6 +94,8 @@ class Attachment:
 
     def _attach_mixing(self, model: Components, k: int, site: Site) -> None:
         module = model.backbone.get_submodule(site.path)
+        if model.strategy.places_tokens:
+            self._before(layer_at(model.backbone, site), read_padding)
         if site.side == "input":
             self._before(module, mix_input, k)
             stem = stem_at(model.backbone, site, model.strategy.dim) if len(model.widenings) else None
@@ -104,8 +108,8 @@ class Attachment:
             self._before(module, start_chunks, k)
             self._after(module, mix_output, k)
         if model.strategy.places_tokens:
-            for layer in placing.layers_between(model.backbone, site, model.sites.demux[0]):
-                self._before(layer, placing.fit_arguments)
+            for layer in layers_between(model.backbone, site, model.sites.demux[0]):
+                self._before(layer, fit_arguments)
         elif model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
             for layer in side_inputs.layers_after(model.backbone, site):
                 self._before(layer, side_inputs.merge_unnamed)

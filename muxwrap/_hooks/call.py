@@ -10,7 +10,7 @@ from torch import Tensor
 
 from muxwrap._hooks.chunks import Chunks
 from muxwrap._hooks.components import Components
-from muxwrap.strategies.tokens.places import Places
+from muxwrap.strategies.places import Places
 
 
 class Key:

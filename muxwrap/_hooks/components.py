@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from muxwrap._hooks.embeddings import EMBEDS
+from muxwrap._hooks.trunk import list_around
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
@@ -84,6 +85,10 @@ class Components:
             return
         if len(self.sites.mux) != 1 or len(self.sites.demux) != 1:
             raise MuxwrapError(f"{self.strategy.name} mixes at one site and separates at one; name one of each")
+        if not list_around(self.backbone, self.sites.mux[0].path)[0]:
+            raise MuxwrapError(
+                f"{self.strategy.name} mixes between two layers, and the {self.sites.mux[0]} is not in a list of them"
+            )
         if self.demuxer.name != "unbind":
             raise MuxwrapError(
                 f"{self.strategy.name} keeps the instances at places of their own, where nothing is to be told apart; leave "

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from muxwrap._hooks.placing import list_around
+from muxwrap._hooks.fitting import mask_name
+from muxwrap._hooks.trunk import list_around
 from muxwrap._util.examples import ROWS, with_rows
 from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap._util.progress import progress_line
@@ -71,7 +72,7 @@ def _demux_site(trial: Trial, mux: Site, choice: Choice) -> Site:
 
 
 def _layers(trial: Trial) -> list[Visit]:
-    """Return the longest list of layers that pass tokens on.
+    """Return the longest list of layers that pass tokens on, of those that take masks if there are such.
 
     Raises:
         MuxwrapError: there is none.
@@ -79,15 +80,17 @@ def _layers(trial: Trial) -> list[Visit]:
     lists: dict[str, list[Visit]] = {}
     for visit in trial.trace.once:
         parent, name = list_around(trial.backbone, visit.path)
-        passes = visit.output is not None and visit.output.floating and visit.output.ndim == 3
-        if passes and visit.path == f"{parent}.{name}":
+        given, made = visit.input, visit.output
+        if given is None or made is None or not given.floating or given.shape != made.shape or made.ndim != 3:
+            continue
+        if visit.path == f"{parent}.{name}":
             lists.setdefault(parent, []).append(visit)
     if not lists:
         raise MuxwrapError(
             f"no list of layers found in {type(trial.backbone).__name__} that pass tokens [rows, L, d] on, each run once; "
             "name one with mux_at="
         )
-    return max(lists.values(), key=len)
+    return max(lists.values(), key=lambda layers: (mask_name(layers[0].module) is not None, len(layers)))
 
 
 def _tokens_at(trial: Trial, path: str, side: Any) -> Site:

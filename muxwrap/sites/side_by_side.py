@@ -23,7 +23,7 @@ from muxwrap.sites.dry_run import answers, watched
 from muxwrap.sites.padding import padded
 from muxwrap.sites.runs import PADDED_ROWS
 from muxwrap.sites.trial import Trial
-from muxwrap.strategies.tokens.places import Places
+from muxwrap.strategies.places import Places
 from muxwrap.strategies.tokens.pool import Pool
 
 
@@ -73,15 +73,10 @@ def _problem(made: Components, trial: Trial, example: Any, padding: bool) -> str
         return mixed if isinstance(mixed, str) else bare  # type: ignore[return-value]
     if len(bare) != len(mixed):
         return f"{len(mixed)} answers instead of {len(bare)}"
-    pairs = [
-        (trial.matching.read(a), trial.matching.read(b)) if padding else (a, b)
-        for a, b in zip(bare, mixed, strict=True)
-    ]
-    return (
-        None
-        if all(trial.matching.close(a, b) for a, b in pairs)
-        else "other answers" + " to rows with padding" * padding
-    )
+    read = trial.matching.read if padding else lambda answer: answer
+    if all(trial.matching.close(read(a), read(b)) for a, b in zip(bare, mixed, strict=True)):
+        return None
+    return "other answers" + " to rows with padding" * padding
 
 
 class _InTurns(Pool):
@@ -115,8 +110,8 @@ def _refuse_causal(made: Components, example: Any) -> None:
         states.append(passed.get(site))
     if states[0] is not None and states[1] is not None and torch.equal(states[0][:-2], states[1][:-2]):
         raise MuxwrapError(
-            f"the tokens of {type(made.backbone).__name__} see earlier ones only, and the mean of neighbours would tell "
-            f"them what comes later: {made.strategy.name} is for trunks that see both sides"
+            f"the tokens of {type(made.backbone).__name__} see nothing of those that come later, and the mean of neighbours "
+            f"would tell them: {made.strategy.name} is for trunks that see both sides"
         )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import timm
 import torch
+import transformers
 from helpers import numbers
 from texts import sentences, tiny
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
@@ -18,12 +19,25 @@ import muxwrap
 from muxwrap.errors import MuxwrapError
 from muxwrap.strategies import Pool
 
-FAMILIES = ["bert", "roberta", "distilbert", "electra", "mpnet", "modernbert"]
+FAMILIES = ["bert", "roberta", "distilbert", "electra", "mpnet", "modernbert", "deberta", "deberta-v2"]
+RELATIVE = {
+    "relative_attention": True,
+    "pos_att_type": ["c2p", "p2c"],
+    "position_buckets": 8,
+    "max_relative_positions": 20,
+}
 LENGTHS = (9, 5, 7, 3, 12)
 
 
 def double(model: Any) -> Any:
     return model.double().eval()
+
+
+def trunk(task: str, family: str) -> tuple[Any, Any]:
+    """Return a tiny model and the strategy that fits its layers' masks."""
+    if "deberta" not in family:
+        return double(tiny(task, family)), "pool"
+    return double(tiny(task, family, **RELATIVE)), partial(Pool, proportional=False)
 
 
 def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -74,13 +88,13 @@ class TestTrunks:
     """Laws of a multiplexed trunk, in every family of text models that gives its layers masks."""
 
     def test_one_instance_of_one_token_a_mean_is_the_bare_model(self, family: str) -> None:
-        bare, batch = double(tiny("sequence", family)), sentences(LENGTHS)
+        (bare, pool), batch = trunk("sequence", family), sentences(LENGTHS)
         expected = logits(bare, batch)
-        assert_close(logits(muxwrap.wrap(bare, 1, "pool"), batch), expected)
+        assert_close(logits(muxwrap.wrap(bare, 1, pool), batch), expected)
 
     def test_an_answer_does_not_depend_on_the_companions(self, family: str) -> None:
-        bare, batch = double(tiny("token", family)), sentences(LENGTHS)
-        model = muxwrap.wrap(bare, 3, "pool")
+        (bare, pool), batch = trunk("token", family), sentences(LENGTHS)
+        model = muxwrap.wrap(bare, 3, pool)
         together = logits(model, batch)
         for row, length in enumerate(LENGTHS):
             alone = {name: value[row : row + 1, :length] for name, value in batch.items()}
@@ -153,14 +167,17 @@ class TestUse:
         assert_close(logits(loaded, batch), logits(model, batch))
 
     def test_n_may_change_between_calls(self) -> None:
-        bare, batch = double(tiny("sequence", "bert")), sentences(LENGTHS)
-        model, expected = muxwrap.wrap(bare, 4, "pool"), None
-        with torch.no_grad():
-            expected = model(**batch).logits
-            for n in (2, 4):
-                model.n = model.strategy.n = n
-                mixed = model(**batch).logits
-        assert_close(mixed, expected)
+        batch = sentences(LENGTHS)
+        model = muxwrap.wrap(double(tiny("sequence", "bert")), (2, 4), "pool")
+        for n in (4, 2):
+            model.n = n
+            assert_close(logits(model, batch), logits(muxwrap.wrap(double(tiny("sequence", "bert")), n, "pool"), batch))
+
+    def test_compiles_in_one_graph(self) -> None:
+        torch._dynamo.reset()
+        model, batch = muxwrap.wrap(double(tiny("sequence", "bert")), 3, "pool"), sentences(LENGTHS)
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        assert_close(logits(compiled, batch), logits(model, batch))
 
     def test_other_demuxers_are_refused(self) -> None:
         with pytest.raises(MuxwrapError, match=r"leave demux='mlp' out"):
@@ -172,15 +189,99 @@ class TestUse:
 
     @pytest.mark.parametrize(
         ("family", "why"),
-        [("gpt2", "see earlier ones only"), ("t5", "not answer them as"), ("convbert", "not answer them as")],
+        [
+            ("gpt2", "see nothing of those that come later"),
+            ("t5", "not answer them as"),
+            ("convbert", "not answer them as"),
+        ],
     )
     def test_trunks_that_look_at_more_than_masks_are_refused(self, family: str, why: str) -> None:
         with pytest.raises(MuxwrapError, match=why):
             muxwrap.wrap(tiny("sequence", family), 2, "pool")
 
+    def test_masks_of_0_and_1_are_named_with_the_way_out(self) -> None:
+        with pytest.raises(MuxwrapError, match=r"masks of 0 and 1, .*proportional=False"):
+            muxwrap.wrap(tiny("sequence", "deberta-v2", **RELATIVE), 2, "pool")
+
+    def test_the_layers_are_found_among_other_lists(self) -> None:
+        for family in ("markuplm", "mobilebert"):  # lists of embeddings, and of layers inside of layers
+            assert muxwrap.wrap(tiny("sequence", family), 2, "pool").sites.mux[0].path == f"{family}.encoder.layer.0"
+
     def test_between_attention_and_feed_forward_net(self) -> None:
         model = muxwrap.wrap(tiny("sequence", "bert"), 2, "pool", mux_at="bert.encoder.layer.1.attention")
         assert logits(model, sentences(LENGTHS)).shape == (5, 3)
+
+
+class Layer(nn.Module):
+    """Attention over the tokens that a mask leaves, and a linear layer."""
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        q = x.unsqueeze(1)
+        return x + torch.tanh(self.out(nn.functional.scaled_dot_product_attention(q, q, q, attn_mask).squeeze(1)))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(8, 8)
+
+
+class Encoder(nn.Module):
+    """A user's own encoder: its mask of padding has a name of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(60, 8)
+        self.layers = nn.ModuleList([Layer() for _ in range(3)])
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor, blank: Tensor | None = None) -> Tensor:
+        x = self.embed(ids)
+        mask = None if blank is None else ~blank[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, attn_mask=mask)
+        return self.head(x[:, 0])
+
+
+def test_padding_is_read_where_only_the_layers_are_told_of_it() -> None:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Encoder().double().eval(), 2, "pool", example_input=torch.arange(3, 11)[None])
+    ids = torch.arange(10, 50).view(4, 10)
+    blank = torch.arange(10) >= torch.tensor([[10], [6], [7], [4]])
+    with torch.no_grad():
+        padded = model(ids.masked_fill(blank, 1), blank)
+        assert_close(model(ids.masked_fill(blank, 2), blank), padded)
+        assert_close(model(ids[3:, :4]), padded[3:])
+
+
+class TorchEncoder(nn.Module):
+    """Torch's own layers, whose masks say what is left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(60, 8)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor, blank: Tensor | None = None) -> Tensor:
+        return self.head(self.encoder(self.embed(ids), src_key_padding_mask=blank)[:, 0])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_layers_of_torch(training: bool) -> None:
+    torch.manual_seed(0)
+    bare = TorchEncoder().double().eval()
+    model = muxwrap.wrap(bare, 2, "pool", example_input=torch.arange(3, 11)[None], mux_at="encoder.layers.0").train(
+        training
+    )
+    ids = torch.arange(10, 50).view(4, 10)
+    blank = torch.arange(10) >= torch.tensor([[10], [6], [7], [4]])
+    with torch.set_grad_enabled(training):
+        padded = model(ids.masked_fill(blank, 1), blank)
+        assert_close(model(ids.masked_fill(blank, 2), blank), padded)
+        assert_close(model(ids[3:, :4]), padded[3:])
+        model.train(False)
+        single = muxwrap.wrap(muxwrap.unwrap(model), 1, "pool", sites=model.sites)
+        assert_close(single(ids, blank), bare(ids, blank))
 
 
 class TestImages:
@@ -194,6 +295,22 @@ class TestImages:
         with torch.no_grad():
             together, alone = model(images), model(images[4:5])
         assert_close(together[4:5], alone, atol=1e-6, rtol=1e-6)
+
+    @pytest.mark.parametrize("family", ["ViT", "Dinov2"])
+    def test_patches_of_transformers(self, family: str) -> None:
+        sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+        config = getattr(transformers, f"{family}Config")(**sizes)
+        torch.manual_seed(0)
+        bare = double(getattr(transformers, f"{family}ForImageClassification")(config))
+        model = muxwrap.wrap(bare, 4, "pool")
+        assert model.strategy.grid == (4, 4) and model.strategy.keep == 1
+        images = numbers(0, 6, 3, 32, 32)
+        assert_close(
+            logits(model, {"pixel_values": images})[5:],
+            logits(model, {"pixel_values": images[5:]}),
+            atol=1e-6,
+            rtol=1e-6,
+        )
 
     def test_an_even_image_is_answered_as_before(self) -> None:
         bare = timm.create_model("test_vit", num_classes=10, img_size=64).double().eval()

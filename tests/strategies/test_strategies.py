@@ -42,6 +42,7 @@ PROPERTIES = {
     "orthogonal": ("features", True, True, False, "sqrt", False),
     "permutation": ("features", True, True, False, "sqrt", False),
     "pixel_rotation": ("image", True, True, False, "sqrt", False),
+    "pool": ("tokens", False, False, True, "sum", False),
     "remap": ("image", False, False, True, "sum", False),
     "rotation": ("image", False, False, False, "sqrt", False),
     "sign": ("features", True, True, False, "sqrt", False),

@@ -12,8 +12,8 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.site import Sees
 from muxwrap.strategies.base import Strategy, registry
 from muxwrap.strategies.checks import check_instances, refuse_learning
+from muxwrap.strategies.places import Places
 from muxwrap.strategies.tokens._neighbours import masked_runs, most_runs, runs, windows
-from muxwrap.strategies.tokens.places import Places
 
 
 @registry.register("pool")
