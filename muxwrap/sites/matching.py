@@ -14,14 +14,12 @@ from muxwrap._util.examples import ROWS
 from muxwrap._util.nested import first_tensor
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites import rows
-from muxwrap.sites.dry_run import answers, floats_in
-from muxwrap.sites.padding import unmasked
+from muxwrap.sites.dry_run import floats_in, unmasked
+from muxwrap.sites.independence import check_independent
 from muxwrap.sites.rounding import Rounding, distance
 from muxwrap.sites.runs import BARE_ROWS, MIXTURES, PADDED_ROWS, Answers, Runs
 
 Match = Literal["exact", "sound", "wrong"]
-
-_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.qat")
 
 
 class Matching:
@@ -150,42 +148,14 @@ class Matching:
             return answer
         return answer[:, unmasked(answer.shape[1], answer.device)]
 
-    # -- rows that depend on each other -------------------------------------------------------------------------------
-
     def settle(self) -> None:
         """Take copies for the other row of the bare run, once it is known that it makes no difference to its neighbour.
-
-        Noise is told apart by the same call once more. Layers that quantise what they are given do so for all rows at once.
 
         Raises:
             MuxwrapError: rows depend on each other.
         """
-        runs = self.runs
-        if not runs.has_other:
-            return
-        before, after = runs.take_copies()
-        if isinstance(before, str) or isinstance(after, str) or len(before) != len(after):
-            return
-        moved = self._moved(before, after)
-        least = 0.05 if any(type(m).__module__.startswith(_QUANTISED) for m in runs.backbone.modules()) else 1e-5
-        if moved <= least:
-            return
-        again = answers(runs.backbone, runs.pair, BARE_ROWS)
-        noise = 0.0 if isinstance(again, str) else self._moved(before, again)
-        if moved > least + 10 * noise:
-            alike = runs.call(False, BARE_ROWS)
-            raise MuxwrapError(rows.dependent(runs.backbone, runs.pair, alike, moved))
-
-    def _moved(self, before: list[Tensor], after: list[Tensor]) -> float:
-        """Return how far the answers to the row that stayed are apart, relative to the largest."""
-        far = 0.0
-        for at, (a, b) in enumerate(zip(before, after, strict=True)):
-            if distance(a, b) <= 1e-5 or (a.shape[:1] == (BARE_ROWS,) and distance(a[rows.OWN], b[rows.OWN]) <= 1e-5):
-                continue
-            axis = self._row_axis(at, a, b, ROWS)
-            if axis is not None:
-                far = max(far, distance(a.select(axis, rows.OWN), b.select(axis, rows.OWN)))
-        return far
+        if self.runs.has_other:
+            check_independent(self.runs, self._row_axis)
 
 
 def _from(answer: Tensor, start: int) -> Tensor:

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
-from muxwrap._util.examples import ROWS, quiet, run, with_rows
-from muxwrap._util.nested import first_tensor
+from muxwrap._util.examples import ROWS, quiet
 from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.sites.advice import advice
-from muxwrap.sites.dry_run import answers, mixing_fails
-from muxwrap.sites.families import generic, timm, torchvision, transformers
+from muxwrap.sites.candidates import Candidates, Choice, demux_candidates, mux_candidates
+from muxwrap.sites.dry_run import answers, mixing_fails, padded
+from muxwrap.sites.examples import check_example, example_of
 from muxwrap.sites.masks import mask_modes
-from muxwrap.sites.padding import padded
-from muxwrap.sites.resolve import is_answer, site_from
-from muxwrap.sites.rows import part_of_one
-from muxwrap.sites.runs import BARE_ROWS, PADDED_ROWS
+from muxwrap.sites.runs import PADDED_ROWS
 from muxwrap.sites.trial import Trial
 from muxwrap.sites.weight import nothing_between, ordered, runs_often, share_between
-
-FAMILIES = (transformers, timm, torchvision, generic)
-"""In the order of asking; each says what it matches, makes an example and names candidates."""
-
-Choice = str | nn.Module | Site | Iterable[str | nn.Module | Site] | None
-Candidates = list[tuple[Site, ...]]
 
 
 def find_sites(
@@ -94,47 +83,12 @@ def locate(
     with progress_line(f"muxwrap: finding sites in {type(backbone).__name__}"):
         example = example_of(backbone, example_input)
         trial = Trial(backbone, example, prefix)
-        _check_example(trial, example_input)
-        demux = _demux_candidates(trial, demux_at)
-        mux = _mux_candidates(trial, mux_at, pixels if all(site.pixels <= 1 for site in demux[0]) else 0)
+        check_example(trial, example_input)
+        demux = demux_candidates(trial, demux_at)
+        mux = mux_candidates(trial, mux_at, pixels if all(site.pixels <= 1 for site in demux[0]) else 0)
         sites = _search(trial, mux, demux, as_named=mux_at is not None and demux_at is not None)
         sites = replace(sites, share=share_between(trial.trace, sites.mux, sites.demux))
         return Located(sites, example, advice(trial, sites, mux) if mux_at is None else None)
-
-
-def _check_example(trial: Trial, example_input: Any) -> None:
-    """Run the trace, and tell a call that has to have its own number of rows from one that fails.
-
-    Raises:
-        MuxwrapError: the backbone fails on two rows of the example.
-    """
-    try:
-        trial.trace  # noqa: B018 - it is made here
-    except MuxwrapError as error:
-        first = first_tensor(example_input)
-        if first is None or first.shape[0] <= BARE_ROWS or isinstance(error.__cause__, torch.OutOfMemoryError):
-            raise
-        try:
-            with quiet(trial.backbone):
-                run(trial.backbone, example_input)
-        except Exception:
-            raise error from error.__cause__
-        why = f"{type(error.__cause__).__name__}: {error.__cause__}"
-        raise MuxwrapError(part_of_one(trial.backbone, first.shape[0], why)) from error.__cause__
-
-
-def _demux_candidates(trial: Trial, choice: Choice) -> Candidates:
-    chosen = _chosen(trial, choice, "input", "demux_at")
-    return chosen or list(dict.fromkeys(_family(trial.backbone).demux_candidates(trial.backbone, trial.trace)))
-
-
-def _mux_candidates(trial: Trial, choice: Choice, pixels: int) -> Candidates:
-    chosen = _chosen(trial, choice, "output", "mux_at")
-    if chosen:
-        return chosen
-    raw = generic.raw_images(trial.trace, pixels) if pixels else ()
-    found = dict.fromkeys((*raw, *_family(trial.backbone).mux_candidates(trial.backbone, trial.trace)))
-    return [sites for sites in found if not any(is_answer(trial.trace, site) for site in sites)]
 
 
 def _search(trial: Trial, mux: Candidates, demux: Candidates, as_named: bool) -> Sites:
@@ -159,19 +113,6 @@ def _search(trial: Trial, mux: Candidates, demux: Candidates, as_named: bool) ->
         raise MuxwrapError(f"{type(trial.backbone).__name__}: {nothing_between(trial.trace)}")
     tried = "\n".join(f"  {line}" for line in failures) or "  (no candidate)"
     raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself{runs_often(trial.trace)}. Tried:\n{tried}")
-
-
-def example_of(backbone: nn.Module, example_input: Any = None) -> Any:
-    """Return a call of three rows: the given one, or one that is made from the model's own metadata.
-
-    Raises:
-        MuxwrapError: none is given and the model does not say what it takes.
-    """
-    return with_rows(example_input if example_input is not None else _family(backbone).example(backbone))
-
-
-def _family(backbone: nn.Module) -> Any:
-    return next(family for family in FAMILIES if family.matches(backbone))
 
 
 def _what(trial: Trial) -> str:
@@ -201,13 +142,6 @@ def verify(components: Components, example: Any) -> None:
                 outcome = answers(components.backbone, example, ROWS, multiplexed)
     if isinstance(outcome, str):
         raise MuxwrapError(f"a dry run of {ROWS} rows fails: {outcome}")
-
-
-def _chosen(trial: Trial, choice: Choice, side: Literal["input", "output"], argument: str) -> Candidates:
-    if choice is None:
-        return []
-    several = choice if isinstance(choice, (list, tuple)) else [choice]
-    return [tuple(site_from(trial.trace, trial.backbone, one, side, argument) for one in several)]
 
 
 def _exact(
