@@ -46,10 +46,13 @@ class Matching:
         if isinstance(own, str) or isinstance(mixed, str) or len(own) != len(mixed):
             return "wrong"
         if not padding and self.runs.has_other:
-            if all(self._equal(a, b) for a, b in self._pairs(mixed, padding)):
+            if all(self._equal(a, b) for a, b in self._pairs(own, mixed, padding)):
                 return "exact"
             self.settle()
-        pairs = list(self._pairs(mixed, padding))
+            own = self.runs.bare(padding, BARE_ROWS)
+            if isinstance(own, str):
+                return "wrong"
+        pairs = list(self._pairs(own, mixed, padding))
         if all(self.close(a, b) for a, b in pairs):
             return "exact"
         half = PADDED_ROWS // 2 if padding else 0
@@ -88,10 +91,8 @@ class Matching:
 
     # -- which numbers belong together --------------------------------------------------------------------------------
 
-    def _pairs(self, mixed: list[Tensor], padding: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def _pairs(self, own: list[Tensor], mixed: list[Tensor], padding: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the bare model's answers and those of a mixed run to the same rows, without what belongs to mixtures."""
-        own = self.runs.bare(padding, BARE_ROWS)
-        assert not isinstance(own, str)
         copies = [0, 0, 1, 1] if padding else [rows.OWN] * ROWS
         for at, (a, b) in enumerate(zip(own, mixed, strict=True)):
             axis = self._row_axis(at, a, b, len(copies))

@@ -95,7 +95,7 @@ def part_of_one(backbone: nn.Module, rows: int, why: str) -> str:
     return (
         f"{type(backbone).__name__} runs on the example's {rows} rows and not on 2 of them ({why}), so they depend on each "
         "other or on another argument that counts on them: nodes and the edges between them, for example. Parts of one input "
-        "cannot share mixtures: only a model whose call holds several inputs along the first axis can be multiplexed"
+        "cannot share mixtures: give a call that holds several inputs along the first axis, and one answer for each"
     )
 
 

@@ -104,7 +104,8 @@ def test_the_share_is_found_printed_and_saved() -> None:
 
 
 def test_nearly_all_is_not_shown_as_all() -> None:
-    assert [muxwrap.site.percent(share) for share in (0.98, 0.996, 1.0)] == ["98 %", "99.6 %", "100.0 %"]
+    shares = {0.98: "98 %", 0.996: "99.6 %", 0.99999: "over 99.9 %", 1.0: "100 %"}
+    assert [muxwrap.site.percent(share) for share in shares] == list(shares.values())
 
 
 # -- what is taken ----------------------------------------------------------------------------------------------------
