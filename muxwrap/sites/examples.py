@@ -45,10 +45,16 @@ def check_example(trial: Trial, example_input: Any) -> None:
         first = first_tensor(example_input)
         if first is None or first.shape[0] <= BARE_ROWS or isinstance(error.__cause__, torch.OutOfMemoryError):
             raise
-        try:
-            with quiet(trial.backbone):
-                run(trial.backbone, example_input)
-        except Exception:
-            raise error from error.__cause__
+        if not _runs(trial.backbone, example_input) or _runs(trial.backbone, trial.runs.call(False, BARE_ROWS)):
+            raise
         why = f"{type(error.__cause__).__name__}: {error.__cause__}"
         raise MuxwrapError(part_of_one(trial.backbone, first.shape[0], why)) from error.__cause__
+
+
+def _runs(backbone: nn.Module, call: Any) -> bool:
+    try:
+        with quiet(backbone):
+            run(backbone, call)
+    except Exception:
+        return False
+    return True
