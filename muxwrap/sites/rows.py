@@ -101,7 +101,7 @@ def part_of_one(backbone: nn.Module, rows: int, why: str) -> str:
 
 def _way_out(module: nn.Module | None) -> str:
     if getattr(module, "batch_first", True) is False:
-        return "with batch_first=True it reads [rows, length, features]"
+        return "make it with batch_first=True, which reads [rows, length, features]"
     if getattr(module, "track_running_stats", True) is False:
-        return "with track_running_stats=True it normalises by fixed statistics in evaluation mode"
+        return "make it with track_running_stats=True, which normalises by fixed statistics in evaluation mode"
     return "make the first axis that of rows and the model one that answers each row alone, or wrap the part that does"

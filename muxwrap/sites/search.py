@@ -30,9 +30,10 @@ def find_sites(
     """Find the sites of a backbone.
 
     Candidates come from the model's family (timm's metadata, the structure of Transformers models, or just the order in
-    which the modules run) and each is tried in a dry run of three rows on the backbone itself; the first that gives three
-    rows back is taken. The backbone is left as it was. These are sites for strategies that mix features; one that gives every
-    image a place of its own, or none, lets :func:`muxwrap.wrap` mix the raw images of a CNN.
+    which the modules run) and each is tried in a dry run of three rows on the backbone itself. The first at which copies of
+    one row get the bare model's answers is taken, if 5 % of the operations or more run between its sites. The backbone is
+    left as it was. These are sites for strategies that mix features; one that gives every image a place of its own, or none,
+    lets :func:`muxwrap.wrap` mix the raw images of a CNN.
 
     Args:
         backbone: any module.
@@ -46,8 +47,8 @@ def find_sites(
         The sites, which wrap and load take as they are.
 
     Raises:
-        MuxwrapError: no example, a named site that does not exist or does not run exactly once, or no candidate works;
-            the message lists what was tried.
+        MuxwrapError: no example, a named site that does not exist or does not run exactly once, rows that depend on each
+            other, nothing of weight between any two sites, or no candidate works; the message lists what was tried.
     """
     return locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at).sites
 

@@ -262,8 +262,9 @@ def test_less_than_half_is_told() -> None:
     assert caught[0].filename == __file__
 
 
-def test_what_the_user_names_is_not_told() -> None:
+def test_what_the_user_names_is_not_told_and_neither_is_one_instance() -> None:
     muxwrap.wrap(Tagged(), 2, mux_at="embed", example_input=IDS)  # a warning would be an error here
+    muxwrap.wrap(Tagged(), 1, example_input=IDS)
 
 
 def test_the_place_that_would_raise_the_share_is_named() -> None:
