@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from muxwrap._hooks.answers import is_attention
+from muxwrap._hooks.answers import is_attention, lengths_in
 from muxwrap._util.examples import ROWS
 from muxwrap._util.nested import first_tensor
 from muxwrap.errors import MuxwrapError
@@ -134,7 +134,7 @@ class Matching:
         """Whether an answer is attention of the trunk, or the state of a recurrent layer there: it belongs to mixtures."""
         if mixed.ndim != own.ndim or mixed.shape[axis] != MIXTURES or mixed.shape != own.shape:
             return False
-        return at in self._states or (axis == 0 and is_attention(own))
+        return at in self._states or (axis == 0 and is_attention(own, lengths_in(self.runs.example)))
 
     @cached_property
     def _states(self) -> set[int]:
