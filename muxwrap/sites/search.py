@@ -15,13 +15,14 @@ from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.sites.advice import advice
-from muxwrap.sites.candidates import Candidates, Choice, demux_candidates, mux_candidates
+from muxwrap.sites.candidates import Choice, demux_candidates, mux_candidates
 from muxwrap.sites.dry_run import answers, mixing_fails, padded
-from muxwrap.sites.examples import check_example, example_of
+from muxwrap.sites.examples import check_example, example_of, family_of
+from muxwrap.sites.families import generic
 from muxwrap.sites.masks import mask_modes
 from muxwrap.sites.runs import PADDED_ROWS
 from muxwrap.sites.trial import Trial
-from muxwrap.sites.weight import nothing_between, ordered, runs_often, share_between
+from muxwrap.sites.weight import Pair, nothing_between, ordered, runs_often, share_between
 
 
 def find_sites(
@@ -87,21 +88,25 @@ def locate(
         check_example(trial, example_input)
         demux = demux_candidates(trial, demux_at)
         mux = mux_candidates(trial, mux_at, pixels if all(site.pixels <= 1 for site in demux[0]) else 0)
-        sites = _search(trial, mux, demux, as_named=mux_at is not None and demux_at is not None)
+        if mux_at is None or demux_at is None:  # what the user names is taken as it is; a family knows its models
+            pairs = ordered(trial.trace, mux, demux, by_weight=family_of(backbone) is generic)
+        else:
+            pairs = list(product(mux, demux))
+        trial.runs.candidates = tuple(dict.fromkeys(one[0] for one in demux))
+        sites = _search(trial, pairs)
         sites = replace(sites, share=share_between(trial.trace, sites.mux, sites.demux))
         return Located(sites, example, advice(trial, sites, mux) if mux_at is None else None)
 
 
-def _search(trial: Trial, mux: Candidates, demux: Candidates, as_named: bool) -> Sites:
+def _search(trial: Trial, pairs: list[Pair]) -> Sites:
     """Return the first exact pair of candidates, or the first of the second best.
 
     Raises:
         MuxwrapError: there is neither; the message lists what was tried.
     """
-    trial.runs.candidates = tuple(dict.fromkeys(sites[0] for sites in demux))
     second_best: list[Sites] = []
     failures: list[str] = []
-    for pair in list(product(mux, demux)) if as_named else ordered(trial.trace, mux, demux):
+    for pair in pairs:
         sites = _exact(trial, pair, second_best, failures)
         if sites is not None:
             return trial.narrowed(sites)
@@ -110,9 +115,9 @@ def _search(trial: Trial, mux: Candidates, demux: Candidates, as_named: bool) ->
     if second_best:
         return trial.narrowed(second_best[0])
     trial.check_rows()
-    if not failures and mux and demux:
+    if not pairs:
         raise MuxwrapError(f"{type(trial.backbone).__name__}: {nothing_between(trial.trace)}")
-    tried = "\n".join(f"  {line}" for line in failures) or "  (no candidate)"
+    tried = "\n".join(f"  {line}" for line in failures)
     raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself{runs_often(trial.trace)}. Tried:\n{tried}")
 
 
