@@ -73,7 +73,7 @@ def build(
     except MuxwrapError as error:
         call = f"wrap({type(backbone).__name__}, n={n!r}, strategy={strategy!r}, demux={demux!r})"
         raise MuxwrapError(f"{call}: {error}") from error
-    if advice is not None:
+    if advice is not None and n > 1:
         warnings.warn(f"wrap({type(backbone).__name__}, n={n}): {advice}", stacklevel=4)  # at the line that calls wrap
     return made
 

@@ -175,7 +175,9 @@ class Sites:
 
 def percent(share: float) -> str:
     """Return a share as messages and ``print(model)`` show it; what is nearly all is not shown as all."""
-    return f"{100 * share:.0f} %" if share < 0.995 else f"{100 * share:.1f} %"
+    if 0.9995 <= share < 1:
+        return "over 99.9 %"
+    return f"{100 * share:.1f} %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
 def _read(saved: dict[str, Any]) -> Site:

@@ -59,6 +59,10 @@ def wrap(
     Raises:
         MuxwrapError: what cannot work; the backbone is then as it was. The message repeats the call and tells the way out.
 
+    Warns:
+        UserWarning: less than half of the operations run once per mixture, between sites that were found; see ``share`` of
+            :class:`Sites`.
+
     Example:
         >>> resnet = timm.create_model("resnet18", num_classes=10)
         >>> model = muxwrap.wrap(resnet, n=4)

@@ -27,7 +27,7 @@ from torch import nn
 import muxwrap
 from benchmarks.results import ROOT, merge_records
 from muxwrap._util.examples import quiet, run, with_rows
-from muxwrap.sites.search import example_of
+from muxwrap.sites.examples import example_of
 
 RESULTS = ROOT / "docs" / "results" / "wrap_time.json"
 SPAWN = multiprocessing.get_context("spawn")  # memory of one model at a time

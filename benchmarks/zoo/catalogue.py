@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import muxwrap
 from muxwrap._util.examples import ROWS, run, with_rows
 from muxwrap._util.nested import first_tensor
-from muxwrap.sites.search import FAMILIES
+from muxwrap.sites.examples import FAMILIES
 from muxwrap.sites.trace import Trace, trace
 
 Build = Callable[[], tuple[nn.Module, Any]]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from muxwrap._hooks.call import Call
-from muxwrap._util.nested import named_tensors
+from muxwrap._util.nested import named_tensors, tensors_in
 from muxwrap.errors import MuxwrapError
 
 _OF_THE_TRUNK = (
@@ -43,12 +43,18 @@ class AnswerCheck:
         Raises:
             MuxwrapError: an answer belongs to mixtures.
         """
-        suspects = [path for path in _of_mixtures(call, output) if (path, call.mixtures) not in self._known]
+        suspects = {
+            path: x for path, x in _of_mixtures(call, args, kwargs, output) if (path, call.mixtures) not in self._known
+        }
         if not suspects:
             return
-        bare = dict(named_tensors(bare_output(call, args, kwargs)))
-        for path in suspects:
-            if path not in bare or bare[path].shape[:1] != (call.mixtures,):
+        bare, states = _bare_answers(call, args, kwargs)
+        for path, x in suspects.items():
+            own = bare.get(path)
+            if any(own is state for state in states):
+                continue
+            axes = [k for k, size in enumerate(x.shape) if size == call.mixtures and _size(own, k) == call.rows]
+            if axes or (x.shape[:1] == (call.mixtures,) and _size(own, 0) != call.mixtures):
                 raise MuxwrapError(
                     f"output{path} has a row for each of the {call.mixtures} mixtures and not for each of the {call.rows} "
                     "rows of the batch: what made it runs on mixtures and is not separated. Separate before the heads part, "
@@ -58,8 +64,8 @@ class AnswerCheck:
         self._known.update((path, call.mixtures) for path in suspects)  # type: ignore[misc]
 
 
-def _of_mixtures(call: Call, output: Any) -> Iterator[str]:
-    """Yield the paths of the answers with as many rows as there are mixtures."""
+def _of_mixtures(call: Call, args: Any, kwargs: Any, output: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the answers that have as many rows as there are mixtures, on any axis, and their paths."""
     # Not asked of traced code, whose sizes may be free.
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or call.mixtures == call.rows:
         return
@@ -67,18 +73,53 @@ def _of_mixtures(call: Call, output: Any) -> Iterator[str]:
         # A Transformers output without names: the answers are tensors, the trunk's states tuples of them.
         output = tuple(part if isinstance(part, Tensor) else None for part in output)
     for path, tensor in named_tensors(output, skip=of_the_trunk):
-        if tensor.shape[:1] == (call.mixtures,) and not is_attention(tensor):
-            yield path
+        of_rows = tensor.shape[:1] == (call.rows,)
+        if call.mixtures in tensor.shape and not of_rows and not is_attention(tensor, lengths_in((args, kwargs))):
+            yield path, tensor
 
 
-def is_attention(x: Tensor) -> bool:
-    """Whether a tensor holds weights of attention, ``[..., queries, keys]``: they sum to one, under dropout on average."""
+def is_attention(x: Tensor, lengths: Container[int]) -> bool:
+    """Whether a tensor holds weights of attention, ``[..., queries, keys]``: they sum to one, under dropout on average.
+
+    Args:
+        x: a tensor that was returned.
+        lengths: of sequences in the call. Keys are as many as queries, or as one of these; classes are not.
+    """
     if x.ndim < 3 or not x.is_floating_point() or not x.numel():
+        return False
+    if x.shape[-1] != x.shape[-2] and x.shape[-1] not in lengths:
         return False
     x = x.detach().float()
     sums = x.sum(-1)
     error = float(sums.std(correction=0)) / sums.numel() ** 0.5
     return bool((x >= 0).all()) and abs(float(sums.mean()) - 1) < 0.01 + 4 * error
+
+
+def lengths_in(call: Any) -> set[int]:
+    """Return the sizes of the axis after that of rows, of every tensor in the arguments of a call."""
+    return {tensor.shape[1] for tensor in tensors_in(call) if tensor.ndim > 1}
+
+
+def _size(x: Tensor | None, axis: int) -> int | None:
+    return None if x is None or x.ndim <= axis else x.shape[axis]
+
+
+def _bare_answers(call: Call, args: Any, kwargs: Any) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Return the bare model's answers by their paths, and the states that recurrent layers returned on the way.
+
+    Such a state belongs to the mixtures, as attention does: it is what the layer would go on from.
+    """
+    states: list[Tensor] = []
+    recurrent = [module for module in call.model.backbone.modules() if isinstance(module, nn.RNNBase)]
+    handles = [
+        module.register_forward_hook(lambda _module, _args, output: states.extend(tensors_in(output[1])))
+        for module in recurrent
+    ]
+    try:
+        return dict(named_tensors(bare_output(call, args, kwargs))), states
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def bare_output(call: Call, args: Any, kwargs: Any) -> Any:

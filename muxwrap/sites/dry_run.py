@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from muxwrap._hooks.answers import of_the_trunk
 from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
-from muxwrap._util.examples import quiet, run
+from muxwrap._hooks.side_inputs import MASK
+from muxwrap._util.examples import quiet, run, with_rows
 from muxwrap._util.nested import first_tensor, tensors_in
 from muxwrap.site import Site, Sites
 from muxwrap.sites.repeat import Repeat
@@ -71,6 +72,32 @@ def mixed_answers(
     repeat = nn.ModuleList(Repeat(2, site.dim, prefix, probe) for site in sites.demux)
     with attached(Components(backbone, 2, sites, mean, repeat, nn.ModuleList())) as multiplexed:
         return answers(backbone, call, rows, multiplexed)
+
+
+# -- padding ----------------------------------------------------------------------------------------------------------
+
+
+def padded(example: Any, rows: int) -> dict[str, Any]:
+    """Return keyword arguments of ``rows`` rows, some tokens of the first half of which are masked out.
+
+    Of four rows those that share a mixture also share their mask, so that each is comparable with the bare model's;
+    mixtures differ, so that a mask that gets to another mixture is noticed.
+    """
+    arguments = dict(example) if hasattr(example, "keys") else {"input_ids": first_tensor(example)}
+    arguments = with_rows(arguments, rows)
+    tokens = first_tensor(arguments)
+    assert tokens is not None
+    shape = tokens.shape[:2] if tokens.is_floating_point() else tokens.shape
+    mask = torch.ones(shape, dtype=torch.long, device=tokens.device)
+    mask[: rows // 2] *= unmasked(shape[-1], mask.device)
+    own = (name for name in arguments if name.endswith(MASK) and tokens.is_floating_point())
+    return {**arguments, next(own, MASK): mask}  # a mask of patches has a name of its own
+
+
+def unmasked(length: int, device: torch.device) -> Tensor:
+    """Return which positions stay in :func:`padded`: among others the first and the last, which a head may read."""
+    at = torch.arange(length, device=device)
+    return (at < length // 4) | (at >= length // 2)
 
 
 # -- inside a call ----------------------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
-from muxwrap.sites.dry_run import answers, hook_at
-from muxwrap.sites.padding import padded
+from muxwrap.sites.candidates import Choice
+from muxwrap.sites.dry_run import answers, hook_at, padded
+from muxwrap.sites.examples import example_of
 from muxwrap.sites.resolve import site_at, site_from
-from muxwrap.sites.search import Choice, example_of
 from muxwrap.sites.trace import Trace, Visit
 from muxwrap.sites.trial import Trial
 

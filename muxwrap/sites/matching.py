@@ -9,19 +9,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from muxwrap._hooks.answers import is_attention
+from muxwrap._hooks.answers import is_attention, lengths_in
 from muxwrap._util.examples import ROWS
 from muxwrap._util.nested import first_tensor
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites import rows
-from muxwrap.sites.dry_run import answers, floats_in
-from muxwrap.sites.padding import unmasked
+from muxwrap.sites.dry_run import floats_in, unmasked
+from muxwrap.sites.independence import check_independent
 from muxwrap.sites.rounding import Rounding, distance
 from muxwrap.sites.runs import BARE_ROWS, MIXTURES, PADDED_ROWS, Answers, Runs
 
 Match = Literal["exact", "sound", "wrong"]
-
-_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.qat")
 
 
 class Matching:
@@ -48,10 +46,13 @@ class Matching:
         if isinstance(own, str) or isinstance(mixed, str) or len(own) != len(mixed):
             return "wrong"
         if not padding and self.runs.has_other:
-            if all(self._equal(a, b) for a, b in self._pairs(mixed, padding)):
+            if all(self._equal(a, b) for a, b in self._pairs(own, mixed, padding)):
                 return "exact"
             self.settle()
-        pairs = list(self._pairs(mixed, padding))
+            own = self.runs.bare(padding, BARE_ROWS)
+            if isinstance(own, str):
+                return "wrong"
+        pairs = list(self._pairs(own, mixed, padding))
         if all(self.close(a, b) for a, b in pairs):
             return "exact"
         half = PADDED_ROWS // 2 if padding else 0
@@ -90,10 +91,8 @@ class Matching:
 
     # -- which numbers belong together --------------------------------------------------------------------------------
 
-    def _pairs(self, mixed: list[Tensor], padding: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def _pairs(self, own: list[Tensor], mixed: list[Tensor], padding: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the bare model's answers and those of a mixed run to the same rows, without what belongs to mixtures."""
-        own = self.runs.bare(padding, BARE_ROWS)
-        assert not isinstance(own, str)
         copies = [0, 0, 1, 1] if padding else [rows.OWN] * ROWS
         for at, (a, b) in enumerate(zip(own, mixed, strict=True)):
             axis = self._row_axis(at, a, b, len(copies))
@@ -135,7 +134,7 @@ class Matching:
         """Whether an answer is attention of the trunk, or the state of a recurrent layer there: it belongs to mixtures."""
         if mixed.ndim != own.ndim or mixed.shape[axis] != MIXTURES or mixed.shape != own.shape:
             return False
-        return at in self._states or (axis == 0 and is_attention(own))
+        return at in self._states or (axis == 0 and is_attention(own, lengths_in(self.runs.example)))
 
     @cached_property
     def _states(self) -> set[int]:
@@ -150,42 +149,14 @@ class Matching:
             return answer
         return answer[:, unmasked(answer.shape[1], answer.device)]
 
-    # -- rows that depend on each other -------------------------------------------------------------------------------
-
     def settle(self) -> None:
         """Take copies for the other row of the bare run, once it is known that it makes no difference to its neighbour.
-
-        Noise is told apart by the same call once more. Layers that quantise what they are given do so for all rows at once.
 
         Raises:
             MuxwrapError: rows depend on each other.
         """
-        runs = self.runs
-        if not runs.has_other:
-            return
-        before, after = runs.take_copies()
-        if isinstance(before, str) or isinstance(after, str) or len(before) != len(after):
-            return
-        moved = self._moved(before, after)
-        least = 0.05 if any(type(m).__module__.startswith(_QUANTISED) for m in runs.backbone.modules()) else 1e-5
-        if moved <= least:
-            return
-        again = answers(runs.backbone, runs.pair, BARE_ROWS)
-        noise = 0.0 if isinstance(again, str) else self._moved(before, again)
-        if moved > least + 10 * noise:
-            alike = runs.call(False, BARE_ROWS)
-            raise MuxwrapError(rows.dependent(runs.backbone, runs.pair, alike, moved))
-
-    def _moved(self, before: list[Tensor], after: list[Tensor]) -> float:
-        """Return how far the answers to the row that stayed are apart, relative to the largest."""
-        far = 0.0
-        for at, (a, b) in enumerate(zip(before, after, strict=True)):
-            if distance(a, b) <= 1e-5 or (a.shape[:1] == (BARE_ROWS,) and distance(a[rows.OWN], b[rows.OWN]) <= 1e-5):
-                continue
-            axis = self._row_axis(at, a, b, ROWS)
-            if axis is not None:
-                far = max(far, distance(a.select(axis, rows.OWN), b.select(axis, rows.OWN)))
-        return far
+        if self.runs.has_other:
+            check_independent(self.runs, self._row_axis)
 
 
 def _from(answer: Tensor, start: int) -> Tensor:

@@ -179,5 +179,5 @@ def width(module: nn.Module, side: Side) -> int | None:
     """Return how many features a layer takes (its input side) or gives, or None where it does not say."""
     shape = getattr(module, "normalized_shape", None)
     if shape:
-        return int(shape[-1])
+        return int(shape if isinstance(shape, int) else shape[-1])
     return next((getattr(module, name) for name in _WIDTHS[side] if isinstance(getattr(module, name, None), int)), None)

@@ -1,19 +1,14 @@
-"""Whether the rows of a bare model are independent, which those that share a mixture have to be.
-
-One row of a call is changed, and the answers to the other one are looked at.
-"""
+"""Rows of a bare model, which have to be independent where they share a mixture: another one, and what is said of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from muxwrap._util.examples import quiet, run
 from muxwrap._util.nested import first_tensor, map_tensors, tensors_in
-from muxwrap.sites.rounding import distance
 
 OWN = 1
 """The row that stays in :func:`another_beside`. The one before it is changed: recurrent layers over rows look back."""
@@ -61,16 +56,14 @@ def _moved(row: Tensor) -> Tensor:
 # -- what is said -----------------------------------------------------------------------------------------------------
 
 
-def dependent(backbone: nn.Module, apart: Any, alike: Any, moved: float) -> str:
+def dependent(backbone: nn.Module, moved: float, path: str | None) -> str:
     """Return that the answers to a row depend on the other rows, and where they meet first.
 
     Args:
         backbone: bare.
-        apart: a call of two rows, of which the first one was changed.
-        alike: the call before.
-        moved: how far the answers to the second row moved, relative to the largest.
+        moved: how far the answers to a row moved when another one was changed, relative to the largest.
+        path: of the first module that is given the same row, and makes another one of it.
     """
-    path = _meeting_place(backbone, apart, alike)
     module = None if path is None else backbone.get_submodule(path)
     where = f", first in {path!r} ({type(module).__name__})" if path else ""
     return (
@@ -102,63 +95,13 @@ def part_of_one(backbone: nn.Module, rows: int, why: str) -> str:
     return (
         f"{type(backbone).__name__} runs on the example's {rows} rows and not on 2 of them ({why}), so they depend on each "
         "other or on another argument that counts on them: nodes and the edges between them, for example. Parts of one input "
-        "cannot share mixtures: only a model whose call holds several inputs along the first axis can be multiplexed"
+        "cannot share mixtures: give a call that holds several inputs along the first axis, and one answer for each"
     )
 
 
 def _way_out(module: nn.Module | None) -> str:
     if getattr(module, "batch_first", True) is False:
-        return "with batch_first=True it reads [rows, length, features]"
+        return "make it with batch_first=True, which reads [rows, length, features]"
     if getattr(module, "track_running_stats", True) is False:
-        return "with track_running_stats=True it normalises by fixed statistics in evaluation mode"
+        return "make it with track_running_stats=True, which normalises by fixed statistics in evaluation mode"
     return "make the first axis that of rows and the model one that answers each row alone, or wrap the part that does"
-
-
-# -- where ------------------------------------------------------------------------------------------------------------
-
-
-def _meeting_place(backbone: nn.Module, apart: Any, alike: Any) -> str | None:
-    """Return the first module to be left that is given the same second row in two calls and makes another one of it."""
-    both = [list(_second_rows(backbone, call)) for call in (apart, alike)]
-    for (path, given, made), (_, given_too, made_too) in zip(*both, strict=False):
-        if _same(given, given_too) and not _same(made, made_too):
-            return path
-    return None
-
-
-def _second_rows(backbone: nn.Module, call: Any) -> Iterator[tuple[str, Tensor | None, Tensor | None]]:
-    """Run a backbone and return the second row of what every module was given and made, in the order of leaving."""
-    names = {module: path for path, module in backbone.named_modules()}
-    entered: list[tuple[nn.Module, Tensor | None]] = []
-    found: list[tuple[str, Tensor | None, Tensor | None]] = []
-
-    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-        entered.append((module, _second((args, kwargs))))
-
-    def leave(module: nn.Module, _args: Any, output: Any) -> None:
-        while entered and entered[-1][0] is not module:
-            entered.pop()
-        if entered:
-            found.append((names[module], entered.pop()[1], _second(output)))
-
-    handles = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in names]
-    handles += [module.register_forward_hook(leave) for module in names]
-    try:
-        with quiet(backbone):
-            torch.manual_seed(0)
-            run(backbone, call)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return iter(found)
-
-
-def _second(value: Any) -> Tensor | None:
-    tensor = first_tensor(value)
-    return None if tensor is None or tensor.shape[0] != 2 else tensor[OWN].detach().clone()
-
-
-def _same(a: Tensor | None, b: Tensor | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return torch.equal(a, b) if not a.is_floating_point() else distance(a, b) <= 1e-6

@@ -14,8 +14,7 @@ from muxwrap._util.examples import ROWS, with_rows
 from muxwrap._util.nested import first_tensor, replace_object, tensors_in
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Site, Sites
-from muxwrap.sites.dry_run import answers, answers_in, mixed_answers, watched
-from muxwrap.sites.padding import padded
+from muxwrap.sites.dry_run import answers, answers_in, mixed_answers, padded, watched
 from muxwrap.sites.rows import another_beside
 from muxwrap.sites.trace import Trace, trace
 

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from muxwrap._hooks.adapters import inside, prefix_of
 from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
-from muxwrap._util.examples import ROWS, quiet, run, with_rows
-from muxwrap._util.nested import first_tensor
+from muxwrap._util.examples import ROWS, quiet
 from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, SideInput, Site, Sites
 from muxwrap.sites.advice import advice
-from muxwrap.sites.dry_run import answers, mixing_fails
-from muxwrap.sites.families import generic, timm, torchvision, transformers
+from muxwrap.sites.candidates import Choice, demux_candidates, mux_candidates
+from muxwrap.sites.dry_run import answers, mixing_fails, padded
+from muxwrap.sites.examples import check_example, example_of, family_of
+from muxwrap.sites.families import generic
 from muxwrap.sites.masks import mask_modes
-from muxwrap.sites.padding import padded
-from muxwrap.sites.resolve import is_answer, site_from, without_prefix
-from muxwrap.sites.rows import part_of_one
-from muxwrap.sites.runs import BARE_ROWS, PADDED_ROWS
+from muxwrap.sites.resolve import without_prefix
+from muxwrap.sites.runs import PADDED_ROWS
 from muxwrap.sites.sides import sides_between
 from muxwrap.sites.trial import Trial
 from muxwrap.sites.unread import attending_all, reads_no_padding
-from muxwrap.sites.weight import nothing_between, ordered, runs_often, share_between
-
-FAMILIES = (transformers, timm, torchvision, generic)
-"""In the order of asking; each says what it matches, makes an example and names candidates."""
-
-Choice = str | nn.Module | Site | Iterable[str | nn.Module | Site] | None
-Candidates = list[tuple[Site, ...]]
+from muxwrap.sites.weight import Pair, nothing_between, ordered, runs_often, share_between
 
 
 def find_sites(
@@ -44,9 +36,10 @@ def find_sites(
     """Find the sites of a backbone.
 
     Candidates come from the model's family (timm's metadata, the structure of Transformers models, or just the order in
-    which the modules run) and each is tried in a dry run of three rows on the backbone itself; the first that gives three
-    rows back is taken. The backbone is left as it was. These are sites for strategies that mix features; one that gives every
-    image a place of its own, or none, lets :func:`muxwrap.wrap` mix the raw images of a CNN.
+    which the modules run) and each is tried in a dry run of three rows on the backbone itself. The first at which copies of
+    one row get the bare model's answers is taken, if 5 % of the operations or more run between its sites. The backbone is
+    left as it was. These are sites for strategies that mix features; one that gives every image a place of its own, or none,
+    lets :func:`muxwrap.wrap` mix the raw images of a CNN.
 
     Args:
         backbone: any module.
@@ -60,8 +53,8 @@ def find_sites(
         The sites, which wrap and load take as they are.
 
     Raises:
-        MuxwrapError: no example, a named site that does not exist or does not run exactly once, or no candidate works;
-            the message lists what was tried.
+        MuxwrapError: no example, a named site that does not exist or does not run exactly once, rows that depend on each
+            other, nothing of weight between any two sites, or no candidate works; the message lists what was tried.
     """
     return locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at).sites
 
@@ -99,62 +92,30 @@ def locate(
         backbone = inside(backbone)
         example = example_of(backbone, example_input)
         trial = Trial(backbone, example, prefix)
-        _check_example(trial, example_input)
-        demux = _demux_candidates(trial, without_prefix(demux_at, outer))
-        mux = _mux_candidates(
-            trial, without_prefix(mux_at, outer), pixels if all(site.pixels <= 1 for site in demux[0]) else 0
-        )
-        sites = _search(trial, mux, demux, as_named=mux_at is not None and demux_at is not None)
+        check_example(trial, example_input)
+        demux = demux_candidates(trial, without_prefix(demux_at, outer))
+        least = pixels if all(site.pixels <= 1 for site in demux[0]) else 0
+        mux = mux_candidates(trial, without_prefix(mux_at, outer), least)
+        if mux_at is None or demux_at is None:  # what the user names is taken as it is; a family knows its models
+            pairs = ordered(trial.trace, mux, demux, by_weight=family_of(backbone) is generic)
+        else:
+            pairs = list(product(mux, demux))
+        trial.runs.candidates = tuple(dict.fromkeys(one[0] for one in demux))
+        sites = _search(trial, pairs)
         sites = replace(sites, share=share_between(trial.trace, sites.mux, sites.demux))
         told = advice(trial, sites, mux) if mux_at is None else None
         return Located(sites.renamed(lambda path: outer + path if path else path), example, told)
 
 
-def _check_example(trial: Trial, example_input: Any) -> None:
-    """Run the trace, and tell a call that has to have its own number of rows from one that fails.
-
-    Raises:
-        MuxwrapError: the backbone fails on two rows of the example.
-    """
-    try:
-        trial.trace  # noqa: B018 - it is made here
-    except MuxwrapError as error:
-        first = first_tensor(example_input)
-        if first is None or first.shape[0] <= BARE_ROWS or isinstance(error.__cause__, torch.OutOfMemoryError):
-            raise
-        try:
-            with quiet(trial.backbone):
-                run(trial.backbone, example_input)
-        except Exception:
-            raise error from error.__cause__
-        why = f"{type(error.__cause__).__name__}: {error.__cause__}"
-        raise MuxwrapError(part_of_one(trial.backbone, first.shape[0], why)) from error.__cause__
-
-
-def _demux_candidates(trial: Trial, choice: Choice) -> Candidates:
-    chosen = _chosen(trial, choice, "input", "demux_at")
-    return chosen or list(dict.fromkeys(_family(trial.backbone).demux_candidates(trial.backbone, trial.trace)))
-
-
-def _mux_candidates(trial: Trial, choice: Choice, pixels: int) -> Candidates:
-    chosen = _chosen(trial, choice, "output", "mux_at")
-    if chosen:
-        return chosen
-    raw = generic.raw_images(trial.trace, pixels) if pixels else ()
-    found = dict.fromkeys((*raw, *_family(trial.backbone).mux_candidates(trial.backbone, trial.trace)))
-    return [sites for sites in found if not any(is_answer(trial.trace, site) for site in sites)]
-
-
-def _search(trial: Trial, mux: Candidates, demux: Candidates, as_named: bool) -> Sites:
+def _search(trial: Trial, pairs: list[Pair]) -> Sites:
     """Return the first exact pair of candidates, or the first of the second best.
 
     Raises:
         MuxwrapError: there is neither; the message lists what was tried.
     """
-    trial.runs.candidates = tuple(dict.fromkeys(sites[0] for sites in demux))
     second_best: list[Sites] = []
     failures: list[str] = []
-    for pair in list(product(mux, demux)) if as_named else ordered(trial.trace, mux, demux):
+    for pair in pairs:
         sites = _exact(trial, pair, second_best, failures)
         if sites is not None:
             return trial.narrowed(sites)
@@ -163,23 +124,10 @@ def _search(trial: Trial, mux: Candidates, demux: Candidates, as_named: bool) ->
     if second_best:
         return trial.narrowed(second_best[0])
     trial.check_rows()
-    if not failures and mux and demux:
+    if not pairs:
         raise MuxwrapError(f"{type(trial.backbone).__name__}: {nothing_between(trial.trace)}")
-    tried = "\n".join(f"  {line}" for line in failures) or "  (no candidate)"
+    tried = "\n".join(f"  {line}" for line in failures)
     raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself{runs_often(trial.trace)}. Tried:\n{tried}")
-
-
-def example_of(backbone: nn.Module, example_input: Any = None) -> Any:
-    """Return a call of three rows: the given one, or one that is made from the model's own metadata.
-
-    Raises:
-        MuxwrapError: none is given and the model does not say what it takes.
-    """
-    return with_rows(example_input if example_input is not None else _family(backbone).example(backbone))
-
-
-def _family(backbone: nn.Module) -> Any:
-    return next(family for family in FAMILIES if family.matches(backbone))
 
 
 def _what(trial: Trial) -> str:
@@ -209,13 +157,6 @@ def verify(components: Components, example: Any) -> None:
                 outcome = answers(components.backbone, example, ROWS, multiplexed)
     if isinstance(outcome, str):
         raise MuxwrapError(f"a dry run of {ROWS} rows fails: {outcome}")
-
-
-def _chosen(trial: Trial, choice: Choice, side: Literal["input", "output"], argument: str) -> Candidates:
-    if choice is None:
-        return []
-    several = choice if isinstance(choice, (list, tuple)) else [choice]
-    return [tuple(site_from(trial.trace, trial.backbone, one, side, argument) for one in several)]
 
 
 def _exact(

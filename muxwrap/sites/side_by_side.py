@@ -19,8 +19,7 @@ from muxwrap._util.examples import ROWS, with_rows
 from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Sites
-from muxwrap.sites.dry_run import answers, watched
-from muxwrap.sites.padding import padded
+from muxwrap.sites.dry_run import answers, padded, watched
 from muxwrap.sites.runs import PADDED_ROWS
 from muxwrap.sites.trial import Trial
 from muxwrap.strategies.places import Places

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from muxwrap._util.examples import ROWS, quiet, run, with_rows
 from muxwrap._util.nested import first_tensor, named_arguments, replace_object
 from muxwrap.site import SideInput, SideKind, Site
-from muxwrap.sites.padding import unmasked
+from muxwrap.sites.dry_run import unmasked
 from muxwrap.sites.trace import Trace, Visit
 
 

@@ -12,7 +12,7 @@ LEAST = 0.05
 """A pair with less between its sites is worth nothing: what mixing and separating cost is more."""
 
 HALF = 0.5
-"""Candidates with less after them come last, and where they are taken the user is told."""
+"""Where less is between sites that were found, the user is told."""
 
 
 def share_between(trace: Trace, mux: Sequence[Site], demux: Sequence[Site]) -> float | None:
@@ -72,15 +72,22 @@ def costliest(trace: Trace, most: int = 3) -> list[Cost]:
 Pair = tuple[tuple[Site, ...], tuple[Site, ...]]
 
 
-def ordered(trace: Trace, mux: Sequence[tuple[Site, ...]], demux: Sequence[tuple[Site, ...]]) -> list[Pair]:
+def ordered(
+    trace: Trace, mux: Sequence[tuple[Site, ...]], demux: Sequence[tuple[Site, ...]], by_weight: bool
+) -> list[Pair]:
     """Return the pairs of candidates that are worth trying, in the order of trying.
 
-    It is their own order, except that mux candidates with less than half of the operations behind them come last, and so
-    does what the backbone returns where the layer that makes it is the first that would be inside: answers are separated
-    only where nothing else is worth it, and much runs then.
+    It is their own order, but what the backbone returns comes last where the layer that makes it is the first that would be
+    inside: answers are separated only where nothing else is worth it, and much runs then.
+
+    Args:
+        trace: of the backbone.
+        mux: candidates for mixing.
+        demux: candidates for separating.
+        by_weight: whether mux candidates with less than half of the operations behind them come last, too.
     """
     heads = [sites for sites in demux if sites[0].path] or demux
-    light = {sites for sites in mux if max(_known(trace, sites, heads), default=1.0) < HALF}
+    light = {sites for sites in mux if by_weight and max(_known(trace, sites, heads), default=1.0) < HALF}
     first: list[Pair] = []
     last: list[Pair] = []
     for one in (*(sites for sites in mux if sites not in light), *(sites for sites in mux if sites in light)):

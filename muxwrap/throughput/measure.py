@@ -11,7 +11,7 @@ from torch import nn
 from muxwrap.defaults import DemuxChoice, StrategyChoice, image_pixels
 from muxwrap.multiplex import Multiplex
 from muxwrap.sites import Choice, locate
-from muxwrap.sites.search import example_of
+from muxwrap.sites.examples import example_of
 from muxwrap.throughput.compare import compare
 from muxwrap.throughput.dtypes import CANDIDATES, DtypeChoice, dtypes_of, example_in_dtype, in_dtype
 from muxwrap.throughput.report import Report

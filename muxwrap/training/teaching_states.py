@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from muxwrap._hooks.axes import for_strategy
 from muxwrap._hooks.grouping import group
-from muxwrap._hooks.placing import layers_between, list_around
 from muxwrap._hooks.side_inputs import layers_after
+from muxwrap._hooks.trunk import layers_between, list_around
 from muxwrap._util.nested import first_tensor
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 from muxwrap.site import Site
-from muxwrap.sites.search import example_of
+from muxwrap.sites.examples import example_of
 from muxwrap.sites.trace import Trace, trace
 
 

@@ -62,6 +62,45 @@ def test_a_head_that_an_argument_chooses_is_named() -> None:
         wrapped("head").eval()(X, both=True)
 
 
+class Beside(nn.Module):
+    """Returns in training what the test asks for, made of what the trunk gives."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.stem, self.rnn = nn.Linear(6, 16), nn.LSTM(16, 16, 2, batch_first=True)
+        self.second, self.head, self.what = nn.Linear(16, 3), nn.Linear(16, 5), what
+
+    def forward(self, x: Tensor) -> Any:
+        h, (state, _) = self.rnn(self.stem(x))
+        others = {
+            "rows second": lambda: torch.stack([h.mean(1), h[:, 0]]),
+            "rows last": lambda: h.mean(1).T,
+            "classes of tokens": lambda: self.second(h).softmax(-1),
+            "one number": lambda: self.second(h).mean((1, 2)),
+            "states": lambda: state,
+            "attention": lambda: (h @ h.transpose(1, 2)).softmax(-1),
+        }
+        answer = self.head(h.mean(1))
+        return (answer, others[self.what]()) if self.training else answer
+
+
+def beside(what: str) -> Any:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Beside(what), 2, mux_at="stem", demux_at="head", example_input=torch.zeros(1, 4, 6))
+    return model.train()(torch.randn(6, 4, 6))
+
+
+@pytest.mark.parametrize("what", ["rows second", "rows last", "classes of tokens", "one number"])
+def test_rows_are_missed_on_every_axis(what: str) -> None:
+    with pytest.raises(MuxwrapError, match=r"output\[1\] has a row for each of the 3 mixtures"):
+        beside(what)
+
+
+@pytest.mark.parametrize(("what", "shape"), [("states", (2, 3, 16)), ("attention", (3, 4, 4))])
+def test_states_and_attention_belong_to_mixtures(what: str, shape: tuple[int, ...]) -> None:
+    assert beside(what)[1].shape == shape
+
+
 SECOND = Sites((Site("stem", "output", -1, 16),), (Site("head", "input", -1, 16), Site("second", "input", -1, 16)))
 
 

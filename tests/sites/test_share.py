@@ -104,7 +104,8 @@ def test_the_share_is_found_printed_and_saved() -> None:
 
 
 def test_nearly_all_is_not_shown_as_all() -> None:
-    assert [muxwrap.site.percent(share) for share in (0.98, 0.996, 1.0)] == ["98 %", "99.6 %", "100.0 %"]
+    shares = {0.98: "98 %", 0.996: "99.6 %", 0.99999: "over 99.9 %", 1.0: "100 %"}
+    assert [muxwrap.site.percent(share) for share in shares] == list(shares.values())
 
 
 # -- what is taken ----------------------------------------------------------------------------------------------------
@@ -261,8 +262,9 @@ def test_less_than_half_is_told() -> None:
     assert caught[0].filename == __file__
 
 
-def test_what_the_user_names_is_not_told() -> None:
+def test_what_the_user_names_is_not_told_and_neither_is_one_instance() -> None:
     muxwrap.wrap(Tagged(), 2, mux_at="embed", example_input=IDS)  # a warning would be an error here
+    muxwrap.wrap(Tagged(), 1, example_input=IDS)
 
 
 def test_the_place_that_would_raise_the_share_is_named() -> None:

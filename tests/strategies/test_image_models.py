@@ -211,7 +211,7 @@ def test_each_instance_is_separated_where_the_tokens_are() -> None:
 
 
 def test_vectors_are_refused_with_what_fits() -> None:
-    net = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 5))
+    net = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 5))
     with pytest.raises(MuxwrapError, match=r"Layout mixes images .* rows \[16\].* strategies that fit there: 'binary'"):
         muxwrap.wrap(net, 2, "layout", example_input=torch.zeros(1, 12))
     with pytest.raises(MuxwrapError, match=r"Concat mixes tokens .*which are not tokens; strategies that fit there"):

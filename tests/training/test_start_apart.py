@@ -128,6 +128,7 @@ def test_what_it_cannot_do_is_refused_and_changes_nothing() -> None:
     assert_same_state(model, before)
     with pytest.raises(muxwrap.MuxwrapError, match=r"start_apart\(Linear\): not a wrapped model"):
         start_apart(nn.Linear(2, 2))  # type: ignore[arg-type]
-    net = muxwrap.wrap(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)), 2, example_input=torch.zeros(1, 3))
+    layers = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    net = muxwrap.wrap(layers, 2, mux_at="0", demux_at="2", example_input=torch.zeros(1, 3))
     with pytest.raises(muxwrap.MuxwrapError, match="no linear or convolutional weight"):
         start_apart(net, torch.zeros(1, 3))

@@ -1,0 +1,40 @@
+"""Candidates for the two sites: what the user names, or what the model's family offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from torch import nn
+
+from muxwrap.site import Site
+from muxwrap.sites.examples import family_of
+from muxwrap.sites.families import generic
+from muxwrap.sites.resolve import is_answer, site_from
+from muxwrap.sites.trial import Trial
+
+Choice = str | nn.Module | Site | Iterable[str | nn.Module | Site] | None
+Candidates = list[tuple[Site, ...]]
+
+
+def demux_candidates(trial: Trial, choice: Choice) -> Candidates:
+    """Return where mixtures may be separated."""
+    chosen = _chosen(trial, choice, "input", "demux_at")
+    return chosen or list(dict.fromkeys(family_of(trial.backbone).demux_candidates(trial.backbone, trial.trace)))
+
+
+def mux_candidates(trial: Trial, choice: Choice, pixels: int) -> Candidates:
+    """Return where rows may be mixed, raw images of so many pixels first if they are not 0; never what is an answer."""
+    chosen = _chosen(trial, choice, "output", "mux_at")
+    if chosen:
+        return chosen
+    raw = generic.raw_images(trial.trace, pixels) if pixels else ()
+    found = dict.fromkeys((*raw, *family_of(trial.backbone).mux_candidates(trial.backbone, trial.trace)))
+    return [sites for sites in found if not any(is_answer(trial.trace, site) for site in sites)]
+
+
+def _chosen(trial: Trial, choice: Choice, side: Literal["input", "output"], argument: str) -> Candidates:
+    if choice is None:
+        return []
+    several = choice if isinstance(choice, (list, tuple)) else [choice]
+    return [tuple(site_from(trial.trace, trial.backbone, one, side, argument) for one in several)]
