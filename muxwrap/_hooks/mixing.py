@@ -21,6 +21,7 @@ from muxwrap._hooks.running import is_watched
 from muxwrap._hooks.side_inputs import mask_of
 from muxwrap._hooks.widening import Widening
 from muxwrap._util.nested import first_tensor, map_first_tensor, replace_object
+from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError
 
 
@@ -114,14 +115,14 @@ def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: in
     """Mix ``[g, n, ...]`` into ``[g, ...]``, or ``[g, k, ...]`` into what instances ``start``, ... add to it."""
     site, strategy = call.model.sites.mux[k], call.model.strategy
     masks: dict[str, Tensor] = {}
-    if mask is not None and grouped.ndim == 4 and mask.shape == grouped.shape[:3]:
+    if mask is not None and grouped.ndim == 4 and fixed(mask.shape) == fixed(grouped.shape[:3]):
         # An instance's padding is not part of it, and would only disturb the others.
         if strategy.reads_mask:
             masks["mask"] = mask
         else:
             grouped = grouped * mask.unsqueeze(-1).to(grouped)
     laid = for_strategy(grouped, site, strategy.sees)
-    mixture = strategy(laid, **masks) if laid.shape[1] == call.n else strategy.mix(laid, start)
+    mixture = strategy(laid, **masks) if fixed(laid.shape)[1] == call.n else strategy.mix(laid, start)
     if len(call.model.widenings):
         mixture = _narrow(call, k, mixture)
     return from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, strategy.sees)

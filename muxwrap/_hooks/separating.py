@@ -38,7 +38,7 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
     if site.shape is not None and h.ndim == len(site.shape):
         h = h.unsqueeze(0)  # squeeze() took away the axis of one mixture
     # Not asked of traced code, whose number of groups may be free.
-    if not torch.compiler.is_compiling() and h.shape[0] != call.mixtures:
+    if not torch.compiler.is_compiling() and not torch.jit.is_tracing() and h.shape[0] != call.mixtures:
         raise MuxwrapError(
             f"the {site} holds {h.shape[0]} rows, and {call.rows} rows make {call.mixtures} mixtures of "
             f"{call.n}; demux_at has to be where a row is a mixture"
