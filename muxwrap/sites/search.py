@@ -13,6 +13,7 @@ from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.side_inputs import takes_mask
 from muxwrap._util.examples import ROWS, quiet, with_rows
+from muxwrap._util.meta import on_meta, placed_like
 from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, SideInput, Site, Sites
@@ -121,7 +122,8 @@ def example_of(backbone: nn.Module, example_input: Any = None) -> Any:
     Raises:
         MuxwrapError: none is given and the model does not say what it takes.
     """
-    return with_rows(example_input if example_input is not None else _family(backbone).example(backbone))
+    given = example_input if example_input is not None else _family(backbone).example(backbone)
+    return with_rows(placed_like(backbone, given))
 
 
 def _family(backbone: nn.Module) -> Any:
@@ -208,6 +210,8 @@ def _mask_modes(trial: Trial, mux: tuple[Site, ...]) -> list[tuple[MaskMode, str
         v.path for v in seen.once if v.path and takes_mask(v.module) and all(_within(s.path, v.path) for s in mux)
     ]
     places = [*inside[:1], ""]
+    if on_meta(trial.backbone):  # more merging makes shapes fit, and only values would show that it is wrong
+        return [*product((MaskMode.OPTIONAL, MaskMode.ALWAYS), places)]
     modes = (MaskMode.OPTIONAL, MaskMode.ALWAYS, MaskMode.BOTH)
     return [*product(modes, places), (MaskMode.INSIDE, "")]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from muxwrap._util.examples import quiet, run
+from muxwrap._util.meta import on_meta, values_needed
 from muxwrap._util.nested import first_tensor, named_arguments, tensors_in
 from muxwrap.errors import MuxwrapError
 
@@ -97,6 +98,8 @@ def trace(backbone: nn.Module, example: Any) -> Trace:
             torch.manual_seed(0)  # for models that draw random numbers in evaluation mode
             output = run(backbone, example)
     except Exception as error:
+        if on_meta(backbone):
+            raise MuxwrapError(values_needed(backbone, f"{type(error).__name__}: {error}")) from error
         rows = getattr(first_tensor(example), "shape", ("no",))[0]
         raise MuxwrapError(
             f"the bare {type(backbone).__name__} fails on the example ({rows} rows): {type(error).__name__}: {error}; "

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from muxwrap._hooks.side_inputs import takes_mask
 from muxwrap._util.examples import ROWS, with_rows
+from muxwrap._util.meta import is_meta, on_meta, reads_values, values_needed
 from muxwrap._util.nested import first_tensor, replace_object, tensors_in
+from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.sites import dry_run
 from muxwrap.sites.dry_run import answers, mixed_answers, padded, unmasked, watched
@@ -74,7 +76,20 @@ class Trial:
     def masked(self) -> bool:
         """Whether the backbone takes a mask for this example, bare."""
         has_ids = any(not tensor.is_floating_point() for tensor in tensors_in(self.example))
-        return has_ids and takes_mask(self.backbone) and not isinstance(self._bare_answers(True, _BARE_ROWS), str)
+        if not has_ids or not takes_mask(self.backbone):
+            return False
+        outcome = self._bare_answers(True, _BARE_ROWS)
+        self._check_values(outcome)
+        return not isinstance(outcome, str)
+
+    def _check_values(self, outcome: object) -> None:
+        """Refuse to go on where it is not known whether sites work: shapes alone do not tell, and another pair may be wrong.
+
+        Raises:
+            MuxwrapError: the backbone has no values, and was asked for some.
+        """
+        if on_meta(self.backbone) and isinstance(outcome, str) and reads_values(outcome):
+            raise MuxwrapError(values_needed(self.backbone, outcome))
 
     @property
     def reproducible(self) -> bool:
@@ -145,7 +160,13 @@ class Trial:
     def _read(self, answer: Tensor) -> Tensor:
         """Return an answer without that at the padding, which nobody reads."""
         tokens = first_tensor(self.example)
-        if tokens is None or tokens.ndim < 2 or answer.ndim < 2 or answer.shape[1] != tokens.shape[1]:
+        if (
+            tokens is None
+            or tokens.ndim < 2
+            or answer.ndim < 2
+            or answer.shape[1] != tokens.shape[1]
+            or is_meta(answer)
+        ):
             return answer
         return answer[:, unmasked(answer.shape[1], answer.device)]
 
@@ -162,7 +183,7 @@ class Trial:
     def _may_narrow(self, sites: Sites) -> bool:
         """Whether there are other tokens at the site, and no answer to each of them."""
         (first, *others), bare = sites.demux, self._bare_answers(False, _BARE_ROWS)
-        if others or first.axis != -1 or first.first_token or isinstance(bare, str):
+        if others or first.axis != -1 or first.first_token or isinstance(bare, str) or any(map(is_meta, bare)):
             return False
         if first.shape is None:
             return True
@@ -225,6 +246,7 @@ class Trial:
                 outcome = mixed_answers(self.backbone, sites, self._call(padding, rows), rows, prefix, probe)
             self._mixed[key] = outcome, passed
         outcome, self._passed = self._mixed[key]
+        self._check_values(outcome)
         return outcome
 
     def _bare_answers(self, padding: bool, rows: int) -> list[Tensor] | str:
@@ -266,7 +288,7 @@ def _narrow(sites: Sites) -> Sites:
 
 
 def _finite(outcome: list[Tensor] | str) -> bool:
-    return not isinstance(outcome, str) and all(bool(torch.isfinite(answer).all()) for answer in outcome)
+    return not isinstance(outcome, str) and all(not is_meta(a) and bool(torch.isfinite(a).all()) for a in outcome)
 
 
 def _one_choice(example: Any) -> Any:
