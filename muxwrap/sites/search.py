@@ -78,7 +78,9 @@ def locate(
         example = example_of(backbone, example_input)
         trial = Trial(backbone, example, prefix)
         demux = _demux_candidates(trial, demux_at)
-        mux = _mux_candidates(trial, mux_at, pixels if all(site.pixels <= 1 for site in demux[0]) else 0)
+        mux = _mux_candidates(
+            trial, mux_at, pixels if all(site.pixels <= 1 for sites in demux[:1] for site in sites) else 0
+        )
         return _search(trial, mux, demux), example
 
 
@@ -171,9 +173,14 @@ def _exact(
 ) -> Sites | None:
     """Return sites of a pair of candidates that match the bare model; add what is second best, or why there is nothing."""
     problems = []
+    if {(site.path, site.side) for site in pair[0]} & {(site.path, site.side) for site in pair[1]}:
+        return None  # nothing runs between
     for mask, mask_at, sides in _ways(trial, pair):
         sites = Sites(*pair, mask, mask_at, attending_all(sides))
         verdict = trial.check(sites)
+        if verdict.match == "exact" and any(side.kind == "same" for side in sides):
+            second_best.append(sites)  # only where rows of a mixture agree
+            return None
         if verdict.match == "exact":
             return (
                 replace(sites, sides=sides) if reads_no_padding(trial.backbone, trial.example, sites, sides) else sites
