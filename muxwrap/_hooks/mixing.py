@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muxwrap._hooks import packed
 from muxwrap._hooks.axes import for_strategy, from_strategy
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.chunks import Chunks, chunks_of
@@ -20,7 +21,7 @@ from muxwrap._hooks.grouping import group
 from muxwrap._hooks.running import is_watched
 from muxwrap._hooks.side_inputs import mask_of
 from muxwrap._hooks.widening import Widening
-from muxwrap._util.nested import first_tensor, map_first_tensor, replace_object
+from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError
 
@@ -53,7 +54,7 @@ def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> 
     args, kwargs, embeds = embedded(module, args, kwargs)
     if embeds is not None:
         return args, {**kwargs, EMBEDS: _mix(call, k, embeds)}
-    return map_first_tensor((args, kwargs), partial(_mix, call, k))
+    return packed.mixed(call, k, (args, kwargs), partial(_mix, call, k))
 
 
 def mix_output(call: Call, k: int, module: nn.Module, _args: Any, output: Any) -> Any:
@@ -63,7 +64,7 @@ def mix_output(call: Call, k: int, module: nn.Module, _args: Any, output: Any) -
         mixed = _mix_chunks(call, k, module, chunks, output)
     else:
         whole = output if chunks is None else module.forward(*chunks.args, **chunks.kwargs)
-        mixed = map_first_tensor(whole, partial(_mix, call, k))
+        mixed = packed.mixed(call, k, whole, partial(_mix, call, k))
     return module.forward(**{EMBEDS: mixed}) if call.model.sites.mux[k].twice else mixed
 
 
