@@ -76,7 +76,11 @@ class Trial:
     def masked(self) -> bool:
         """Whether the backbone takes a mask for this example, bare."""
         has_ids = any(not tensor.is_floating_point() for tensor in tensors_in(self.example))
-        if not has_ids or not takes_mask(self.backbone):
+        first = first_tensor(self.example)
+        of_positions = has_ids or (
+            first is not None and first.ndim in (2, 3)
+        )  # a sound is masked, too, an image is not
+        if not of_positions or not takes_mask(self.backbone):
             return False
         outcome = self._bare_answers(True, _BARE_ROWS)
         self._check_values(outcome)
