@@ -14,6 +14,7 @@ from muxwrap._hooks.components import Components
 from muxwrap._hooks.running import is_hooked
 from muxwrap._hooks.widening import widenings
 from muxwrap._util.examples import quiet, run
+from muxwrap._util.meta import nothing_drawn, on_meta
 from muxwrap.defaults import (
     DemuxChoice,
     StrategyChoice,
@@ -61,9 +62,11 @@ def build(
                 backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix, pixels=pixels
             )
         check_paths(backbone, sites)
-        phi = build_strategy(strategy, n, sites, seed)
-        separators = nn.ModuleList(build_demuxers(demux, n, sites, phi, seed))
-        made = Components(backbone, n, sites, phi, separators, widenings(backbone, sites, phi), check_finite)
+        with nothing_drawn(on_meta(backbone)):
+            phi = build_strategy(strategy, n, sites, seed)
+            separators = nn.ModuleList(build_demuxers(demux, n, sites, phi, seed))
+            wide = widenings(backbone, sites, phi)
+        made = Components(backbone, n, sites, phi, separators, wide, check_finite)
         made.check()
         _follow_sites(made, example)
         if example is not None and phi.places_tokens:

@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 import torch
 from nets import batch, make
+from texts import sentences, tiny
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -381,6 +382,22 @@ def test_dynamic_int8_of_the_wrapped_model() -> None:
     bare = muxwrap.unwrap(low)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in bare.modules())
     assert any(m._forward_hooks or m._forward_pre_hooks for m in model.backbone.modules())
+
+
+@pytest.mark.parametrize("model_type", ["bert", "distilbert", "gpt2"])
+def test_dynamic_int8_of_a_wrapped_text_model(model_type: str) -> None:
+    """Its masks come by keyword, and torch registers hooks anew without."""
+    model = muxwrap.wrap(tiny("sequence", model_type, pad_token_id=0), 2).eval()
+    x = sentences((8, 5, 6))
+    answer = model(**x).logits
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        low = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+        answer_low = low(**x).logits
+    assert any(type(module).__module__.startswith("torch.ao") for module in low.modules())
+    assert 0 < (answer_low - answer).abs().max() < 0.1 * answer.abs().max()
+    unmasked = low(input_ids=x["input_ids"]).logits
+    assert not torch.allclose(unmasked, answer_low)  # the mask gets there
 
 
 @pytest.mark.parametrize("way", ["autocast", "cast"])

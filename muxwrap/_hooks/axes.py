@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from muxwrap._util.sizes import moved
 from muxwrap.site import Sees, Site
 
 
@@ -26,7 +27,7 @@ def features_last(x: Tensor, axis: int | None, lead: int) -> Tensor:
         return x.unsqueeze(-1)
     if axis is None:
         return x.flatten(lead)
-    return x if axis == -1 else x.movedim(axis + lead - 1 if axis > 0 else axis, -1)
+    return x if axis == -1 else moved(x, axis + lead - 1 if axis > 0 else axis, -1)
 
 
 def features_back(x: Tensor, like: tuple[int, ...], axis: int | None, lead: int) -> Tensor:
@@ -35,7 +36,7 @@ def features_back(x: Tensor, like: tuple[int, ...], axis: int | None, lead: int)
         return x.squeeze(-1)
     if axis is None:
         return x.unflatten(-1, like[1:]) if len(like) > 2 else x
-    return x if axis == -1 else x.movedim(-1, axis + lead - 1 if axis > 0 else axis)
+    return x if axis == -1 else moved(x, -1, axis + lead - 1 if axis > 0 else axis)
 
 
 def for_strategy(x: Tensor, site: Site, sees: Sees) -> Tensor:
@@ -44,7 +45,7 @@ def for_strategy(x: Tensor, site: Site, sees: Sees) -> Tensor:
     Images have their channels first, everything else its features last; a grid of tokens becomes a sequence.
     """
     if sees == "image":
-        return x.movedim(-1, 2) if site.axis == -1 else x
+        return moved(x, -1, 2) if site.axis == -1 else x
     x = features_last(x, site.axis, lead=2)
     return x.flatten(2, -2) if sees == "tokens" else x
 
@@ -52,7 +53,7 @@ def for_strategy(x: Tensor, site: Site, sees: Sees) -> Tensor:
 def from_strategy(mixture: Tensor, like: tuple[int, ...], site: Site, sees: Sees) -> Tensor:
     """Undo :func:`for_strategy`; ``like`` is the shape of the backbone's own tensor."""
     if sees == "image":
-        return mixture.movedim(1, -1) if site.axis == -1 else mixture
+        return moved(mixture, 1, -1) if site.axis == -1 else mixture
     if sees == "tokens":
         grid = like[1:-1] if site.axis == -1 else like[2:]
         mixture = mixture.unflatten(1, grid)

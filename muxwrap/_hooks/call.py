@@ -45,6 +45,7 @@ class Call:
     | ``side_inputs`` | the call of the backbone | masks, positions, types of the rows, by name: ``[B, L, ...]`` |
     | ``merged`` | the module at ``mask_at`` | the same of the mixtures: ``[g, prefix + L, ...]`` |
     | ``keep`` | the module that is given it | what of the rows is no padding, per mux site: ``[B, L]``, or lengths ``[B]`` |
+    | ``lengths`` | mixing | of the rows, where packed sequences are mixed: ``[B]`` |
     | ``unnamed`` | layers after mixing | pairs (of the rows, of the mixtures) of tensors that have no name there |
     | ``batch``, ``stand_in`` | the call of the backbone | the batch, and what the backbone gets in its place (``"size"``) |
     | ``id_rows`` | the stem | rows of the batch, where its demuxer inserted token ids, which fills the last group |
@@ -63,6 +64,7 @@ class Call:
     side_inputs: dict[str, Tensor] = field(default_factory=dict)
     merged: dict[str, Tensor] = field(default_factory=dict)
     keep: dict[int, Tensor] = field(default_factory=dict)
+    lengths: Tensor | None = None
     unnamed: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     batch: Tensor | None = None
     stand_in: Tensor | None = None

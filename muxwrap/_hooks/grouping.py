@@ -10,6 +10,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from muxwrap._util.sizes import fixed
+
 
 def group(x: Tensor, n: int) -> Tensor:
     """Group rows: ``[B, ...] -> [ceil(B / n), n, ...]``.
@@ -17,7 +19,7 @@ def group(x: Tensor, n: int) -> Tensor:
     The last group is filled with the batch's own first rows: real inputs keep a mixture in the distribution that the
     trunk was trained on, where zeros would not.
     """
-    missing = -x.shape[0] % n
+    missing = -fixed(x.shape)[0] % n
     if missing:
         fill = torch.arange(missing, device=x.device) % x.shape[0]
         x = torch.cat([x, x[fill]])

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muxwrap._hooks import packed
 from muxwrap._hooks.axes import for_strategy, from_strategy
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.chunks import Chunks, chunks_of
@@ -21,7 +22,8 @@ from muxwrap._hooks.placing import place
 from muxwrap._hooks.running import is_watched
 from muxwrap._hooks.side_inputs import mask_of
 from muxwrap._hooks.widening import Widening
-from muxwrap._util.nested import first_tensor, map_first_tensor, replace_object
+from muxwrap._util.nested import first_tensor, replace_object
+from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError
 
 
@@ -53,7 +55,7 @@ def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> 
     args, kwargs, embeds = embedded(module, args, kwargs)
     if embeds is not None:
         return args, {**kwargs, EMBEDS: _mix(call, k, embeds)}
-    return map_first_tensor((args, kwargs), partial(_mix, call, k))
+    return packed.mixed(call, k, (args, kwargs), partial(_mix, call, k))
 
 
 def mix_output(call: Call, k: int, module: nn.Module, _args: Any, output: Any) -> Any:
@@ -63,7 +65,7 @@ def mix_output(call: Call, k: int, module: nn.Module, _args: Any, output: Any) -
         mixed = _mix_chunks(call, k, module, chunks, output)
     else:
         whole = output if chunks is None else module.forward(*chunks.args, **chunks.kwargs)
-        mixed = map_first_tensor(whole, partial(_mix, call, k))
+        mixed = packed.mixed(call, k, whole, partial(_mix, call, k))
     return module.forward(**{EMBEDS: mixed}) if call.model.sites.mux[k].twice else mixed
 
 
@@ -117,14 +119,14 @@ def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: in
     """Mix ``[g, n, ...]`` into ``[g, ...]``, or ``[g, k, ...]`` into what instances ``start``, ... add to it."""
     site, strategy = call.model.sites.mux[k], call.model.strategy
     masks: dict[str, Tensor] = {}
-    if mask is not None and grouped.ndim == 4 and mask.shape == grouped.shape[:3]:
+    if mask is not None and grouped.ndim == 4 and fixed(mask.shape) == fixed(grouped.shape[:3]):
         # An instance's padding is not part of it, and would only disturb the others.
         if strategy.reads_mask:
             masks["mask"] = mask
         else:
             grouped = grouped * mask.unsqueeze(-1).to(grouped)
     laid = for_strategy(grouped, site, strategy.sees)
-    mixture = strategy(laid, **masks) if laid.shape[1] == call.n else strategy.mix(laid, start)
+    mixture = strategy(laid, **masks) if fixed(laid.shape)[1] == call.n else strategy.mix(laid, start)
     if len(call.model.widenings):
         mixture = _narrow(call, k, mixture)
     return from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, strategy.sees)

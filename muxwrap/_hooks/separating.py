@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muxwrap._hooks import packed
 from muxwrap._hooks.axes import features_back, features_last
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import ungroup
 from muxwrap._hooks.placing import unplace
-from muxwrap._util.nested import map_first_tensor
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 
 
 def separate_input(call: Call, k: int, _module: nn.Module, args: Any, kwargs: Any) -> Any:
     """Separate what a module is given."""
-    return map_first_tensor((args, kwargs), partial(_separate, call, k))
+    return packed.separated(call, (args, kwargs), partial(_separate, call, k))
 
 
 def separate_output(call: Call, k: int, _module: nn.Module, _args: Any, output: Any) -> Any:
     """Separate what a module returned."""
-    return map_first_tensor(output, partial(_separate, call, k))
+    return packed.separated(call, output, partial(_separate, call, k))
 
 
 def _separate(call: Call, k: int, h: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
     if site.shape is not None and h.ndim == len(site.shape):
         h = h.unsqueeze(0)  # squeeze() took away the axis of one mixture
     # Not asked of traced code, whose number of groups may be free.
-    if not torch.compiler.is_compiling() and h.shape[0] != call.mixtures:
+    if not torch.compiler.is_compiling() and not torch.jit.is_tracing() and h.shape[0] != call.mixtures:
         raise MuxwrapError(
             f"the {site} holds {h.shape[0]} rows, and {call.rows} rows make {call.mixtures} mixtures of "
             f"{call.n}; demux_at has to be where a row is a mixture"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from muxwrap._hooks.adapters import arguments_of
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import group, merge_masks, merge_side_inputs
+from muxwrap._util.meta import is_meta
 from muxwrap._util.nested import first_tensor, map_tensors, replace_object
 from muxwrap.site import MaskMode, Site
 
@@ -137,7 +138,7 @@ def _positional(at: int | None, args: tuple[Any, ...]) -> TypeGuard[int]:
 
 def _pads_nothing(mask: Tensor) -> bool:
     """Whether a mask of 0 and 1 leaves nothing out; not asked in compiled code, where the answer would break the graph."""
-    return mask.ndim == 2 and not torch.compiler.is_compiling() and bool((mask == 1).all())
+    return mask.ndim == 2 and not torch.compiler.is_compiling() and not is_meta(mask) and bool((mask == 1).all())
 
 
 def _full_mask(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from muxwrap._util.meta import is_meta
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Site, Sites
 from muxwrap.strategies.base import Strategy
@@ -42,7 +43,8 @@ class Widening(nn.Module):
                 self.added = nn.utils.skip_init(
                     nn.Conv2d, width, stem.out_channels, stem.kernel_size, bias=False, device="cpu", **geometry
                 )
-                std = float(stem.weight.detach().float().std()) * (dim / width) ** 0.5
+                own = 1.0 if is_meta(stem.weight) else float(stem.weight.detach().float().std())
+                std = own * (dim / width) ** 0.5
             generator = torch.Generator("cpu").manual_seed(seed)
             noise = torch.randn(self.added.weight.shape, generator=generator, dtype=torch.float32)
         self.added.weight = nn.Parameter(noise * std)

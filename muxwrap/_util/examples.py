@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap._util.fast_path import without_fast_path
+from muxwrap._util.meta import shapes_only
 from muxwrap._util.nested import first_tensor, map_tensors
 from muxwrap.errors import MuxwrapError
 
@@ -55,9 +56,10 @@ def pixels(backbone: nn.Module, channels: int, height: int, width: int) -> Tenso
 def quiet(*modules: nn.Module) -> Iterator[None]:
     """Run in evaluation mode without gradients, and leave modes and random state as they were.
 
-    Hooks see what passes: torch's fused transformer layers, which hide it in nested tensors, are off.
+    What has no memory is run for its shapes. Hooks see what passes: torch's fused transformer layers, which hide it in nested
+    tensors, are off.
     """
-    with evaluating(*modules), torch.random.fork_rng(), torch.no_grad(), without_fast_path():
+    with evaluating(*modules), torch.random.fork_rng(), torch.no_grad(), without_fast_path(), shapes_only(*modules):
         yield
 
 

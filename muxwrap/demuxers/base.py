@@ -10,6 +10,7 @@ from typing import ClassVar, TypeVar
 from torch import Tensor, nn
 
 from muxwrap._util.seeding import seeded
+from muxwrap._util.sizes import fixed
 from muxwrap.demuxers.centering import centered
 from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.registry import Registry
@@ -96,7 +97,7 @@ class Demuxer(nn.Module, ABC):
         Raises:
             MuxwrapError: it is not, or there is no axis of groups before it.
         """
-        if h.ndim < 2 or h.shape[-1] != self.dim:
+        if h.ndim < 2 or fixed(h.shape)[-1] != self.dim:
             raise MuxwrapError(
                 f"{type(self).__name__}(n={self.n}, dim={self.dim}) got {list(h.shape)}; it separates "
                 f"[groups, ..., {self.dim}]"

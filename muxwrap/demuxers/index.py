@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import repeat
 from torch import Tensor, nn
 
+from muxwrap._util.sizes import fixed
 from muxwrap.demuxers.base import Demuxer, registry
 from muxwrap.demuxers.sentinel_ids import check_sentinel_ids, prepend
 from muxwrap.errors import MuxwrapError, check_dim
@@ -90,7 +91,7 @@ class Index(Demuxer):
         Raises:
             MuxwrapError: the mixture is not a sequence of tokens of size ``mux_dim``.
         """
-        if mixture.ndim != 3 or mixture.shape[-1] != self.mux_dim:
+        if mixture.ndim != 3 or fixed(mixture.shape)[-1] != self.mux_dim:
             raise MuxwrapError(
                 f"Index puts {self.n} tokens before a mixture of tokens [groups, tokens, {self.mux_dim}] and got "
                 f"{list(mixture.shape)}; {_WITHOUT_TOKENS}"
@@ -117,7 +118,7 @@ class Index(Demuxer):
         return self.out(self.norm(F.gelu(u)))
 
     def _check_tokens(self, h: Tensor) -> None:
-        if h.ndim != 3 or h.shape[-1] != self.dim or h.shape[1] <= self.n:
+        if h.ndim != 3 or fixed(h.shape)[-1] != self.dim or fixed(h.shape)[1] <= self.n:
             raise MuxwrapError(
                 f"Index separates [groups, {self.n} prefix tokens + tokens, {self.dim}] and got {list(h.shape)}; where "
                 f"the trunk drops or pools its tokens the prefix is lost: {_WITHOUT_TOKENS}"

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muxwrap._util.sizes import fixed, moved
 from muxwrap.demuxers.base import Demuxer, registry
 from muxwrap.demuxers.sentinel_ids import check_sentinel_id, overwrite_first
 from muxwrap.errors import MuxwrapError
@@ -66,12 +67,12 @@ class MLP(Demuxer):
         """
         self.check_features(h)
         h = F.dropout(h, self.dropout, self.training)
-        if h.ndim > 2 and h.shape[1] != 1:
+        if h.ndim > 2 and fixed(h.shape)[1] != 1:
             # Index by index: what is between the linear map and the output stays in the caches.
             return self.centered(torch.stack([self._separate(h, i) for i in range(self.n)], dim=1))
         u = F.linear(h, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(-1, (self.n, self.dim))
         u = F.layer_norm(F.gelu(u), (self.dim,), eps=self.eps) * self.norm_weight + self.norm_bias
-        return self.centered(u.movedim(-2, 1))
+        return self.centered(moved(u, -2, 1))
 
     def insert_sentinel_ids(self, ids: Tensor) -> Tensor:
         """Overwrite token 0 of every instance: ``[g, n, L] -> [g, n, L]``."""

@@ -42,6 +42,8 @@ def answers(
 def answers_in(output: Any, rows: int) -> list[Tensor] | str:
     """Return the floats of an output without what a Transformers model returns of its trunk, or that rows are missing."""
     first, found = first_tensor(output), floats_in(output)
+    if first is None and found:
+        return found  # a loss alone
     if not any(answer.shape[:1] == (rows,) for answer in found):
         return f"{rows} rows in, {None if first is None else first.shape[0]} rows out"
     return found

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from muxwrap._util.examples import quiet, run, with_rows
+from muxwrap._util.meta import placed_like
 from muxwrap._util.nested import first_tensor
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.families import generic, timm, torchvision, transformers
@@ -25,7 +26,8 @@ def example_of(backbone: nn.Module, example_input: Any = None) -> Any:
     Raises:
         MuxwrapError: none is given and the model does not say what it takes.
     """
-    return with_rows(example_input if example_input is not None else family_of(backbone).example(backbone))
+    given = example_input if example_input is not None else family_of(backbone).example(backbone)
+    return with_rows(placed_like(backbone, given))
 
 
 def family_of(backbone: nn.Module) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from muxwrap._util.meta import is_meta
 from muxwrap.site import Sites
 from muxwrap.sites.matching import Matching
 from muxwrap.sites.runs import BARE_ROWS, Answers, Runs
@@ -20,7 +21,7 @@ def narrow(sites: Sites) -> Sites:
 def may_narrow(runs: Runs, sites: Sites) -> bool:
     """Whether there are other tokens at the site, and no answer to each of them."""
     (first, *others), bare = sites.demux, runs.bare(False, BARE_ROWS)
-    if others or first.axis != -1 or first.first_token or isinstance(bare, str):
+    if others or first.axis != -1 or first.first_token or isinstance(bare, str) or any(map(is_meta, bare)):
         return False
     if first.shape is None:
         return True
@@ -47,7 +48,7 @@ def ignores_others(runs: Runs, matching: Matching, sites: Sites, padding: bool, 
 
 def finite(outcome: Answers) -> bool:
     """Whether a run gave answers without NaN."""
-    return not isinstance(outcome, str) and all(bool(_finite(answer)) for answer in outcome)
+    return not isinstance(outcome, str) and all(not is_meta(answer) and bool(_finite(answer)) for answer in outcome)
 
 
 def _finite(answer: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from muxwrap._hooks.side_inputs import takes_mask
+from muxwrap._util.meta import on_meta
 from muxwrap.site import MaskMode, Site
 from muxwrap.sites.trace import Trace
 from muxwrap.sites.trial import Trial
@@ -19,6 +20,8 @@ def mask_modes(trial: Trial, mux: tuple[Site, ...]) -> list[tuple[MaskMode, str]
         v.path for v in seen.once if v.path and takes_mask(v.module) and all(_within(s.path, v.path) for s in mux)
     ]
     places = [*inside[:1], ""]
+    if on_meta(trial.backbone):  # more merging makes shapes fit, and only values would show that it is wrong
+        return [*product((MaskMode.OPTIONAL, MaskMode.ALWAYS), places)]
     modes = (MaskMode.OPTIONAL, MaskMode.ALWAYS, MaskMode.BOTH)
     return [*product(modes, places), (MaskMode.INSIDE, "")]
 

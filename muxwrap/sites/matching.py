@@ -11,6 +11,7 @@ from torch import Tensor
 
 from muxwrap._hooks.answers import is_attention, lengths_in
 from muxwrap._util.examples import ROWS
+from muxwrap._util.meta import is_meta
 from muxwrap._util.nested import first_tensor
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites import rows
@@ -134,7 +135,9 @@ class Matching:
         """Whether an answer is attention of the trunk, or the state of a recurrent layer there: it belongs to mixtures."""
         if mixed.ndim != own.ndim or mixed.shape[axis] != MIXTURES or mixed.shape != own.shape:
             return False
-        return at in self._states or (axis == 0 and is_attention(own, lengths_in(self.runs.example)))
+        return at in self._states or (
+            axis == 0 and not is_meta(own) and is_attention(own, lengths_in(self.runs.example))
+        )
 
     @cached_property
     def _states(self) -> set[int]:
@@ -146,6 +149,8 @@ class Matching:
         """Return an answer without that at the padding, which nobody reads."""
         tokens = first_tensor(self.runs.example)
         if tokens is None or tokens.ndim < 2 or answer.ndim < 2 or answer.shape[1] != tokens.shape[1]:
+            return answer
+        if is_meta(answer):
             return answer
         return answer[:, unmasked(answer.shape[1], answer.device)]
 

@@ -7,10 +7,15 @@ import math
 import torch
 from torch import Tensor
 
+from muxwrap._util.meta import is_meta
+
 
 def distance(a: Tensor, b: Tensor) -> float:
-    """Return the largest difference, relative to the largest value; infinity between tensors of different shapes."""
-    if a.shape != b.shape or not a.numel():
+    """Return the largest difference, relative to the largest value; infinity between tensors of different shapes.
+
+    Of tensors without values, shapes are all that can be compared.
+    """
+    if a.shape != b.shape or not a.numel() or is_meta(a):
         return 0.0 if a.shape == b.shape else math.inf
     largest = float(a.abs().max())
     return float((a - b).abs().max()) / largest if largest else float(b.abs().max())

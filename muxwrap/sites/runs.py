@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from muxwrap._hooks.side_inputs import takes_mask
 from muxwrap._util.examples import ROWS, with_rows
+from muxwrap._util.meta import on_meta, reads_values, values_needed
 from muxwrap._util.nested import first_tensor, replace_object, tensors_in
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Site, Sites
@@ -40,13 +41,13 @@ class Runs:
         self.backbone = backbone
         example = _one_choice(example)
         self.example = with_rows(with_rows(example, 1))
-        self.pair = another_beside(example)
+        self.has_other = not on_meta(backbone)
+        """Whether the bare answers are those of the trace, where another row stands beside the copy."""
+        self.pair = another_beside(example) if self.has_other else self.call(False, BARE_ROWS)
         self.candidates: Sequence[Site] = ()
         """Demux sites that may be tried: what passes there in a run that fails rules some of them out."""
         self.passed: dict[Site, Tensor] = {}
         """What passed there in the last mixed run: the last row."""
-        self.has_other = True
-        """Whether the bare answers are those of the trace, where another row stands beside the copy."""
         self._bare: dict[tuple[bool, int], Answers] = {}
         self._bare_passed: dict[bool, dict[Site, Tensor]] = {}
         self._mixed: dict[Any, tuple[Answers, dict[Site, Tensor]]] = {}
@@ -65,7 +66,13 @@ class Runs:
     def masked(self) -> bool:
         """Whether the backbone takes a mask for this example, bare."""
         has_ids = any(not tensor.is_floating_point() for tensor in tensors_in(self.example))
-        return has_ids and takes_mask(self.backbone) and not isinstance(self.bare(True, BARE_ROWS), str)
+        first = first_tensor(self.example)
+        is_sound = first is not None and first.ndim in (2, 3)  # which is masked, too, and an image is not
+        if not (has_ids or is_sound) or not takes_mask(self.backbone):
+            return False
+        outcome = self.bare(True, BARE_ROWS)
+        self._check_values(outcome)
+        return not isinstance(outcome, str)
 
     def call(self, padding: bool, rows: int) -> Any:
         """Return a call of copies, with or without padding."""
@@ -114,7 +121,17 @@ class Runs:
                 outcome = mixed_answers(self.backbone, sites, self.call(padding, rows), rows, prefix, probe)
             self._mixed[key] = outcome, passed
         outcome, self.passed = self._mixed[key]
+        self._check_values(outcome)
         return outcome
+
+    def _check_values(self, outcome: Answers) -> None:
+        """Refuse to go on where it is not known whether sites work: shapes alone do not tell, and another pair may be wrong.
+
+        Raises:
+            MuxwrapError: the backbone has no values, and was asked for some.
+        """
+        if on_meta(self.backbone) and isinstance(outcome, str) and reads_values(outcome):
+            raise MuxwrapError(values_needed(self.backbone, outcome))
 
 
 def _one_choice(example: Any) -> Any:

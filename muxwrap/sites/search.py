@@ -94,7 +94,7 @@ def locate(
         trial = Trial(backbone, example, prefix)
         check_example(trial, example_input)
         demux = demux_candidates(trial, without_prefix(demux_at, outer))
-        least = pixels if all(site.pixels <= 1 for site in demux[0]) else 0
+        least = pixels if all(site.pixels <= 1 for sites in demux[:1] for site in sites) else 0
         mux = mux_candidates(trial, without_prefix(mux_at, outer), least)
         if mux_at is None or demux_at is None:  # what the user names is taken as it is; a family knows its models
             pairs = ordered(trial.trace, mux, demux, by_weight=family_of(backbone) is generic)
@@ -164,9 +164,14 @@ def _exact(
 ) -> Sites | None:
     """Return sites of a pair of candidates that match the bare model; add what is second best, or why there is nothing."""
     problems = []
+    if {(site.path, site.side) for site in pair[0]} & {(site.path, site.side) for site in pair[1]}:
+        return None  # nothing runs between
     for mask, mask_at, sides in _ways(trial, pair):
         sites = Sites(*pair, mask, mask_at, attending_all(sides))
         verdict = trial.check(sites)
+        if verdict.match == "exact" and any(side.kind == "same" for side in sides):
+            second_best.append(sites)  # only where rows of a mixture agree
+            return None
         if verdict.match == "exact":
             return (
                 replace(sites, sides=sides)

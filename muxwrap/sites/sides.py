@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap._util.examples import ROWS, quiet, run, with_rows
+from muxwrap._util.meta import on_meta
 from muxwrap._util.nested import first_tensor, named_arguments, replace_object
 from muxwrap.site import SideInput, SideKind, Site
 from muxwrap.sites.dry_run import unmasked
@@ -29,6 +30,8 @@ def sides_between(
         demux: where mixtures are separated.
     """
     found: list[SideInput] = []
+    if on_meta(backbone):  # what a tensor says shows in values
+        return ()
     for visit in _pieces(trace, mux, demux):
         arguments = _of_rows(trace, visit, mux)
         call = _call_of(backbone, visit, with_rows(example, ROWS)) if arguments else None

@@ -14,6 +14,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from muxwrap._hooks.adapters import outermost
 from muxwrap._util.examples import quiet, run
+from muxwrap._util.meta import on_meta, values_needed
 from muxwrap._util.nested import first_tensor, named_arguments, tensors_in
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.operations import OperationCounter
@@ -129,6 +130,8 @@ def trace(backbone: nn.Module, example: Any) -> Trace:
         try:
             return _traced(backbone, example, None)
         except Exception as error:
+            if on_meta(backbone):
+                raise MuxwrapError(values_needed(backbone, f"{type(error).__name__}: {error}")) from error
             rows = getattr(first_tensor(example), "shape", ("no",))[0]
             raise MuxwrapError(
                 f"the bare {type(backbone).__name__} fails on the example ({rows} rows): {type(error).__name__}: {error}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Sees
 
@@ -30,7 +31,7 @@ def check_instances(name: str, sees: Sees, n: int, dim: int, x: Tensor) -> None:
         MuxwrapError: the number of instances, features or axes is another one.
     """
     axes, at, layout = _INSTANCES[sees]
-    if x.ndim != (axes or max(x.ndim, 3)) or x.shape[1] != n or x.shape[at] != dim:
+    if x.ndim != (axes or max(x.ndim, 3)) or fixed((x.shape[1], x.shape[at])) != (n, dim):
         raise MuxwrapError(f"{name}(n={n}, dim={dim}) got {list(x.shape)}; it mixes {layout.format(n=n, dim=dim)}")
 
 

@@ -12,6 +12,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from muxwrap._util.meta import draws_nothing
+
 Seed: TypeAlias = int | torch.Generator
 """A seed, or a generator where several draws follow each other."""
 
@@ -41,7 +43,9 @@ def signs(seed: Seed, n: int, dim: int) -> Tensor:
 
 
 def rotations(seed: Seed, n: int, dim: int) -> Tensor:
-    """Draw ``[n, dim, dim]`` orthogonal matrices from the Haar measure."""
+    """Draw ``[n, dim, dim]`` orthogonal matrices from the Haar measure; without values where they would not be kept."""
+    if draws_nothing():
+        return torch.empty(n, dim, dim, device="meta", dtype=torch.float32)
     drawn_from = generator(seed)
     matrices = torch.empty(n, dim, dim, device="cpu", dtype=torch.float32)  # orthogonal_ refuses half precision
     for matrix in matrices:

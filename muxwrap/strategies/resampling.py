@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from muxwrap._util.sizes import fixed
+
 
 def area(out: int, size: int, like: Tensor) -> Tensor:
     """Return the matrix ``[out, size]`` of means over equal stretches of an axis (area interpolation, either way)."""
@@ -17,6 +19,7 @@ def area(out: int, size: int, like: Tensor) -> Tensor:
 
 def resize(x: Tensor, height: int, width: int) -> Tensor:
     """Resize ``[..., H, W]`` by area; an axis of the right size is not touched."""
-    if x.shape[-2] != height:
-        x = area(height, x.shape[-2], x) @ x
-    return x if x.shape[-1] == width else x @ area(width, x.shape[-1], x).T
+    rows, columns = fixed(x.shape[-2:])
+    if rows != height:
+        x = area(height, rows, x) @ x
+    return x if columns == width else x @ area(width, columns, x).T

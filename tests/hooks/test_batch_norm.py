@@ -10,6 +10,7 @@ import torch
 from nets import CNN
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.utils.data import DataLoader, TensorDataset
 
 import muxwrap
 
@@ -158,6 +159,15 @@ def test_a_batch_of_one_mixture_cannot_be_normalised_in_training() -> None:
         model(images(4))
     model(images(5))  # two mixtures
     model.eval()(images(4))
+
+
+def test_the_ways_out_of_a_small_last_batch() -> None:
+    model = wrapped().train()
+    rows = TensorDataset(images(12))
+    with pytest.raises(muxwrap.MuxwrapError, match=r"4 rows make one mixture of 4.*drop_last=True"):
+        [model(x) for (x,) in DataLoader(rows, batch_size=8)]
+    for loader in (DataLoader(rows, batch_size=8, drop_last=True), DataLoader(rows, batch_size=7)):
+        assert all(model(x).shape == (len(x), 5) for (x,) in loader)  # batches of 8, and of 7 and 5
 
 
 @pytest.fixture

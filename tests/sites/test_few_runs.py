@@ -53,6 +53,28 @@ def test_a_trace_keeps_no_activation() -> None:
     assert seen.at("1").output.shape == (3, 8)
 
 
+def test_wrapping_holds_no_more_than_a_run_does() -> None:
+    net = nn.Sequential(
+        *(layer for _ in range(20) for layer in (nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())),
+        nn.Flatten(),
+        nn.Linear(144, 5),
+    )
+    made: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def count(_module: nn.Module, _args: Any, output: Tensor) -> None:
+        made.append(weakref.ref(output))
+        alive.append(sum(reference() is not None for reference in made))
+
+    handles = [layer.register_forward_hook(count) for layer in net]
+    muxwrap.wrap(net, 2, example_input=torch.zeros(1, 4, 6, 6))
+    for handle in handles:
+        handle.remove()
+    assert len(made) == 3 * len(net)  # so many runs
+    assert max(alive) <= 6  # what runs now, and the answers of earlier runs
+    assert not any(reference() is not None for reference in made)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -10,6 +10,7 @@ from torch import nn
 from muxwrap._hooks.adapters import outermost
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Side, Site
+from muxwrap.sites.families.branches import after_joins, first_layers, heavy_branch, told_padding
 from muxwrap.sites.resolve import site_at, width
 from muxwrap.sites.trace import Trace, Visit
 
@@ -32,15 +33,15 @@ def example(backbone: nn.Module) -> Any:
 
 
 def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """Where padding is told, after the first layer and its blocks, before the layers that follow, at the raw input.
+    """Where padding is told, after a first layer and its blocks, before what follows, at the raw input, where branches join.
 
     Where the first layer is most of the work (a recurrent one, a block that is one layer to the search), before it and
     before the blocks that it begins.
     """
-    first = _first_layer(trace)
-    if first is not None:
+    begin = _first_layer(trace)
+    for first in first_layers(trace, begin):
         for visit in _after(trace, first):
-            if _told_padding(visit):
+            if told_padding(visit):
                 yield from _single(trace, visit, "input")
         yield from _single(trace, first, "output")
         for visit in _around(trace, first):
@@ -49,11 +50,13 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             yield from _single(trace, visit, "input")
     if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.floating:
         yield from _single(trace, trace.visits[0], "input")
-    if first is not None:
-        for path in (first.path, *_parents(first.path)):
+    if begin is not None:
+        for path in (begin.path, *_parents(begin.path)):
             around = trace.at(path)
             if around is not None and around.input is not None and around.input.floating:
                 yield from _single(trace, around, "input")
+    for visit in after_joins(trace)[:3]:
+        yield from _single(trace, visit, "input")
 
 
 def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
@@ -76,11 +79,13 @@ def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, 
     leaves = trace.leaves()
     for visit in leaves[-1:]:
         yield from with_peers(backbone, trace, visit)
-    told = [visit for visit in trace.once if _told_padding(visit)]
+    told = [visit for visit in trace.once if told_padding(visit)]
     if told:  # what pools tokens after it reads the padding, too
         yield from _single(trace, max(told, key=lambda visit: visit.left), "output")
     for visit in leaves[-2:-1]:
         yield from with_peers(backbone, trace, visit)
+    for visit in heavy_branch(trace):
+        yield from _single(trace, visit, "output")
     yield from _single(trace, trace.visits[0], "output")
 
 
@@ -151,14 +156,6 @@ def _around(trace: Trace, first: Visit) -> Iterator[Visit]:
         inside = [leaf for leaf in leaves if leaf.path.startswith(path + ".")]
         if visit is not None and len(inside) <= _STEM_SHARE * len(leaves):
             yield visit
-
-
-def _told_padding(visit: Visit) -> bool:
-    """Whether a module is given tokens and one number for each of them, such as a mask."""
-    tokens = visit.input
-    if tokens is None or tokens.ndim != 3:
-        return False
-    return any(seen.shape == tokens.shape[:2] for seen in visit.given.values())
 
 
 def _parents(path: str) -> Iterator[str]:

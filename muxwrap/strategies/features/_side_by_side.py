@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from muxwrap._util.sizes import fixed
+
 
 def at_coordinate(features: Tensor, start: int, dim: int) -> Tensor:
     """Set features into ``dim`` features from coordinate ``start`` on, zeros around them."""
-    return features if features.shape[-1] == dim else F.pad(features, (start, dim - start - features.shape[-1]))
+    (size,) = fixed(features.shape[-1:])
+    return features if size == dim else F.pad(features, (start, dim - start - size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from muxwrap._util.sizes import moved
 from muxwrap.strategies.base import Strategy, registry
 from muxwrap.strategies.checks import check_dense, check_room
 from muxwrap.strategies.features._side_by_side import at_coordinate
@@ -88,11 +89,11 @@ def _side_by_side(x: Tensor, maps: Tensor) -> Tensor:
     """Apply one map per instance: ``[g, k, ..., dim]`` and ``[k · rows, dim]`` give ``[g, ..., k · rows]``."""
     # Plain methods: einops takes 5 us per call, which is a tenth of the mixing of a few single positions.
     maps = maps.unflatten(0, (x.shape[1], -1))
-    channels = x.movedim(-1, 2)
+    channels = moved(x, -1, 2)
     if x.ndim > 3 and channels.is_contiguous():  # a feature map with its channels first: mixed where it lies
         slots = (maps @ channels.flatten(3)).flatten(1, 2)
-        return slots.unflatten(-1, channels.shape[3:]).movedim(1, -1)
+        return moved(slots.unflatten(-1, channels.shape[3:]), 1, -1)
     if x.ndim == 3:  # one position: one product per instance over all groups, and not one per group and instance
-        return (x.movedim(1, 0) @ maps.mT).movedim(0, 1).flatten(1)
-    slots = (x.flatten(2, -2) @ maps.mT).movedim(1, 2).flatten(2)
+        return (x.movedim(1, 0) @ maps.transpose(1, 2)).movedim(0, 1).flatten(1)
+    slots = (x.flatten(2, -2) @ maps.transpose(1, 2)).movedim(1, 2).flatten(2)
     return slots.unflatten(1, x.shape[2:-1])

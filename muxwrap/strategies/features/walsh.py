@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -53,6 +55,14 @@ class Walsh(Strategy):
         for k in {half for power in self.powers for half in _halves(power)}:
             # Entries ±1, exact in any dtype; made from dim alone and so not saved.
             self.register_buffer(f"matrix_{k}", hadamard_matrix(k), persistent=False)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Load what is saved, and make again what is not: memory that ``to_empty`` gave has no values."""
+        super()._load_from_state_dict(*args, **kwargs)
+        for name, matrix in list(self.named_buffers()):
+            if name.startswith("matrix_"):
+                made = hadamard_matrix(matrix.shape[0].bit_length() - 1)
+                setattr(self, name, made.to(self.inner.device, matrix.dtype))
 
     def bind(self, x: Tensor) -> Tensor:
         """Apply t_i ⊙ H(s_i ⊙ ·) to instance i: ``[g, n, ..., dim] -> [g, n, ..., dim]``."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError, check_dim
 from muxwrap.site import Sees
 from muxwrap.strategies import keys
@@ -87,7 +88,7 @@ class Layout(Strategy):
 
     def bind(self, x: Tensor) -> Tensor:
         """Write c_i(x_i) into cell i, zeros elsewhere: ``[g, n, dim, H, W] -> [g, n, width, H, W]``."""
-        size = x.shape[-2:]
+        size = fixed(x.shape[-2:])
         places = zip(self._contents(x), cells(self.counts, *size), strict=True)
         return torch.stack([cell.embed(content, *size) for content, cell in places], dim=1)
 
@@ -97,7 +98,7 @@ class Layout(Strategy):
 
     def _contents(self, x: Tensor) -> list[Tensor]:
         """Return c_i(x_i), ``[g, width, height of cell i, width of cell i]``."""
-        places = cells(self.counts, *x.shape[-2:])
+        places = cells(self.counts, *fixed(x.shape[-2:]))
         lengths = [count for count in self.counts for _ in range(count)]  # of the row of every index
         seen = dict.fromkeys(lengths, 0)
         alike: dict[tuple[int, int, int], list[tuple[int, int]]] = {}

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Sees
 from muxwrap.strategies.base import Strategy, registry
@@ -75,7 +76,7 @@ class PixelRotation(Strategy):
         Raises:
             MuxwrapError: images of another size.
         """
-        if tuple(x.shape[-2:]) != self.size:
+        if fixed(x.shape[-2:]) != self.size:
             raise MuxwrapError(
                 f"pixel_rotation(size={self.size}) got images of {tuple(x.shape[-2:])}; resize them, or wrap with an "
                 "example_input of their size"

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from muxwrap._util.sizes import fixed
 from muxwrap.site import Sees
 from muxwrap.strategies.base import Strategy, registry
 from muxwrap.strategies.checks import refuse_learning
@@ -44,14 +45,14 @@ class Remap(Strategy):
 
     def bind(self, x: Tensor) -> Tensor:
         """Shrink instance i into cell i, zeros elsewhere: ``[g, n, dim, H, W] -> [g, n, dim, H, W]``."""
-        size = x.shape[-2:]
+        size = fixed(x.shape[-2:])
         places = enumerate(cells(self.counts, *size))
         bound = [cell.embed(resize(x[:, i], cell.height, cell.width), *size) for i, cell in places]
         return torch.stack(bound, dim=1)
 
     def unbind(self, z: Tensor) -> Tensor:
         """Spread cell i of entry i over the image (the adjoint): ``[g, n, dim, H, W] -> [g, n, dim, H, W]``."""
-        height, width = z.shape[-2:]
+        height, width = fixed(z.shape[-2:])
         spread = []
         for i, (top, left, h, w) in enumerate(cells(self.counts, height, width)):
             cell = z[:, i, :, top : top + h, left : left + w]
@@ -60,6 +61,6 @@ class Remap(Strategy):
 
     def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Put the shrunk images side by side; nothing larger than one mixture is held."""
-        places = enumerate(cells(self.counts, *x.shape[-2:]))
+        places = enumerate(cells(self.counts, *fixed(x.shape[-2:])))
         shrunk = [resize(x[:, i], cell.height, cell.width) for i, cell in places]
         return side_by_side(shrunk, self.counts) * self.factor

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from muxwrap._util.sizes import fixed
 from muxwrap.site import Sees
 from muxwrap.strategies.base import Strategy, registry
 from muxwrap.strategies.checks import refuse_learning
@@ -64,12 +65,12 @@ class Rotation(Strategy):
         sign = -1.0 if self.signs and i % 2 else 1.0
         if i == 0:
             return image
-        height, width = image.shape[-2:]
+        height, width = fixed(image.shape[-2:])
         angle = 2 * math.pi * i / self.n
         cos, sin = math.cos(angle), math.sin(angle)
         # grid_sample counts each axis from -1 to 1, so that a turn has to be undone in the ratio of the sides.
         rows = [[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]
         exact = image.to(torch.promote_types(image.dtype, torch.float32))
         affine = torch.tensor(rows, device=exact.device, dtype=exact.dtype).expand(exact.shape[0], 2, 3)
-        grid = F.affine_grid(affine, list(exact.shape), align_corners=False)
+        grid = F.affine_grid(affine, list(fixed(exact.shape)), align_corners=False)
         return (sign * F.grid_sample(exact, grid, align_corners=False)).to(image.dtype)

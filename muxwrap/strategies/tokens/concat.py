@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Sees
 from muxwrap.strategies.base import Strategy, registry
@@ -50,7 +51,7 @@ class Concat(Strategy):
 
     def bind(self, x: Tensor) -> Tensor:
         """Shorten instance i and put it at stretch i, zeros elsewhere: ``[g, n, L, dim] -> [g, n, L, dim]``."""
-        bound, start, length = [], 0, x.shape[2]
+        bound, start, length = [], 0, fixed(x.shape)[2]
         for stretch in self._shortened(x):
             end = start + stretch.shape[1]
             bound.append(F.pad(stretch, (0, 0, start, length - end)))
@@ -59,7 +60,7 @@ class Concat(Strategy):
 
     def unbind(self, z: Tensor) -> Tensor:
         """Spread stretch i of entry i over all tokens (the adjoint): ``[g, n, L, dim] -> [g, n, L, dim]``."""
-        spread, length = [], z.shape[2]
+        spread, length = [], fixed(z.shape)[2]
         for i, stretch in enumerate(z.split(self._lengths(length), dim=2)):
             tokens = self._convolve(F.conv_transpose1d, stretch[:, i], i)
             spread.append(area(tokens.shape[1], length, tokens).T @ tokens)
@@ -72,10 +73,11 @@ class Concat(Strategy):
     def _shortened(self, x: Tensor) -> list[Tensor]:
         """Return every instance in about L / n tokens, ``[g, length i, dim]``."""
         shortened = []
-        for i, short in enumerate(self._lengths(x.shape[2])):
+        given = fixed(x.shape)[2]
+        for i, short in enumerate(self._lengths(given)):
             tokens, length = x[:, i], short * self.n
-            if length != x.shape[2]:
-                tokens = area(length, x.shape[2], x) @ tokens
+            if length != given:
+                tokens = area(length, given, x) @ tokens
             shortened.append(self._convolve(F.conv1d, tokens, i))
         return shortened
 

@@ -1,0 +1,54 @@
+"""Sequences that ``pack_padded_sequence`` packed: their first axis is not that of the rows, so they are unpacked at sites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from muxwrap._hooks.call import Call
+from muxwrap._hooks.grouping import group
+from muxwrap._util.nested import map_first_tensor, replace_object
+from muxwrap.errors import MuxwrapError
+
+
+def mixed(call: Call, k: int, value: Any, mix: Callable[[Tensor], Tensor]) -> Any:
+    """Return what passes a mux site with its first tensor mixed; a packed one is as long as the longest of its instances."""
+    packed = _packed_in(value)
+    if packed is None:
+        return map_first_tensor(value, mix)
+    x, lengths = pad_packed_sequence(packed, batch_first=True)
+    call.keep[k] = call.lengths = lengths
+    mixture, prefix = mix(x), call.model.demuxer.prefix_length
+    return replace_object(value, packed, _pack(mixture, group(lengths, call.n).amax(1) + prefix))
+
+
+def separated(call: Call, value: Any, separate: Callable[[Tensor], Tensor]) -> Any:
+    """Return what passes a demux site with its first tensor separated; a packed one gets the rows' own lengths again.
+
+    Raises:
+        MuxwrapError: what was mixed was not packed, so that the rows' lengths are not known.
+    """
+    packed = _packed_in(value)
+    if packed is None:
+        return map_first_tensor(value, separate)
+    if call.lengths is None:
+        raise MuxwrapError(
+            "a packed sequence is to be separated, and what was mixed was not packed; mix what is packed"
+        )
+    rows = separate(pad_packed_sequence(packed, batch_first=True)[0])
+    return replace_object(value, packed, _pack(rows, call.lengths))
+
+
+def _pack(x: Tensor, lengths: Tensor) -> PackedSequence:
+    return pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+
+
+def _packed_in(value: Any) -> PackedSequence | None:
+    """Return the first packed sequence in a value, as a module is given or gives it."""
+    if isinstance(value, PackedSequence) and isinstance(value.data, Tensor):
+        return value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
+    return next((found for part in parts if (found := _packed_in(part)) is not None), None)
