@@ -50,15 +50,19 @@ def read_padding(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> None:
     """Keep what is padding by the mask of the layer at the mux site, where the backbone names no mask of its own."""
     names = list(inspect.signature(layer.forward).parameters)
     named = {**dict(zip(names, args, strict=False)), **kwargs}
-    own = named.get(mask_name(layer))
-    if isinstance(named.get(torch_masks.PADDING), Tensor):
-        call.side_inputs[MASK] = torch_masks.real(named[torch_masks.PADDING])
-    if MASK in call.side_inputs or not isinstance(own, Tensor) or own.ndim != 4:
+    name, padding = mask_name(layer), named.get(torch_masks.PADDING)
+    own = None if name in (None, torch_masks.NAME) else named.get(name)
+    if MASK in call.side_inputs:
         return
-    seen = own != 0
-    if own.is_floating_point():  # scores, or 0 and 1
-        seen = torch.where((own == 1).any(), seen, own > -1e3)
-    call.side_inputs[MASK] = seen.any(1).any(1)
+    if isinstance(padding, Tensor):
+        call.side_inputs[MASK] = torch_masks.real(padding)
+    elif isinstance(own, Tensor) and own.ndim > 1:
+        seen = own != 0
+        if own.is_floating_point():  # scores, or 0 and 1
+            seen = torch.where((own == 1).any(), seen, own > -1e3)
+        while seen.ndim > 2:  # heads, queries
+            seen = seen.any(1)
+        call.side_inputs[MASK] = seen
 
 
 def mask_name(layer: nn.Module) -> str | None:

@@ -217,6 +217,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         q = x.unsqueeze(1)
+        if attn_mask is not None and attn_mask.ndim == 2:
+            attn_mask = attn_mask[:, None, None]
         return x + torch.tanh(self.out(nn.functional.scaled_dot_product_attention(q, q, q, attn_mask).squeeze(1)))
 
     def __init__(self) -> None:
@@ -227,23 +229,25 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """A user's own encoder: its mask of padding has a name of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, expand: bool) -> None:
         super().__init__()
+        self.expand = expand
         self.embed = nn.Embedding(60, 8)
         self.layers = nn.ModuleList([Layer() for _ in range(3)])
         self.head = nn.Linear(8, 3)
 
     def forward(self, ids: Tensor, blank: Tensor | None = None) -> Tensor:
         x = self.embed(ids)
-        mask = None if blank is None else ~blank[:, None, None, :]
+        mask = None if blank is None else ~blank[:, None, None] if self.expand else ~blank
         for layer in self.layers:
             x = layer(x, attn_mask=mask)
         return self.head(x[:, 0])
 
 
-def test_padding_is_read_where_only_the_layers_are_told_of_it() -> None:
+@pytest.mark.parametrize("expand", [True, False])
+def test_padding_is_read_where_only_the_layers_are_told_of_it(expand: bool) -> None:
     torch.manual_seed(0)
-    model = muxwrap.wrap(Encoder().double().eval(), 2, "pool", example_input=torch.arange(3, 11)[None])
+    model = muxwrap.wrap(Encoder(expand).double().eval(), 2, "pool", example_input=torch.arange(3, 11)[None])
     ids = torch.arange(10, 50).view(4, 10)
     blank = torch.arange(10) >= torch.tensor([[10], [6], [7], [4]])
     with torch.no_grad():
