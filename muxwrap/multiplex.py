@@ -21,6 +21,7 @@ from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.forwarding import (
+    PARTS,
     REPLACING_METHODS,
     UNLOADING_METHODS,
     belongs_to,
@@ -200,12 +201,12 @@ class Multiplex(nn.Module):
         return model
 
     def no_weight_decay(self) -> set[str]:
-        """Return the parameters without weight decay (timm): the backbone's own, and keys of one vector per index."""
+        """Return the parameters without weight decay (timm): the backbone's own, and those of one vector per index.
+
+        Those are keys, biases and the weights of norms; where there is one for all indices, timm goes by its one axis.
+        """
         own = getattr(self.backbone, "no_weight_decay", set)
-        keys = {
-            f"strategy.{name}" for name, p in self.strategy.named_parameters() if p.shape == (self.n, self.strategy.dim)
-        }
-        return {f"backbone.{name}" for name in own()} | keys
+        return {f"backbone.{name}" for name in own()} | self._components().vectors()
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """Return how many parameters train, and how many there are."""
@@ -263,6 +264,8 @@ class Multiplex(nn.Module):
                 raise
         if name in REPLACING_METHODS:
             return partial(self._attached_anew, getattr(self.backbone, name))
+        if name in PARTS and hasattr(self.backbone, name):
+            return partial(self._attachment.call_part, name, self._components())
         if name in UNLOADING_METHODS:
             return partial(self._unloaded, getattr(self.backbone, name))
         if name == "print_trainable_parameters" and hasattr(self.backbone, name):

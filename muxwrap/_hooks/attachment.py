@@ -19,6 +19,7 @@ from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.explain import FAILURES, explained, of_one_mixture
 from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
+from muxwrap._hooks.parts import FEATURES, call_features, call_head
 from muxwrap._hooks.running import hooks_of, in_call, is_copy_of, is_hook_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
 from muxwrap._hooks.widening import check_used, stem_at
@@ -43,7 +44,7 @@ class Attachment:
     def __init__(self, *, check_answers: bool = True) -> None:
         self.key = Key()
         self.handles: list[RemovableHandle] = []
-        self._hooked: dict[str, nn.Module] = {}
+        self._hooked: dict[str, tuple[nn.Module, int]] = {}
         self._may_be_frozen = True
         self._answers = AnswerCheck() if check_answers else None
 
@@ -63,7 +64,8 @@ class Attachment:
             else:
                 self._after(module, separate_output, k)
         modules = model.backbone.named_modules(remove_duplicate=False)
-        self._hooked = {path: module for path, module in modules if self._acts_at(module)}
+        hooked = {path: (module, self._hooks_on(module)) for path, module in modules}
+        self._hooked = {path: found for path, found in hooked.items() if found[1]}
 
     def detach(self, backbone: nn.Module) -> None:
         """Take every hook off; the backbone keeps nothing of them."""
@@ -134,6 +136,17 @@ class Attachment:
             self._answers.check(call, args, kwargs, output)
         return output
 
+    def call_part(self, name: str, model: Components, *args: Any, **kwargs: Any) -> Any:
+        """Call a method that is a part of the backbone's forward; see :mod:`muxwrap._hooks.parts`.
+
+        Raises:
+            MuxwrapError: what it gives would belong to mixtures.
+        """
+        if not torch.compiler.is_compiling():
+            self._follow(model)
+        part = call_features if name == FEATURES else call_head
+        return part(model, self.key, *args, **kwargs)
+
     def _check_reached(self, call: Call) -> None:
         """Refuse a call that did not pass every site once (heads after the first may be left out)."""
         sites = call.model.sites
@@ -147,8 +160,8 @@ class Attachment:
                 raise MuxwrapError(f"the {site} was reached {count} times in one call; name a module that runs once")
         check_used(call.wide, sites)
 
-    def _acts_at(self, module: nn.Module) -> bool:
-        return any(is_hook_of(hook, self.key) for hook in hooks_of(module))
+    def _hooks_on(self, module: nn.Module) -> int:
+        return sum(is_hook_of(hook, self.key) for hook in hooks_of(module))
 
     def _follow(self, model: Components) -> None:
         """Take the hooks to adapters that were put around hooked modules since, or off those that were taken away.
@@ -162,7 +175,7 @@ class Attachment:
                 "the model is detached, so nothing is mixed or separated; model.attach() puts the hooks on again"
             )
         moved = False
-        for path, old in self._hooked.items():
+        for path, (old, hooks) in self._hooked.items():
             try:
                 module = model.backbone.get_submodule(path)
             except AttributeError:
@@ -170,12 +183,13 @@ class Attachment:
                     f"the module at {_place(model, path)} was replaced after wrapping, and there is none of that name any "
                     "more; muxwrap.unwrap the model and wrap it again"
                 ) from None
-            if self._acts_at(module):
+            if self._hooks_on(module) == hooks:
                 continue
             if not _is_adapter_of(module, old) and not _is_adapter_of(old, module):
                 raise MuxwrapError(
                     f"the module at {_place(model, path)} was replaced after wrapping (by a {type(module).__name__}), and "
-                    "the new one does not mix or separate; model.detach() and then model.attach() puts that right"
+                    "the new one does not mix or separate; model.detach() and then model.attach() puts that right where it "
+                    "does what the old one did (a fused layer does more: fuse the bare model, then wrap it)"
                 )
             moved = True
         if moved:

@@ -75,6 +75,9 @@ def locate(
         outer = prefix_of(backbone)
         backbone = inside(backbone)
         example = example_of(backbone, example_input)
+        problem = timm.refused_call(backbone, example) if timm.matches(backbone) else None
+        if problem is not None:
+            raise MuxwrapError(problem)
         trial = Trial(backbone, example, prefix)
         demux = _demux_candidates(trial, without_prefix(demux_at, outer))
         mux = _mux_candidates(
