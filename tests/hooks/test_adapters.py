@@ -17,9 +17,6 @@ import muxwrap
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
-# PEFT reads a property of Transformers models by its old name.
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
-
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 ADDED = ["strategy", "demuxers.0"]
 LABELS = torch.tensor([0, 1, 2, 0, 1])
