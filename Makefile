@@ -12,7 +12,7 @@ CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || e
 WORKERS := $(shell [ "$(CORES)" -gt 1 ] && echo "-n 2")
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo zoo test coverage lint format docs dist clean
+.PHONY: help env demo zoo fuzz test coverage refusals lint format docs dist clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -34,12 +34,21 @@ demo: $(READY) ## run the demo (ARGS="...")
 zoo: $(READY) ## run the model zoo benchmark (ARGS="...")
 	$(BIN)/python -m benchmarks.zoo $(ARGS)
 
+fuzz: $(READY) ## wrap random models for an hour, and write what was found into build/fuzz.json (ARGS="...")
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz $(ARGS)
+
 test: $(READY) ## run the tests (ARGS="...")
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 # A target of its own: measuring takes about two thirds more time than the tests themselves.
 coverage: $(READY) ## run the tests and measure coverage by lines and branches (ARGS="...")
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term $(ARGS)
+
+# The test of the page itself waits until the page is there.
+refusals: $(READY) ## run the tests and write the page of refusals from the errors that they meet
+	rm -rf build/refusals
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) --ignore=tests/test_refusals.py --refusals build/refusals
+	$(BIN)/python tools/refusals.py build/refusals
 
 lint: $(READY) ## check style, format and types
 	$(BIN)/ruff check .

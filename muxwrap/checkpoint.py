@@ -36,7 +36,7 @@ _PREFIX = "backbone."
 
 
 def save(
-    model: nn.Module,
+    model: Any,
     components: Components,
     folder: str | Path,
     state_dict: Mapping[str, Tensor] | None = None,
@@ -71,7 +71,7 @@ def save(
     names = [_saved_name(group, tensors) for group in _tied(model)]
     distinct = {name: tensors[name].detach().contiguous() for name in names}
     writer.check(distinct)
-    config = describe(components)
+    config = {**describe(components), "sizes": list(model.sizes), "rows": model.n}
     text = json.dumps(config, indent=2)  # fails before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     own = transformers.named_as_loaded(components.backbone)

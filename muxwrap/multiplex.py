@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,15 +13,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from muxwrap import checkpoint
+from muxwrap import checkpoint, copies
 from muxwrap._hooks.adapters import inside, prefix_of
 from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
+from muxwrap._hooks.parts import FEATURES
 from muxwrap._util.writer import Writer, check_options
 from muxwrap.building import build, check_backbone
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
+from muxwrap.fixed import Fixed
 from muxwrap.forwarding import (
     PARTS,
     REPLACING_METHODS,
@@ -33,11 +37,27 @@ from muxwrap.forwarding import (
 )
 from muxwrap.grouped import Grouped
 from muxwrap.registry import options_of
-from muxwrap.site import Sites
+from muxwrap.site import Sites, percent
 from muxwrap.strategies.base import Strategy
 
-_OWN = {"backbone", "n", "sites", "strategy", "demuxers", "widenings", "check_finite", "training", "_attachment"}
+_OWN = {
+    "backbone",
+    "n",
+    "_n",
+    "sizes",
+    "sites",
+    "strategy",
+    "demuxers",
+    "widenings",
+    "check_finite",
+    "training",
+    "_attachment",
+}
 """What :class:`Multiplex` holds itself, also where a backbone has an attribute of the same name."""
+
+
+_METHODS = {"at", "attach", "detach", "ensemble", "fixed", "grouped", "members"}
+"""Short names that a backbone may have, too."""
 
 
 class Multiplex(nn.Module):
@@ -55,7 +75,8 @@ class Multiplex(nn.Module):
 
     Attributes:
         backbone: the bare model.
-        n: instances per mixture.
+        n: rows per mixture, one of ``sizes``; set it to change it for all calls that follow.
+        sizes: how many rows a mixture may hold; the strategy has as many indices as the largest.
         sites: where instances are mixed and separated.
         strategy: φ.
         demuxers: one per demux site.
@@ -75,17 +96,18 @@ class Multiplex(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        n: int,
+        n: int | Sequence[int],
         strategy: StrategyChoice = None,
         demux: DemuxChoice = None,
         **options: Any,
     ) -> None:
         super().__init__()
-        self._hold(build(backbone, n, strategy, demux, **options))
+        self.sizes = copies.sizes_of(n)
+        self._hold(build(backbone, self.sizes[-1], strategy, demux, **options))
+        self._n = self.sizes[-1]
 
     def _hold(self, made: Components) -> None:
         """Take the components and attach them. The backbone comes last: its head's parameters are the model's last."""
-        self.n = made.n
         self.sites: Sites = made.sites
         self.strategy = made.strategy
         self.demuxers = made.demuxers
@@ -102,16 +124,116 @@ class Multiplex(nn.Module):
         Raises:
             MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
         """
-        return self._attachment.call(self._components(), args, kwargs)
+        return self.call_at(self.n, args, kwargs)
+
+    def call_at(self, n: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call the model with ``n`` rows per mixture.
+
+        Each takes ``sizes[-1] / n`` indices, and gets their mean answer. Where a mixture has tokens of its own (``pool``), n of
+        them are pooled instead.
+        """
+        indices = n if self.strategy.places_tokens else self.sizes[-1]
+        return copies.mean(self._multiplexed(indices), indices // n, args, kwargs, f"model(...) at n={n}")
+
+    def _multiplexed(self, indices: int) -> Callable[..., Any]:
+        """Return the call of the model with ``indices`` rows per mixture, of which each takes one."""
+        made = replace(self._components(), n=indices)
+        return lambda *args, **kwargs: self._attachment.call(made, args, kwargs)
+
+    def _as_ensemble(self, call: str) -> Callable[..., Any]:
+        if self.strategy.places_tokens:
+            raise MuxwrapError(
+                f"{call}: {self.strategy.name} gives a row the same answer at every index; take a strategy that mixes features "
+                "or images, such as 'slots'"
+            )
+        return self._multiplexed(self.sizes[-1])
+
+    # -- rows per mixture ---------------------------------------------------------------------------------------------
+
+    @property
+    def n(self) -> int:
+        """Rows per mixture."""
+        return self._n
+
+    @n.setter
+    def n(self, n: int) -> None:
+        self.check_size(n, f"model.n = {n!r}")
+        self._n = n
+
+    @contextmanager
+    def at(self, n: int) -> Iterator[None]:
+        """Put ``n`` rows into a mixture inside a block, in all threads; :meth:`fixed` gives a thread a view of its own.
+
+        Raises:
+            MuxwrapError: ``n`` is none of ``sizes``.
+        """
+        before, self.n = self.n, n
+        try:
+            yield
+        finally:
+            self.n = before
+
+    def fixed(self, n: int) -> Fixed:
+        """Return the view of this model that always puts ``n`` rows into a mixture: for threads, for export.
+
+        Raises:
+            MuxwrapError: ``n`` is none of ``sizes``.
+        """
+        return Fixed(self, n)
+
+    def check_size(self, n: int, call: str) -> None:
+        """Refuse a number of rows per mixture that the model was not wrapped for.
+
+        Raises:
+            MuxwrapError: ``n`` is none of ``sizes``; the message repeats ``call``.
+        """
+        if n not in self.sizes:
+            raise MuxwrapError(
+                f"{call}: the model was wrapped for n={self.sizes[-1] if len(self.sizes) == 1 else self.sizes}; wrap with all "
+                f"sizes that are to be used, such as wrap(..., n=(1, 2, {2 * self.sizes[-1]}))"
+            )
 
     def grouped(self) -> Grouped:
         """Return the view of this model that takes and gives ``[groups, n, ...]``: for export with free groups."""
         return Grouped(self)
 
+    def members(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model with every row at all n indices of a mixture, and return all n answers (MIMO, 2010.06610).
+
+        Args:
+            args: the call's, as for the backbone: B rows, which make B mixtures.
+            kwargs: likewise.
+
+        Returns:
+            The model's own output type, ``[n, B, ...]``: the estimators first, as metrics of ensembles expect them.
+
+        Raises:
+            MuxwrapError: as the call of the model.
+        """
+        return copies.members(self._as_ensemble("model.members(...)"), self.sizes[-1], args, kwargs)
+
+    def ensemble(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model with every row at all n indices of a mixture, and return the mean answer (MIMO, 2010.06610).
+
+        B rows cost B mixtures, as in the bare model. The mean is that of the answers, for a classifier that of the logits;
+        ``model.members(x).softmax(-1).mean(0)`` is that of the probabilities.
+
+        Args:
+            args: the call's, as for the backbone.
+            kwargs: likewise.
+
+        Returns:
+            The model's own output type, ``[B, ...]``.
+
+        Raises:
+            MuxwrapError: as the call of the model; an answer is not of a floating dtype.
+        """
+        return copies.mean(self._as_ensemble(call := "model.ensemble(...)"), self.sizes[-1], args, kwargs, call)
+
     def _components(self) -> Components:
         """Return what a call works with; read anew for every call, since any of it may be replaced."""
         return Components(
-            self.backbone, self.n, self.sites, self.strategy, self.demuxers, self.widenings, self.check_finite
+            self.backbone, self.sizes[-1], self.sites, self.strategy, self.demuxers, self.widenings, self.check_finite
         )
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
@@ -178,6 +300,12 @@ class Multiplex(nn.Module):
         if is_main_process:
             checkpoint.save(self, self._components(), save_directory, state_dict, writer)
 
+    def _call_part(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method that is a part of the backbone's forward, with as many rows per mixture as in a whole call."""
+        indices = self.n if self.strategy.places_tokens else self.sizes[-1]
+        part = partial(self._attachment.call_part, name, replace(self._components(), n=indices))
+        return copies.mean(part, indices // self.n if name == FEATURES else 1, args, kwargs, f"model.{name}(...)")
+
     def _attached_anew(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a method that may replace modules with hooks, and put the hooks on the new ones."""
         self.detach()
@@ -196,7 +324,9 @@ class Multiplex(nn.Module):
             sites=self.sites.renamed(lambda path: path.removeprefix(prefix)),
         )
         model: Multiplex = blank(Multiplex, shown(made.backbone))
-        nn.Module.__init__(model)
+        model.__dict__.update(
+            {key: copy(value) if isinstance(value, dict) else value for key, value in vars(self).items()}
+        )
         model._hold(made)
         return model
 
@@ -265,7 +395,7 @@ class Multiplex(nn.Module):
         if name in REPLACING_METHODS:
             return partial(self._attached_anew, getattr(self.backbone, name))
         if name in PARTS and hasattr(self.backbone, name):
-            return partial(self._attachment.call_part, name, self._components())
+            return partial(self._call_part, name)
         if name in UNLOADING_METHODS:
             return partial(self._unloaded, getattr(self.backbone, name))
         if name == "print_trainable_parameters" and hasattr(self.backbone, name):
@@ -276,6 +406,8 @@ class Multiplex(nn.Module):
         declared = getattr(type(self), name, None)
         if isinstance(declared, property) and declared.fset is None:
             raise MuxwrapError(f"model.{name} = ... cannot be set; it is read from what the wrapped model holds")
+        if name in _METHODS and belongs_to(self.backbone, name):
+            raise MuxwrapError(f"model.{name} is a method of the wrapper; the backbone's own is model.backbone.{name}")
         if self._is_of_backbone(name):
             check_change(self.backbone, name, f"model.{name} = {type(value).__name__}(...)", value)
             setattr(self.backbone, name, value)
@@ -315,9 +447,14 @@ class Multiplex(nn.Module):
 
     def __repr__(self) -> str:
         lines = [
-            f"Multiplex({type(self.backbone).__name__}, n={self.n})",
+            f"Multiplex({type(self.backbone).__name__}, n={self.n}{_of_sizes(self.sizes)})",
             *(f"  mix       {site}: {_describe(self.strategy)}" for site in self.sites.mux),
             *(f"  separate  {s}: {_describe(d)}" for s, d in zip(self.sites.demux, self.demuxers, strict=True)),
+            *(
+                [f"  trunk     {percent(self.sites.share)} of the operations run once per mixture"]
+                if self.sites.share is not None
+                else []
+            ),
             f"  added     {self.added_parameters():,} parameters to the backbone's "
             f"{sum(p.numel() for p in self.backbone.parameters()):,}",
         ]
@@ -342,10 +479,20 @@ def check_wrapped(model: object, call: str) -> None:
         call: the function that the user called; the message repeats it.
 
     Raises:
-        MuxwrapError: the model was not made by :func:`muxwrap.wrap`, or is unwrapped again.
+        MuxwrapError: the model was not made by :func:`muxwrap.wrap`, is unwrapped again, or has fewer rows per mixture than
+            indices.
     """
     if not isinstance(model, Multiplex) or not model.attached:
         raise MuxwrapError(f"{call}({type(model).__name__}): not a wrapped model; give what muxwrap.wrap returned")
+    if model.n != model.sizes[-1]:
+        raise MuxwrapError(
+            f"{call}(model): it looks at every index by itself, and at n={model.n} a row takes several; set model.n = "
+            f"{model.sizes[-1]} before"
+        )
+
+
+def _of_sizes(sizes: tuple[int, ...]) -> str:
+    return "" if len(sizes) == 1 else f" of {sizes}"
 
 
 def _describe(module: nn.Module) -> str:

@@ -222,7 +222,8 @@ def test_tied_weights(tmp_path: Path) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.body, self.out = nn.Embedding(30, 16), nn.Linear(16, 16), nn.Linear(16, 30, bias=False)
+            self.embed, self.out = nn.Embedding(30, 16), nn.Linear(16, 30, bias=False)
+            self.body = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 16))
             self.out.weight = self.embed.weight
 
         def forward(self, ids: Tensor) -> Tensor:
@@ -340,7 +341,8 @@ def test_tied_weights_of_a_given_state_dict(safe: bool, tmp_path: Path) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.body, self.out = nn.Embedding(30, 16), nn.Linear(16, 16), nn.Linear(16, 30, bias=False)
+            self.embed, self.out = nn.Embedding(30, 16), nn.Linear(16, 30, bias=False)
+            self.body = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 16))
             self.out.weight = self.embed.weight
 
         def forward(self, ids: Tensor) -> Tensor:

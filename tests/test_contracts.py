@@ -185,7 +185,7 @@ class Settings(nn.Module):
         self._factor = value
 
     @property
-    def fixed(self) -> int:
+    def constant(self) -> int:
         return 1
 
     def scaled(self, y: Tensor) -> Tensor:
@@ -285,7 +285,7 @@ def test_errors_in_setting_are_those_of_the_bare_model() -> None:
     model, _ = settings()
     for bare_or_wrapped in (model.backbone, model):
         with pytest.raises(AttributeError):
-            bare_or_wrapped.fixed = 2
+            bare_or_wrapped.constant = 2
         with pytest.raises(TypeError, match="cannot assign"):
             bare_or_wrapped.weight = torch.tensor(2.0)
     with pytest.raises(muxwrap.MuxwrapError, match=r"set model.backbone.scaled"):

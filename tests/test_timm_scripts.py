@@ -88,6 +88,17 @@ def test_features_of_rows_where_instances_are_separated_among_them(name: str, si
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.demuxers.parameters())
 
 
+def test_features_with_fewer_rows_per_mixture_are_those_of_the_call() -> None:
+    x = images(6)
+    model = muxwrap.wrap(bare("test_vit"), (1, 2), demux_at="norm@output", example_input=x).eval()
+    two = model.forward_features(x)
+    model.n = 1
+    features = model.forward_features(x)
+    assert features.shape == two.shape
+    assert not torch.allclose(features, two, atol=1e-3)
+    torch.testing.assert_close(model.forward_head(features), model(x), rtol=1e-4, atol=1e-4)  # the head is linear
+
+
 def test_features_of_mixtures_are_refused() -> None:
     x = images(5)
     with pytest.raises(muxwrap.MuxwrapError, match=r"ends before instances are separated .*demux_at='norm@output'"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,17 +12,18 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from muxwrap._hooks import side_inputs
+from muxwrap._hooks import placing, side_inputs, sides
 from muxwrap._hooks.adapters import is_adapted, is_adapter
 from muxwrap._hooks.answers import AnswerCheck
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
-from muxwrap._hooks.explain import FAILURES, explained, of_one_mixture
+from muxwrap._hooks.explain import FAILURES, explained, of_mixtures
 from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
 from muxwrap._hooks.parts import FEATURES, call_features, call_head
 from muxwrap._hooks.running import hooks_of, in_call, is_copy_of, is_hook_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
 from muxwrap._hooks.widening import check_used, stem_at
+from muxwrap._util.fast_path import in_fast_path, without_fast_path
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site
 
@@ -55,8 +56,12 @@ class Attachment:
         if self.handles:
             return
         self._attach_side_inputs(model)
+        for path in dict.fromkeys(side.first[0] for side in model.sites.sides if side.first is not None):
+            self._before(model.backbone.get_submodule(path), sides.read, path)
         for k, site in enumerate(model.sites.mux):
             self._attach_mixing(model, k, site)
+        for path in dict.fromkeys(side.path for side in model.sites.sides):
+            self._before(model.backbone.get_submodule(path), sides.merge, path)
         for k, site in enumerate(model.sites.demux):
             module = model.backbone.get_submodule(site.path)
             if site.side == "input":
@@ -80,7 +85,9 @@ class Attachment:
 
     def _attach_side_inputs(self, model: Components) -> None:
         mode = MaskMode(model.sites.mask)
-        if mode in _AT_BACKBONE:
+        if model.strategy.places_tokens:
+            self._before(model.backbone, placing.read_rows)
+        elif mode in _AT_BACKBONE:
             self._before(model.backbone, _AT_BACKBONE[mode])
         elif mode is not MaskMode.NONE:
             self._before(model.backbone.get_submodule(model.sites.mask_at), side_inputs.merge)
@@ -98,11 +105,14 @@ class Attachment:
                 self._before(module, insert_ids)
             self._before(module, start_chunks, k)
             self._after(module, mix_output, k)
-        if model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
+        if model.strategy.places_tokens:
+            for layer in placing.layers_between(model.backbone, site, model.sites.demux[0]):
+                self._before(layer, placing.fit_arguments)
+        elif model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
             for layer in side_inputs.layers_after(model.backbone, site):
                 self._before(layer, side_inputs.merge_unnamed)
 
-    def _before(self, module: nn.Module, do: Callable[..., Any], *which: int) -> None:
+    def _before(self, module: nn.Module, do: Callable[..., Any], *which: object) -> None:
         hook = partial(in_call, self.key, partial(_before_module, do), *which)
         self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
@@ -117,17 +127,19 @@ class Attachment:
         Raises:
             MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
         """
-        if not torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            self._check_places(model)
+        else:
             self._follow(model)
             self._warn_of_frozen(model)
         call = new_call(model, self.key)
         try:
-            with running(call):
+            with running(call), self._visible(model):
                 output = model.backbone(*args, **kwargs)
             self._check_reached(call)
         except FAILURES as error:
-            problem = explained(model.backbone, model.demuxer, args, kwargs) or of_one_mixture(
-                call, args, kwargs, error
+            problem = explained(model.backbone, model.demuxer, args, kwargs) or (
+                of_mixtures(call, args, kwargs, error) if self._answers is not None else None
             )
             if problem is None:
                 raise
@@ -146,6 +158,13 @@ class Attachment:
             self._follow(model)
         part = call_features if name == FEATURES else call_head
         return part(model, self.key, *args, **kwargs)
+
+    def _visible(self, model: Components) -> AbstractContextManager[None]:
+        """Let the hooks see what passes where a site is among torch's fused layers."""
+        paths = (site.path for site in (*model.sites.mux, *model.sites.demux))
+        if torch.compiler.is_compiling() or not any(in_fast_path(model.backbone, path) for path in paths):
+            return nullcontext()
+        return without_fast_path()
 
     def _check_reached(self, call: Call) -> None:
         """Refuse a call that did not pass every site once (heads after the first may be left out)."""
@@ -184,6 +203,7 @@ class Attachment:
                     "more; muxwrap.unwrap the model and wrap it again"
                 ) from None
             if self._hooks_on(module) == hooks:
+                self._hooked[path] = module, hooks  # a conversion may have carried them over
                 continue
             if not _is_adapter_of(module, old) and not _is_adapter_of(old, module):
                 raise MuxwrapError(
@@ -195,6 +215,14 @@ class Attachment:
         if moved:
             self.detach(model.backbone)
             self.attach(model)
+
+    def _check_places(self, model: Components) -> None:
+        """Refuse, in traced code that cannot follow, modules that were replaced since the last call."""
+        for path, (old, _) in self._hooked.items():
+            if model.backbone.get_submodule(path) is not old:
+                raise MuxwrapError(
+                    f"the module at {path!r} was replaced after the last call; call the model once before it is compiled"
+                )
 
     def _warn_of_frozen(self, model: Components) -> None:
         """Warn once where PEFT trains adapters and froze what muxwrap added, which it would not save either."""

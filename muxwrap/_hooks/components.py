@@ -68,7 +68,7 @@ class Components:
         for path, part in self.parts().items():
             for name, module in part.named_modules(prefix=path):
                 own = () if isinstance(module, _WITH_MATRICES) else module.named_parameters(recurse=False)
-                found |= {f"{name}.{key}" for key, p in own if p.ndim == 2 and p.shape[0] == self.n}
+                found |= {f"{name}.{key}" for key, p in own if p.ndim == 2 and p.shape[0] == self.strategy.n}
         return found
 
     def check(self) -> None:
@@ -83,11 +83,23 @@ class Components:
                 raise MuxwrapError(
                     f"{self.demuxer.name} inserts sentinel ids, and nothing is embedded between them and the {site}"
                 )
+        self._check_places()
         longer = self.demuxer.uses_sentinel_ids and self.demuxer.prefix_length
         if longer and self.sites.masked and self.sites.mask is not MaskMode.IGNORED:
             raise MuxwrapError(
                 f"{self.demuxer.name}(sentinel_ids=...) makes instances longer than their masks; it goes with sites whose mask "
                 "is 'ignored'"
+            )
+
+    def _check_places(self) -> None:
+        if not self.strategy.places_tokens:
+            return
+        if len(self.sites.mux) != 1 or len(self.sites.demux) != 1:
+            raise MuxwrapError(f"{self.strategy.name} mixes at one site and separates at one; name one of each")
+        if self.demuxer.name != "unbind":
+            raise MuxwrapError(
+                f"{self.strategy.name} keeps the instances at places of their own, where nothing is to be told apart; leave "
+                f"demux={self.demuxer.name!r} out, or take 'unbind'"
             )
 
     def _check_twice(self, site: Site) -> None:

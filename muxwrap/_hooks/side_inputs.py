@@ -101,8 +101,12 @@ def _merge_unnamed(call: Call, value: Tensor) -> Tensor:
     return merged
 
 
-def mask_of(call: Call, k: int) -> Tensor | None:
-    """Return the rows' own mask where they are embedded by mux site ``k``, ``[B, L]``."""
+def mask_of(call: Call, k: int, x: Tensor) -> Tensor | None:
+    """Return the rows' own mask where they are embedded by mux site ``k``, ``[B, L]``; there are tokens ``x`` there."""
+    if k in call.keep:
+        keep = call.keep[k]
+        at = torch.arange(x.shape[1], device=x.device) if x.ndim > 2 else None
+        return keep if keep.ndim > 1 or at is None else at < keep.to(x.device).unsqueeze(1)
     if call.model.sites.mask is MaskMode.IGNORED and not call.model.strategy.reads_mask:
         return None
     mask = call.side_inputs.get(MASK if k == 0 else "decoder_" + MASK)

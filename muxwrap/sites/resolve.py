@@ -30,6 +30,13 @@ def site_at(trace: Trace, path: str, side: Side) -> Site | None:
     return Site(path, side, axis, feature_size(tensor.shape, axis), shape=tensor.shape[1:])
 
 
+def is_answer(trace: Trace, site: Site) -> bool:
+    """Whether what passes at a site is an answer of the backbone itself, which mixing would destroy."""
+    visit = trace.at(site.path)
+    tensor = None if visit is None else visit.input if site.side == "input" else visit.output
+    return any(tensor is answer for answer in trace.answers)
+
+
 def _embedded_site(visit: Visit) -> Site | None:
     """Return the site where a model that takes ids is given the mixture of their embeddings instead."""
     weight = getattr(token_embedding(visit.module), "weight", None)
