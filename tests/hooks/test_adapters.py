@@ -206,6 +206,14 @@ def test_everything_named_in_the_config_trains_and_is_saved(demux_at: str | None
     torch.testing.assert_close(again(**ids()).logits, shell(**ids()).logits)
 
 
+def test_where_a_wrapped_model_is_wanted_that_in_the_shell_is_named() -> None:
+    shell = adapted(muxwrap.wrap(bert(), 2))
+    for call in (muxwrap.unwrap, lambda model: muxwrap.training.retrieval_accuracy(model, [])):
+        with pytest.raises(muxwrap.MuxwrapError, match=r"which is its .get_base_model\(\)"):
+            call(shell)
+    assert isinstance(shell.get_base_model(), muxwrap.Multiplex)
+
+
 def test_frozen_added_parts_are_named_once() -> None:
     shell = adapted(muxwrap.wrap(bert(), 2, "slots", "mlp"))
     assert not shell.training
