@@ -32,7 +32,7 @@ from muxwrap.training import mimo_rows
 BATCH, DECAY = 128, 0.05
 BACKBONES = {"cifar10-subset": "resnet", "fashion-mnist": "mlp"}
 CONFIGURATIONS = {"resnet": "channels@@input", "mlp": "slots@first"}
-EPOCHS, RATES = {"resnet": 40, "mlp": 20}, {"resnet": 4e-3, "mlp": 2e-3}
+EPOCHS, RATES = {"resnet": 30, "mlp": 20}, {"resnet": 4e-3, "mlp": 2e-3}
 SEEDS, SINGLE = 3, 6  # networks per kind; of the plain one as many as the deep ensembles need
 
 
@@ -49,10 +49,11 @@ class Cell(NamedTuple):
         return f"{self.dataset}/n={self.n}/same={self.same}/seed={self.seed}"
 
 
-def cells(dataset: str, shares: list[float]) -> list[Cell]:
+def cells(dataset: str, counts: list[int], shares: list[float]) -> list[Cell]:
     """Return the networks of a data set."""
-    plain = [Cell(dataset, 1, 0.0, seed) for seed in range(SINGLE)]
-    return plain + [Cell(dataset, n, same, seed) for n in (2, 3) for same in shares for seed in range(SEEDS)]
+    plain = [Cell(dataset, 1, 0.0, seed) for seed in range(SINGLE) if 1 in counts]
+    several = [n for n in counts if n > 1]
+    return plain + [Cell(dataset, n, same, seed) for n in several for same in shares for seed in range(SEEDS)]
 
 
 def measure(cell: Cell, data: Data, args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -119,9 +120,10 @@ def deep_ensembles(plain: list[dict[str, Tensor]], dataset: str, data: Data) -> 
 def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__, data="the data sets", results="ensemble.json", device=True)
     made.add_argument("--dataset", nargs="+", choices=BACKBONES, default=list(BACKBONES))
+    made.add_argument("--n", nargs="+", type=int, default=[1, 2, 3], help="instances per mixture; 1 is a plain network")
     made.add_argument("--same", nargs="+", type=float, default=[0.0, 0.5], help="shares of mixtures of one image")
     made.add_argument("--repetitions", type=int, default=2, help="how often an index sees an image per step")
-    made.add_argument("--epochs", type=int, help="default: 40 for the ResNet, 20 for the perceptron")
+    made.add_argument("--epochs", type=int, help="default: 30 for the ResNet, 20 for the perceptron")
     made.add_argument("--limit", type=int, help="rows of every split at most, for a trial")
     args = made.parse_args(argv)
     set_threads(args)
@@ -134,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
 def _run(dataset: str, data: Data, args: argparse.Namespace, results: Path, command: str) -> None:
     plain: list[dict[str, Tensor]] = []
     done = {record["key"] for record in read_records(results)}
-    wanted = cells(dataset, args.same)
+    wanted = cells(dataset, args.n, args.same)
     deep_is_done = any(key.startswith(f"{dataset}/deep") for key in done)
     for cell in tqdm(wanted, desc=dataset):
         if cell.key in done and (cell.n > 1 or deep_is_done):
