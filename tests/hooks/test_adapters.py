@@ -208,7 +208,7 @@ def test_everything_named_in_the_config_trains_and_is_saved(demux_at: str | None
 
 def test_where_a_wrapped_model_is_wanted_that_in_the_shell_is_named() -> None:
     shell = adapted(muxwrap.wrap(bert(), 2))
-    for call in (muxwrap.unwrap, lambda model: muxwrap.training.retrieval_accuracy(model, [])):
+    for call in (muxwrap.unwrap, lambda model: muxwrap.training.retrieval_accuracy(model, None, [])):
         with pytest.raises(muxwrap.MuxwrapError, match=r"which is its .get_base_model\(\)"):
             call(shell)
     assert isinstance(shell.get_base_model(), muxwrap.Multiplex)
