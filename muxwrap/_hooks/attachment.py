@@ -127,11 +127,7 @@ class Attachment:
         Raises:
             MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
         """
-        if torch.compiler.is_compiling():
-            self._check_places(model)
-        else:
-            self._follow(model)
-            self._warn_of_frozen(model)
+        self._prepare(model)
         call = new_call(model, self.key)
         try:
             with running(call), self._visible(model):
@@ -154,8 +150,7 @@ class Attachment:
         Raises:
             MuxwrapError: what it gives would belong to mixtures.
         """
-        if not torch.compiler.is_compiling():
-            self._follow(model)
+        self._prepare(model)
         part = call_features if name == FEATURES else call_head
         return part(model, self.key, *args, **kwargs)
 
@@ -181,6 +176,14 @@ class Attachment:
 
     def _hooks_on(self, module: nn.Module) -> int:
         return sum(is_hook_of(hook, self.key) for hook in hooks_of(module))
+
+    def _prepare(self, model: Components) -> None:
+        """Make sure before a call that the hooks are where the model is to be mixed and separated."""
+        if torch.compiler.is_compiling():
+            self._check_places(model)
+        else:
+            self._follow(model)
+            self._warn_of_frozen(model)
 
     def _follow(self, model: Components) -> None:
         """Take the hooks to adapters that were put around hooked modules since, or off those that were taken away.
@@ -234,7 +237,7 @@ class Attachment:
             warnings.warn(
                 f"PEFT froze {', '.join(frozen)}: only the adapters train and are saved. Where multiplexing has not been "
                 f"trained yet, give modules_to_save={frozen} to PEFT's config, or wrap what get_peft_model returns",
-                stacklevel=5,
+                stacklevel=6,
             )
 
 
