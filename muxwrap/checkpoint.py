@@ -25,6 +25,7 @@ from muxwrap._hooks.components import Components
 from muxwrap._util.writer import Writer, read
 from muxwrap.errors import MuxwrapError
 from muxwrap.registry import options_of
+from muxwrap.site import Sites
 from muxwrap.sites.families import transformers
 
 CONFIG, FORMAT = "muxwrap.json", 2
@@ -135,13 +136,24 @@ def load_into(model: nn.Module, components: Components, folder: str | Path) -> N
     """
     if (Path(folder) / CONFIG).exists():
         saved, own = read_config(folder), json.loads(json.dumps(describe(components)))
-        for key in ("n", "strategy", "demux", "sites"):
-            if saved[key] != own[key]:
-                raise MuxwrapError(
-                    f"load({str(folder)!r}): the saved model has {key} {saved[key]}, and this one {own[key]}; give the bare "
-                    "backbone, which is then wrapped as the saved one"
-                )
+        same = {
+            "n": saved["n"] == own["n"],
+            "strategy": _is_part_of(saved["strategy"], own["strategy"]),
+            "demux": _is_part_of(saved["demux"], own["demux"]),
+            "sites": Sites.from_dict(saved["sites"]) == components.sites,
+        }
+        key = next((key for key, equal in same.items() if not equal), None)
+        if key is not None:
+            raise MuxwrapError(
+                f"load({str(folder)!r}): the saved model has {key} {saved[key]}, and this one {own[key]}; give the bare "
+                "backbone, which is then wrapped as the saved one"
+            )
     load_tensors(model, folder)
+
+
+def _is_part_of(saved: dict[str, Any], own: dict[str, Any]) -> bool:
+    """Whether a saved module is of this kind; options that came later are not in the file."""
+    return saved["name"] == own["name"] and saved["options"].items() <= own["options"].items()
 
 
 def load_tensors(model: nn.Module, folder: str | Path) -> None:

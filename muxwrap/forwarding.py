@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from muxwrap._hooks.adapters import inside
+from muxwrap._hooks.parts import FEATURES, HEAD
 from muxwrap._hooks.running import is_hooked
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.families.timm import layer_of
@@ -62,6 +63,21 @@ REPLACING_METHODS = frozenset(
 UNLOADING_METHODS = frozenset({"merge_and_unload", "unload"})
 """Methods of PEFT's shell that return the model inside; of a wrapped one they return that model wrapped."""
 
+PARTS = frozenset({FEATURES, HEAD})
+"""Methods that are parts of a call (timm); they are called with the hooks acting."""
+
+_OF_THE_TRUNK = "it gives maps of the trunk, and those belong to mixtures"
+_REFUSED = {
+    "generate": "generate() is not supported: the instances of a mixture would have to share their next token; call "
+    "model.backbone.generate(...) for the bare model",
+    "forward_intermediates": f"forward_intermediates() is not supported: {_OF_THE_TRUNK}; call "
+    "model.backbone.forward_intermediates(...) for the bare model",
+    "get_intermediate_layers": f"get_intermediate_layers() is not supported: {_OF_THE_TRUNK}; call "
+    "model.backbone.get_intermediate_layers(...) for the bare model",
+    "prune_intermediate_layers": "prune_intermediate_layers() is not supported: it takes away layers at which instances may be "
+    "mixed or separated; prune the bare model and wrap it then",
+}
+
 _classes: dict[tuple[Any, Any], Any] = {}
 
 
@@ -78,6 +94,11 @@ def class_for(base: Any, backbone: Any) -> Any:
         return _classes[base, backbone]
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(args, tuple):  # torch.fx hands over a stand-in for all arguments
+            raise MuxwrapError(
+                "torch.fx traces without values, and how a batch is grouped depends on its size; trace the bare model and wrap "
+                "what comes out, or export model.grouped() with torch.export"
+            )
         return base.forward(self, *args, **kwargs)
 
     forward.__signature__ = inspect.signature(backbone.forward)  # type: ignore[attr-defined]
@@ -103,11 +124,8 @@ def forwarded(backbone: nn.Module, name: str) -> Any:
     Raises:
         AttributeError: the backbone has none either, or it is a method that is not passed on.
     """
-    if name == "generate":
-        raise RefusedAttributeError(
-            "generate() is not supported: the instances of a mixture would have to share their next token; "
-            "call model.backbone.generate(...) for the bare model"
-        )
+    if name in _REFUSED:
+        raise RefusedAttributeError(_REFUSED[name])
     value = getattr(backbone, name)
     if name == "group_matcher":
         return lambda coarse=False: layer_of(backbone, value(coarse=coarse))

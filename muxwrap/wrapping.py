@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from muxwrap import checkpoint, demuxers, strategies
+from muxwrap._hooks.adapters import inside
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
@@ -94,7 +95,10 @@ def unwrap(model: nn.Module) -> nn.Module:
     """
     model = getattr(model, "_orig_mod", model)
     if not isinstance(model, Multiplex):
-        raise MuxwrapError(f"unwrap({type(model).__name__}): not a wrapped model; unwrap takes what wrap returned")
+        inner = ", which is its .get_base_model()" if isinstance(inside(model), Multiplex) else ""
+        raise MuxwrapError(
+            f"unwrap({type(model).__name__}): not a wrapped model; unwrap takes what wrap returned{inner}"
+        )
     return model.detach()
 
 

@@ -24,6 +24,8 @@ def run(page: Path, folder: Path) -> None:
     namespace: dict[str, Any] = {"__name__": f"docs_{page.stem}"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # PEFT asks Transformers models by the old name.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         for block in BLOCK.finditer(text):
             skipped, code, below = block.groups()
             if not skipped:

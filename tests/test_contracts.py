@@ -92,7 +92,10 @@ def test_no_weight_decay_names_parameters_by_their_wrapped_names() -> None:
 
     model = timm_model(strategy=partial(Hadamard, learnable=True))
     names, parameters = model.no_weight_decay(), dict(model.named_parameters())
-    assert names == {f"backbone.{name}" for name in model.backbone.no_weight_decay()} | {"strategy.keys"}
+    assert names == {f"backbone.{name}" for name in model.backbone.no_weight_decay()} | {
+        "strategy.keys",
+        *(f"demuxers.0.{name}" for name in ("bias", "norm_weight", "norm_bias")),
+    }
     assert {"backbone.pos_embed", "backbone.cls_token", "strategy.keys"} <= parameters.keys()
 
     groups = create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05).param_groups
@@ -470,6 +473,17 @@ def test_a_set_config_and_loss_function_are_the_backbones() -> None:
     _, causal = gpt2(2)
     causal.loss_function = lambda *_, **__: torch.tensor(3.0)
     assert causal(**ids(4), labels=ids(4)["input_ids"]).loss == 3
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLNet"])
+def test_models_of_several_choices_need_no_example(family: str) -> None:
+    sizes = {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64} if family == "XLNet" else SIZES
+    config = getattr(transformers, f"{family}Config")(vocab_size=50, **sizes)
+    model = muxwrap.wrap(getattr(transformers, f"{family}ForMultipleChoice")(config), 2).eval()
+    tokens = torch.randint(5, 50, (3, 4, 7), generator=torch.Generator().manual_seed(0))
+    output = model(input_ids=tokens, labels=torch.tensor([0, 3, 1]))
+    assert output.logits.shape == (3, 4)
+    torch.testing.assert_close(output.loss, F.cross_entropy(output.logits, torch.tensor([0, 3, 1])))
 
 
 def test_set_input_embeddings_reaches_the_backbone() -> None:

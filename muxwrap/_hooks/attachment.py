@@ -20,6 +20,7 @@ from muxwrap._hooks.components import Components
 from muxwrap._hooks.explain import FAILURES, explained, of_mixtures
 from muxwrap._hooks.fitting import fit_arguments, read_padding
 from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
+from muxwrap._hooks.parts import FEATURES, call_features, call_head
 from muxwrap._hooks.running import hooks_of, in_call, is_copy_of, is_hook_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
 from muxwrap._hooks.trunk import layer_at, layers_between
@@ -46,7 +47,7 @@ class Attachment:
     def __init__(self, *, check_answers: bool = True) -> None:
         self.key = Key()
         self.handles: list[RemovableHandle] = []
-        self._hooked: dict[str, nn.Module] = {}
+        self._hooked: dict[str, tuple[nn.Module, int]] = {}
         self._may_be_frozen = True
         self._answers = AnswerCheck() if check_answers else None
 
@@ -70,7 +71,8 @@ class Attachment:
             else:
                 self._after(module, separate_output, k)
         modules = model.backbone.named_modules(remove_duplicate=False)
-        self._hooked = {path: module for path, module in modules if self._acts_at(module)}
+        hooked = {path: (module, self._hooks_on(module)) for path, module in modules}
+        self._hooked = {path: found for path, found in hooked.items() if found[1]}
 
     def detach(self, backbone: nn.Module) -> None:
         """Take every hook off; the backbone keeps nothing of them."""
@@ -129,9 +131,7 @@ class Attachment:
         Raises:
             MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
         """
-        if not torch.compiler.is_compiling():
-            self._follow(model)
-            self._warn_of_frozen(model)
+        self._prepare(model)
         call = new_call(model, self.key)
         try:
             with running(call), self._visible(model):
@@ -147,6 +147,16 @@ class Attachment:
         if self._answers is not None:
             self._answers.check(call, args, kwargs, output)
         return output
+
+    def call_part(self, name: str, model: Components, *args: Any, **kwargs: Any) -> Any:
+        """Call a method that is a part of the backbone's forward; see :mod:`muxwrap._hooks.parts`.
+
+        Raises:
+            MuxwrapError: what it gives would belong to mixtures.
+        """
+        self._prepare(model)
+        part = call_features if name == FEATURES else call_head
+        return part(model, self.key, *args, **kwargs)
 
     def _visible(self, model: Components) -> AbstractContextManager[None]:
         """Let the hooks see what passes where a site is among torch's fused layers."""
@@ -168,8 +178,16 @@ class Attachment:
                 raise MuxwrapError(f"the {site} was reached {count} times in one call; name a module that runs once")
         check_used(call.wide, sites)
 
-    def _acts_at(self, module: nn.Module) -> bool:
-        return any(is_hook_of(hook, self.key) for hook in hooks_of(module))
+    def _hooks_on(self, module: nn.Module) -> int:
+        return sum(is_hook_of(hook, self.key) for hook in hooks_of(module))
+
+    def _prepare(self, model: Components) -> None:
+        """Make sure before a call that the hooks are where the model is to be mixed and separated."""
+        if torch.compiler.is_compiling():
+            self._check_places(model)
+        else:
+            self._follow(model)
+            self._warn_of_frozen(model)
 
     def _follow(self, model: Components) -> None:
         """Take the hooks to adapters that were put around hooked modules since, or off those that were taken away.
@@ -183,7 +201,7 @@ class Attachment:
                 "the model is detached, so nothing is mixed or separated; model.attach() puts the hooks on again"
             )
         moved = False
-        for path, old in self._hooked.items():
+        for path, (old, hooks) in self._hooked.items():
             try:
                 module = model.backbone.get_submodule(path)
             except AttributeError:
@@ -191,17 +209,27 @@ class Attachment:
                     f"the module at {_place(model, path)} was replaced after wrapping, and there is none of that name any "
                     "more; muxwrap.unwrap the model and wrap it again"
                 ) from None
-            if self._acts_at(module):
+            if self._hooks_on(module) == hooks:
+                self._hooked[path] = module, hooks  # a conversion may have carried them over
                 continue
             if not _is_adapter_of(module, old) and not _is_adapter_of(old, module):
                 raise MuxwrapError(
                     f"the module at {_place(model, path)} was replaced after wrapping (by a {type(module).__name__}), and "
-                    "the new one does not mix or separate; model.detach() and then model.attach() puts that right"
+                    "the new one does not mix or separate; model.detach() and then model.attach() puts that right where it "
+                    "does what the old one did (a fused layer does more: fuse the bare model, then wrap it)"
                 )
             moved = True
         if moved:
             self.detach(model.backbone)
             self.attach(model)
+
+    def _check_places(self, model: Components) -> None:
+        """Refuse, in traced code that cannot follow, modules that were replaced since the last call."""
+        for path, (old, _) in self._hooked.items():
+            if model.backbone.get_submodule(path) is not old:
+                raise MuxwrapError(
+                    f"the module at {path!r} was replaced after the last call; call the model once before it is compiled"
+                )
 
     def _warn_of_frozen(self, model: Components) -> None:
         """Warn once where PEFT trains adapters and froze what muxwrap added, which it would not save either."""
@@ -213,7 +241,7 @@ class Attachment:
             warnings.warn(
                 f"PEFT froze {', '.join(frozen)}: only the adapters train and are saved. Where multiplexing has not been "
                 f"trained yet, give modules_to_save={frozen} to PEFT's config, or wrap what get_peft_model returns",
-                stacklevel=5,
+                stacklevel=6,
             )
 
 

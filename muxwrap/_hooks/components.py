@@ -14,6 +14,8 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.strategies.base import Strategy
 
+_WITH_MATRICES = (nn.Linear, nn.Bilinear, nn.Embedding)
+
 
 @dataclass
 class Components:
@@ -49,16 +51,26 @@ class Components:
         """The modules besides the backbone."""
         return (self.strategy, self.widenings, self.demuxers)
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the added modules by their names in the wrapped model."""
+        several = {"widenings": self.widenings, "demuxers": self.demuxers}
+        named = {f"{name}.{k}": part for name, parts in several.items() for k, part in enumerate(parts)}
+        return {"strategy": self.strategy, **named}
+
     def frozen(self) -> list[str]:
         """Return the names of the added modules that have parameters, if none of these trains; nothing otherwise."""
-        parts: list[tuple[str, nn.Module]] = [("strategy", self.strategy)]
-        parts += [(f"widenings.{k}", part) for k, part in enumerate(self.widenings)]
-        parts += [(f"demuxers.{k}", part) for k, part in enumerate(self.demuxers)]
-        return (
-            []
-            if any(p.requires_grad for part in self.added for p in part.parameters())
-            else [name for name, part in parts if next(part.parameters(), None) is not None]
-        )
+        if any(p.requires_grad for part in self.added for p in part.parameters()):
+            return []
+        return [name for name, part in self.parts().items() if next(part.parameters(), None) is not None]
+
+    def vectors(self) -> set[str]:
+        """Return the names of the added parameters that hold one vector per index, ``[n, size]``."""
+        found = set()
+        for path, part in self.parts().items():
+            for name, module in part.named_modules(prefix=path):
+                own = () if isinstance(module, _WITH_MATRICES) else module.named_parameters(recurse=False)
+                found |= {f"{name}.{key}" for key, p in own if p.ndim == 2 and p.shape[0] == self.strategy.n}
+        return found
 
     def check(self) -> None:
         """Refuse settings of the published text models where they cannot work.

@@ -91,6 +91,9 @@ def locate(
         outer = prefix_of(backbone)
         backbone = inside(backbone)
         example = example_of(backbone, example_input)
+        problem = timm.refused_call(backbone, example) if timm.matches(backbone) else None
+        if problem is not None:
+            raise MuxwrapError(problem)
         trial = Trial(backbone, example, prefix)
         check_example(trial, example_input)
         demux = demux_candidates(trial, without_prefix(demux_at, outer))

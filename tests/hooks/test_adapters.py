@@ -17,9 +17,6 @@ import muxwrap
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
-# PEFT reads a property of Transformers models by its old name.
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
-
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 ADDED = ["strategy", "demuxers.0"]
 LABELS = torch.tensor([0, 1, 2, 0, 1])
@@ -207,6 +204,14 @@ def test_everything_named_in_the_config_trains_and_is_saved(demux_at: str | None
     shell.save_pretrained(tmp_path)
     again = peft.PeftModel.from_pretrained(wrapped(), tmp_path).eval()
     torch.testing.assert_close(again(**ids()).logits, shell(**ids()).logits)
+
+
+def test_where_a_wrapped_model_is_wanted_that_in_the_shell_is_named() -> None:
+    shell = adapted(muxwrap.wrap(bert(), 2))
+    for call in (muxwrap.unwrap, lambda model: muxwrap.training.retrieval_accuracy(model, None, [])):
+        with pytest.raises(muxwrap.MuxwrapError, match=r"which is its .get_base_model\(\)"):
+            call(shell)
+    assert isinstance(shell.get_base_model(), muxwrap.Multiplex)
 
 
 def test_frozen_added_parts_are_named_once() -> None:

@@ -32,6 +32,17 @@ def refusal(backbone: nn.Module) -> str | None:
     )
 
 
+def refused_call(backbone: nn.Module, call: Any) -> str | None:
+    """Return why a model of timm cannot be multiplexed in a call, and the way out; None where nothing speaks against it."""
+    parts = [call, *(call.values() if isinstance(call, dict) else call if isinstance(call, (tuple, list)) else ())]
+    if not any(isinstance(part, dict) and "patch_coord" in part for part in parts):
+        return None
+    return (
+        "NaFlex batches have another grid of patches in every row, and all layers read its mask, of which mixtures have none; "
+        "call it with images of one size [B, C, H, W]"
+    )
+
+
 def example(backbone: nn.Module) -> Any:
     """Images of the size in the model's metadata, on its device and in its dtype."""
     channels, *size = _metadata(backbone).get("input_size") or (3, 224, 224)

@@ -45,6 +45,8 @@ def _tokens(backbone: Any, device: torch.device) -> dict[str, Tensor]:
     if end is not None and 0 <= end < vocabulary:
         tokens[:, -1] = end
     example = {"input_ids": tokens}
+    if type(backbone).__name__.endswith("ForMultipleChoice"):
+        return {"input_ids": tokens[:, None].repeat(1, 2, 1)}
     takes = inspect.signature(backbone.forward).parameters
     if "bbox" in takes:
         example["bbox"] = torch.tensor([1, 2, 3, 4], device=device).expand(1, 16, 4)

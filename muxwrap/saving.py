@@ -1,0 +1,93 @@
+"""How a wrapped model is saved, and what its state dict holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from muxwrap import checkpoint
+from muxwrap._hooks.components import Components
+from muxwrap._util.writer import Writer, check_options
+from muxwrap.errors import MuxwrapError
+
+
+class Saving(nn.Module):
+    """The part of a wrapped model that saves it."""
+
+    def _components(self) -> Components:
+        raise NotImplementedError
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        state_dict: Mapping[str, Tensor] | None = None,
+        is_main_process: bool = True,
+        save_function: Callable[..., Any] | None = None,
+        safe_serialization: bool | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **unsupported: Any,
+    ) -> None:
+        """Write the wrapped model into a folder; :func:`load` reads it back.
+
+        ``muxwrap.json`` says how it was wrapped, and ``muxwrap.safetensors`` holds what was added. ``model.safetensors`` is
+        the backbone alone, under its own names, and with the ``config.json`` of a Transformers model
+        ``from_pretrained(folder)`` makes the bare model of it. A backbone whose names are not those of its config (PEFT's
+        adapters, another head) is written as ``backbone.safetensors`` without a config, and ``from_pretrained`` fails.
+
+        Args:
+            save_directory: the folder; it is made if it is not there.
+            state_dict: tensors to save instead of the model's own, under the wrapped model's names.
+            is_main_process: other processes write nothing.
+            save_function: called as ``save_function(tensors, path)`` in place of ``torch.save``; it writes
+                ``pytorch_model.bin`` and ``muxwrap.bin`` instead of the files above.
+            safe_serialization: False writes these pickles, too, which :func:`load` reads with ``weights_only=True``.
+            max_shard_size: bytes, or a string such as ``"5GB"``. Nothing is cut; tensors that need more are refused.
+            push_to_hub: refused.
+            unsupported: refused by name.
+
+        Raises:
+            MuxwrapError: an argument cannot be honoured, the tensors are not the model's, or the strategy or the demuxer has
+                no registered name. Nothing is written then.
+        """
+        if push_to_hub:
+            unsupported = {"push_to_hub": push_to_hub, **unsupported}
+        check_options(unsupported)
+        writer = Writer(save_function, safe_serialization, max_shard_size)
+        if is_main_process:
+            checkpoint.save(self, self._components(), save_directory, state_dict, writer)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the tensors by name; where a parameter has several names, the later ones get copies of it.
+
+        Files of safetensors take no memory twice, and the Trainer writes the state dict as it is. ``keep_vars=True`` gives the
+        parameters themselves.
+        """
+        state = super().state_dict(*args, **kwargs)
+        if kwargs.get("keep_vars", False):
+            return state
+        seen: set[int] = set()
+        for name, parameter in self.named_parameters(remove_duplicate=False):
+            key = kwargs.get("prefix", "") + name
+            if id(parameter) in seen and key in state:
+                state[key] = state[key].clone()
+            seen.add(id(parameter))
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load tensors by the wrapped model's names.
+
+        Raises:
+            MuxwrapError: none of the names is this model's; ``strict=False`` would load nothing without a word.
+        """
+        if not strict and state_dict and not super().state_dict().keys() & state_dict.keys():
+            name = next(iter(state_dict))
+            raise MuxwrapError(
+                f"load_state_dict(strict=False): none of the names ({name}, ...) is of the wrapped model; the backbone's own "
+                "go into model.backbone, and muxwrap.load reads what save_pretrained wrote"
+            )
+        return super().load_state_dict(state_dict, strict, assign)
