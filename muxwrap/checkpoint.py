@@ -133,6 +133,7 @@ def save(
         "backbone": type(components.backbone).__name__,
         "n": components.n,
         "check_finite": components.check_finite,
+        "shuffle": model.shuffle,
         "strategy": _named(components.strategy, "strategy"),
         "demux": _named(components.demuxer, "demuxer"),
         "sites": components.sites.to_dict(),

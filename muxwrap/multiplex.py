@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from muxwrap import checkpoint
 from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
-from muxwrap.building import build, check_backbone
+from muxwrap.building import build, check_backbone, check_shuffle
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
@@ -23,7 +23,18 @@ from muxwrap.registry import options_of
 from muxwrap.site import Sites
 from muxwrap.strategies.base import Strategy
 
-_OWN = {"backbone", "n", "sites", "strategy", "demuxers", "widenings", "check_finite", "training", "_attachment"}
+_OWN = {
+    "backbone",
+    "n",
+    "sites",
+    "strategy",
+    "demuxers",
+    "widenings",
+    "check_finite",
+    "shuffle",
+    "training",
+    "_attachment",
+}
 """What :class:`Multiplex` holds itself, also where a backbone has an attribute of the same name."""
 
 
@@ -47,6 +58,7 @@ class Multiplex(nn.Module):
         strategy: φ.
         demuxers: one per demux site.
         check_finite: whether rows with NaN or infinity are refused.
+        shuffle: whether rows are dealt to mixtures and indices at random in training.
     """
 
     backbone: nn.Module
@@ -65,9 +77,12 @@ class Multiplex(nn.Module):
         n: int,
         strategy: StrategyChoice = None,
         demux: DemuxChoice = None,
+        *,
+        shuffle: bool | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
+        check_shuffle(shuffle)
         made = build(backbone, n, strategy, demux, **options)
         self.backbone = made.backbone
         self.n = made.n
@@ -76,6 +91,7 @@ class Multiplex(nn.Module):
         self.demuxers = made.demuxers
         self.widenings = made.widenings
         self.check_finite = made.check_finite
+        self.shuffle = shuffle
         self.training = backbone.training
         self._attachment = Attachment()
         self.attach()
@@ -95,7 +111,15 @@ class Multiplex(nn.Module):
     def _components(self) -> Components:
         """Return what a call works with; read anew for every call, since any of it may be replaced."""
         return Components(
-            self.backbone, self.n, self.sites, self.strategy, self.demuxers, self.widenings, self.check_finite
+            self.backbone,
+            self.n,
+            self.sites,
+            self.strategy,
+            self.demuxers,
+            self.widenings,
+            self.check_finite,
+            self.shuffle,
+            self.training,
         )
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------

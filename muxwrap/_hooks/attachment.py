@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from muxwrap._hooks import side_inputs
 from muxwrap._hooks.answers import AnswerCheck
+from muxwrap._hooks.bare_answers import EmbeddingWarning
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.explain import FAILURES, explained, of_one_mixture
@@ -41,6 +42,7 @@ class Attachment:
         self.key = Key()
         self.handles: list[RemovableHandle] = []
         self._answers = AnswerCheck() if check_answers else None
+        self._embeddings = EmbeddingWarning()
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
 
@@ -124,6 +126,7 @@ class Attachment:
             raise MuxwrapError(problem) from error
         if self._answers is not None:
             self._answers.check(call, args, kwargs, output)
+        self._embeddings.look(call, output)
         return output
 
     def _check_reached(self, call: Call) -> None:

@@ -8,6 +8,7 @@ from muxwrap.training.head import RetrievalHead, retrieval_head
 from muxwrap.training.loop import Measurement
 from muxwrap.training.objective import RetrievalOutput
 from muxwrap.training.retrieval_loss import RetrievalLoss
+from muxwrap.training.settling import settle_index_norm
 from muxwrap.training.warm_up import WarmUp, warm_up
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "distillation",
     "retrieval_accuracy",
     "retrieval_head",
+    "settle_index_norm",
     "start_apart",
     "warm_up",
 ]
