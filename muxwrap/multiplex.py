@@ -16,6 +16,7 @@ from muxwrap._hooks.components import Components
 from muxwrap.building import build, check_backbone, check_shuffle
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.demuxers.base import Demuxer
+from muxwrap.demuxers.ranks import sharing
 from muxwrap.errors import MuxwrapError
 from muxwrap.forwarding import REPLACING_METHODS, belongs_to, blank, check_change, class_for, forwarded
 from muxwrap.grouped import Grouped
@@ -102,7 +103,8 @@ class Multiplex(nn.Module):
         Raises:
             MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
         """
-        return self._attachment.call(self._components(), args, kwargs)
+        with sharing(self):
+            return self._attachment.call(self._components(), args, kwargs)
 
     def grouped(self) -> Grouped:
         """Return the view of this model that takes and gives ``[groups, n, ...]``: for export with free groups."""

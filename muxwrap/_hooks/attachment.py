@@ -20,6 +20,7 @@ from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunk
 from muxwrap._hooks.running import hooks_of, in_call, is_hook_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
 from muxwrap._hooks.widening import check_used, stem_at
+from muxwrap.demuxers.watch import Watch
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site
 
@@ -43,6 +44,7 @@ class Attachment:
         self.handles: list[RemovableHandle] = []
         self._answers = AnswerCheck() if check_answers else None
         self._embeddings = EmbeddingWarning()
+        self._watch = Watch()
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
 
@@ -127,6 +129,10 @@ class Attachment:
         if self._answers is not None:
             self._answers.check(call, args, kwargs, output)
         self._embeddings.look(call, output)
+        if model.training and self._watch.look((model.backbone, *model.added), model.demuxers):
+            for state in call.answers:
+                if state.requires_grad:
+                    state.register_hook(self._watch.warn)
         return output
 
     def _check_reached(self, call: Call) -> None:

@@ -1,5 +1,6 @@
 """Training what multiplexing needs: a start with instances apart, the retrieval warm-up, and other losses beside a task's."""
 
+from muxwrap.training.accumulation import accumulation
 from muxwrap.training.accuracy import RetrievalAccuracy, retrieval_accuracy
 from muxwrap.training.apart import start_apart
 from muxwrap.training.crosstalk import damp_crosstalk
@@ -19,6 +20,7 @@ __all__ = [
     "RetrievalLoss",
     "RetrievalOutput",
     "WarmUp",
+    "accumulation",
     "damp_crosstalk",
     "distillation",
     "retrieval_accuracy",
