@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from texts import sentences, tiny
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
@@ -18,7 +19,7 @@ from transformers import Trainer, TrainingArguments
 
 import muxwrap
 from muxwrap.demuxers import MLP
-from muxwrap.training import accumulation
+from muxwrap.training import RetrievalLoss, accumulation
 
 N = 2
 EXACT = {"rtol": 1e-5, "atol": 1e-8}
@@ -152,6 +153,25 @@ def test_a_block_around_compiled_code_is_one_batch_or_an_error() -> None:
     torch.compiler.reset()
     with pytest.raises(torch._dynamo.exc.Unsupported, match="held back"), accumulation(model):
         torch.compile(model, backend="aot_eager", fullgraph=True)(x)
+
+
+@pytest.mark.parametrize("task", [0.0, 0.5])
+def test_retrieval_beside_a_task_or_alone_accumulates_as_one_batch(task: float) -> None:
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    found = []
+    for cut in (1, 2, 4):
+        loss = (
+            RetrievalLoss(muxwrap.wrap(tiny("sequence", "bert", **no_dropout), N), task=task, indices="all")
+            .train()
+            .double()
+        )
+        whole = sentences((6,) * 8) | {"labels": torch.tensor([0, 1, 2, 1, 0, 2, 2, 1])}
+        with accumulation(loss.model):
+            for k in range(cut):
+                (loss(**{key: value.chunk(cut)[k] for key, value in whole.items()}).loss / cut).backward()
+        found.append(gradients(loss))
+    assert_same(found[1], found[0])
+    assert_same(found[2], found[0])
 
 
 class WithLoss(Net):
