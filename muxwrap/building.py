@@ -81,6 +81,19 @@ def build(
     return made
 
 
+def check_shuffle(shuffle: object) -> None:
+    """Refuse what is not True, False or None.
+
+    Raises:
+        MuxwrapError: it is something else.
+    """
+    if shuffle is not None and not isinstance(shuffle, bool):
+        raise MuxwrapError(
+            f"wrap(shuffle={shuffle!r}): True deals rows to the indices at random in training, False does not, and None (the "
+            "default) does not either"
+        )
+
+
 def check_backbone(backbone: object) -> None:
     """Refuse what cannot be wrapped, before anything is called.
 

@@ -15,9 +15,10 @@ from muxwrap._hooks.adapters import inside
 from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
 from muxwrap.attributes import Attributes
-from muxwrap.building import build, check_backbone
+from muxwrap.building import build, check_backbone, check_shuffle
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.demuxers.base import Demuxer
+from muxwrap.demuxers.ranks import sharing
 from muxwrap.errors import MuxwrapError
 from muxwrap.fixed import Fixed
 from muxwrap.forwarding import (
@@ -53,6 +54,7 @@ class Multiplex(Attributes, Saving):
         strategy: φ.
         demuxers: one per demux site.
         check_finite: whether rows with NaN or infinity are refused.
+        shuffle: whether rows are dealt to mixtures and indices at random in training.
     """
 
     _OWN = frozenset(
@@ -66,6 +68,7 @@ class Multiplex(Attributes, Saving):
             "demuxers",
             "widenings",
             "check_finite",
+            "shuffle",
             "training",
             "_attachment",
         }
@@ -87,11 +90,14 @@ class Multiplex(Attributes, Saving):
         n: int | Sequence[int],
         strategy: StrategyChoice = None,
         demux: DemuxChoice = None,
+        *,
+        shuffle: bool | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
+        check_shuffle(shuffle)
         self.sizes = copies.sizes_of(n)
-        self._hold(build(backbone, self.sizes[-1], strategy, demux, **options))
+        self._hold(replace(build(backbone, self.sizes[-1], strategy, demux, **options), shuffle=shuffle))
         self._n = self.sizes[-1]
 
     def _hold(self, made: Components) -> None:
@@ -101,6 +107,7 @@ class Multiplex(Attributes, Saving):
         self.demuxers = made.demuxers
         self.widenings = made.widenings
         self.check_finite = made.check_finite
+        self.shuffle = made.shuffle
         self.training = made.backbone.training
         self.backbone = made.backbone
         self._attachment = Attachment()
@@ -121,12 +128,18 @@ class Multiplex(Attributes, Saving):
         them are pooled instead.
         """
         indices = n if self.strategy.places_tokens else self.sizes[-1]
-        return copies.mean(self._multiplexed(indices), indices // n, args, kwargs, f"model(...) at n={n}")
+        return copies.mean(self._multiplexed(indices, indices // n), indices // n, args, kwargs, f"model(...) at n={n}")
 
-    def _multiplexed(self, indices: int) -> Callable[..., Any]:
-        """Return the call of the model with ``indices`` rows per mixture, of which each takes one."""
+    def _multiplexed(self, indices: int, copies: int) -> Callable[..., Any]:
+        """Return the call of the model with ``indices`` rows per mixture; copies of a row stay side by side."""
         made = replace(self._components(), n=indices)
-        return lambda *args, **kwargs: self._attachment.call(made, args, kwargs)
+        made.shuffle = made.shuffle and copies == 1
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with sharing(self):
+                return self._attachment.call(made, args, kwargs)
+
+        return call
 
     def _as_ensemble(self, call: str) -> Callable[..., Any]:
         if self.strategy.places_tokens:
@@ -134,7 +147,7 @@ class Multiplex(Attributes, Saving):
                 f"{call}: {self.strategy.name} gives a row the same answer at every index; take a strategy that mixes features "
                 "or images, such as 'slots'"
             )
-        return self._multiplexed(self.sizes[-1])
+        return self._multiplexed(self.sizes[-1], self.sizes[-1])
 
     # -- rows per mixture ---------------------------------------------------------------------------------------------
 
@@ -221,7 +234,15 @@ class Multiplex(Attributes, Saving):
     def _components(self) -> Components:
         """Return what a call works with; read anew for every call, since any of it may be replaced."""
         return Components(
-            self.backbone, self.sizes[-1], self.sites, self.strategy, self.demuxers, self.widenings, self.check_finite
+            self.backbone,
+            self.sizes[-1],
+            self.sites,
+            self.strategy,
+            self.demuxers,
+            self.widenings,
+            self.check_finite,
+            self.shuffle,
+            self.training,
         )
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ def wrap(
     sites: Sites | None = None,
     seed: int = 0,
     check_finite: bool = False,
+    shuffle: bool | None = None,
 ) -> Multiplex:
     """Put data multiplexing into a model (DataMUX, Murahari et al., NeurIPS 2022).
 
@@ -52,6 +53,9 @@ def wrap(
         sites: found sites; then nothing is searched and no example is needed.
         seed: fixes φ and the demuxer's initial values; the global random state is left alone.
         check_finite: refuse rows with NaN or infinity where they are mixed (eager mode).
+        shuffle: deal the rows of a call to the mixtures and indices at random in training, drawn of torch's generator; the
+            answers come back in the rows' own order. For losses that compare the rows of a batch, see
+            :class:`~muxwrap.demuxers.IndexNorm`. By default they are not, with a warning where embeddings are trained.
 
     Returns:
         A :class:`Multiplex`. Call it as the backbone is called, with any number of rows: as many come back, in the same
@@ -81,6 +85,7 @@ def wrap(
         sites=sites,
         seed=seed,
         check_finite=check_finite,
+        shuffle=shuffle,
     )
 
 
@@ -126,6 +131,7 @@ def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
         partial(demuxers.registry.get(demux["name"]), **demux["options"]),
         sites=Sites.from_dict(config["sites"]),
         check_finite=config["check_finite"],
+        shuffle=config["shuffle"],
     )
     model.n = config.get("rows", config["n"])
     try:

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from muxwrap._hooks import placing, side_inputs, sides
 from muxwrap._hooks.adapters import is_adapted, is_adapter
 from muxwrap._hooks.answers import AnswerCheck
+from muxwrap._hooks.bare_answers import EmbeddingWarning
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.explain import FAILURES, explained, of_mixtures
@@ -26,6 +27,7 @@ from muxwrap._hooks.separating import separate_input, separate_output
 from muxwrap._hooks.trunk import layer_at, layers_between
 from muxwrap._hooks.widening import check_used, stem_at
 from muxwrap._util.fast_path import in_fast_path, without_fast_path
+from muxwrap.demuxers.watch import Watch
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site
 
@@ -50,6 +52,8 @@ class Attachment:
         self._hooked: dict[str, tuple[nn.Module, int]] = {}
         self._may_be_frozen = True
         self._answers = AnswerCheck() if check_answers else None
+        self._embeddings = EmbeddingWarning()
+        self._watch = Watch()
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
 
@@ -146,6 +150,11 @@ class Attachment:
             raise MuxwrapError(problem) from error
         if self._answers is not None:
             self._answers.check(call, args, kwargs, output)
+        self._embeddings.look(call, output)
+        if model.training and self._watch.look((model.backbone, *model.added), model.demuxers):
+            for state in call.answers:
+                if state.requires_grad:
+                    state.register_hook(self._watch.warn)
         return output
 
     def call_part(self, name: str, model: Components, *args: Any, **kwargs: Any) -> Any:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from muxwrap._hooks.chunks import Chunks
 from muxwrap._hooks.components import Components
+from muxwrap._hooks.grouping import group
+from muxwrap.errors import MuxwrapError
 from muxwrap.strategies.places import Places
 
 
@@ -51,6 +53,8 @@ class Call:
     | ``id_rows`` | the stem | rows of the batch, where its demuxer inserted token ids, which fills the last group |
     | ``chunks`` | the stem | the calls of a stem that runs some rows at a time, per mux site |
     | ``rows`` | mixing | rows of the batch |
+    | ``order`` | whatever groups rows first | the order in which they are dealt to mixtures and indices, ``[B]`` |
+    | ``answers`` | separating | the rows' own states, as they go on |
     | ``wide`` | mixing | mixtures with channels that the stem has no weights for, per mux site, until they are used |
     | ``places`` | mixing | which token of a mixture holds which tokens, where the strategy says so |
     | ``unpooled`` | mixing | the tokens of the grouped rows, and the means in their places |
@@ -71,6 +75,8 @@ class Call:
     id_rows: int | None = None
     chunks: dict[int, Chunks] = field(default_factory=dict)
     rows: int | None = None
+    order: Tensor | None = None
+    answers: list[Tensor] = field(default_factory=list)
     wide: dict[int, Tensor] = field(default_factory=dict)
     places: Places | None = None
     unpooled: tuple[Tensor, Tensor] | None = None
@@ -87,6 +93,27 @@ class Call:
     def mixtures(self) -> int | None:
         """Mixtures that the batch's rows make; None before anything was mixed."""
         return None if self.rows is None else -(-self.rows // self.model.n)
+
+    def group(self, x: Tensor) -> Tensor:
+        """Group rows as this call deals them: ``[B, ...] -> [ceil(B / n), n, ...]``.
+
+        Where the model shuffles, the order is drawn once per call, of torch's own generator: what restores the random
+        state before it runs a call again, as gradient checkpointing does, gets the same order again.
+
+        Raises:
+            MuxwrapError: the model shuffles, and tensors of different numbers of rows are to be grouped.
+        """
+        rows = x.shape[0]
+        if not self.model.shuffles or rows == 1:  # [1, L] is the same for all rows
+            return group(x, self.n)
+        if self.order is None:
+            self.order = torch.randperm(rows, device=x.device)
+        if self.order.shape[0] != rows:
+            raise MuxwrapError(
+                f"shuffle=True: tensors of {self.order.shape[0]} and of {rows} rows are mixed in one call, and no order fits "
+                "both; wrap with shuffle=False"
+            )
+        return group(x, self.n, self.order.to(x.device))
 
 
 def new_call(model: Components, key: Key) -> Call:

@@ -31,6 +31,9 @@ class Components:
             see :class:`~muxwrap._hooks.widening.Widening`.
         check_finite: refuse NaN and infinity where instances are mixed; one bad row would spoil its whole group. Costs one
             synchronisation per call; not checked in compiled code.
+        shuffle: in training, deal the rows of a call to the mixtures and indices at random, and put the answers back in
+            order; None does not, and warns where embeddings are trained.
+        training: whether the call is one of training.
     """
 
     backbone: nn.Module
@@ -40,11 +43,23 @@ class Components:
     demuxers: nn.ModuleList
     widenings: nn.ModuleList
     check_finite: bool = False
+    shuffle: bool | None = None
+    training: bool = False
 
     @property
     def demuxer(self) -> Demuxer:
         """The demuxer (of the first head, where a model has several)."""
         return self.demuxers[0]  # type: ignore[return-value]
+
+    @property
+    def shuffles(self) -> bool:
+        """Whether rows are dealt at random."""
+        return bool(self.shuffle) and self.training and self.n > 1
+
+    @property
+    def trains_embeddings(self) -> bool:
+        """Whether embeddings that the model may be training would show their index, by what the user chose."""
+        return self.shuffle is None and self.training and self.n > 1
 
     @property
     def added(self) -> tuple[nn.Module, ...]:

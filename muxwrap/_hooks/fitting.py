@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from muxwrap._hooks import torch_masks
 from muxwrap._hooks.call import Call
-from muxwrap._hooks.grouping import group
 from muxwrap._hooks.side_inputs import MASK
 from muxwrap._util.nested import first_tensor, map_tensors
 from muxwrap.errors import MuxwrapError
@@ -145,7 +144,7 @@ def _fitted_tensor(call: Call, name: str, value: Tensor) -> Tensor:
 
 
 def _grouped(call: Call, value: Tensor) -> Tensor:
-    return group(value.expand(call.rows or 1, *value.shape[1:]), call.n)
+    return call.group(value.expand(call.rows or 1, *value.shape[1:]))
 
 
 def _per_head(layer: nn.Module, name: str, made: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Batch to groups and back: which rows share a mixture, how an incomplete group is filled, how masks merge.
 
-Consecutive rows share a mixture: row r is instance ``r % n`` of group ``r // n``.
+Consecutive rows share a mixture: row r is instance ``r % n`` of group ``r // n``. In an ``order`` of the rows ``[B]``, row
+``order[r]`` is.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from torch.nn import functional as F
 from muxwrap._util.sizes import fixed
 
 
-def group(x: Tensor, n: int) -> Tensor:
-    """Group rows: ``[B, ...] -> [ceil(B / n), n, ...]``.
+def group(x: Tensor, n: int, order: Tensor | None = None) -> Tensor:
+    """Group rows, in their own order or in another one: ``[B, ...] -> [ceil(B / n), n, ...]``.
 
     The last group is filled with the batch's own first rows: real inputs keep a mixture in the distribution that the
     trunk was trained on, where zeros would not.
     """
+    x = x if order is None else x[order]
     missing = -fixed(x.shape)[0] % n
     if missing:
         fill = torch.arange(missing, device=x.device) % x.shape[0]
@@ -26,9 +28,10 @@ def group(x: Tensor, n: int) -> Tensor:
     return rearrange(x, "(g n) ... -> g n ...", n=n)
 
 
-def ungroup(x: Tensor, rows: int) -> Tensor:
-    """Return the first ``rows`` rows of ``[g, n, ...]`` in the batch's order: the filling is cut off."""
-    return rearrange(x, "g n ... -> (g n) ...")[:rows]
+def ungroup(x: Tensor, rows: int, order: Tensor | None = None) -> Tensor:
+    """Return the rows of ``[g, n, ...]`` in the batch's order: the filling is cut off, and an order of grouping undone."""
+    flat = rearrange(x, "g n ... -> (g n) ...")[:rows]
+    return flat if order is None else flat[order.argsort()]
 
 
 def merge_masks(grouped: Tensor, prefix: int) -> Tensor:

@@ -34,13 +34,13 @@ def insert_ids(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
     if ids is None or ids.is_floating_point():
         raise MuxwrapError(f"{demuxer.name} inserts sentinel ids into the instances: call the model with input_ids")
     call.id_rows = ids.shape[0]
-    return replace_object((args, kwargs), ids, demuxer.insert_sentinel_ids(group(ids, call.n)).flatten(0, 1))
+    return replace_object((args, kwargs), ids, demuxer.insert_sentinel_ids(call.group(ids)).flatten(0, 1))
 
 
 def start_chunks(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
     """Give the stem its first rows only, where it can run some rows at a time; the others follow in :func:`mix_output`."""
     model = call.model
-    if model.check_finite:
+    if model.check_finite or model.shuffles:
         return None
     site = model.sites.mux[k]
     chunks = chunks_of(module, args, kwargs, call.n, site.dim, model.strategy.additive)
@@ -89,10 +89,12 @@ def _mix(call: Call, k: int, x: Tensor) -> Tensor:
     call.rows = call.id_rows or x.shape[0]
     call.mixed[k] += 1
     if model.strategy.places_tokens:
-        return place(call, group(x, call.n))
+        return place(call, call.group(x))
+    # Token ids were inserted into rows that had been dealt already.
+    dealt = call.group if call.id_rows is None else partial(group, n=call.n)
     mask = mask_of(call, k, x)
-    mask = mask if mask is None else group(mask, call.n)
-    return model.demuxer.extend(_mixture(call, k, group(x, call.n), mask))
+    mask = mask if mask is None else dealt(mask)
+    return model.demuxer.extend(_mixture(call, k, dealt(x), mask))
 
 
 def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor) -> Tensor:

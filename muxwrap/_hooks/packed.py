@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from muxwrap._hooks.call import Call
-from muxwrap._hooks.grouping import group
 from muxwrap._util.nested import map_first_tensor, replace_object
 from muxwrap.errors import MuxwrapError
 
@@ -22,7 +21,7 @@ def mixed(call: Call, k: int, value: Any, mix: Callable[[Tensor], Tensor]) -> An
     x, lengths = pad_packed_sequence(packed, batch_first=True)
     call.keep[k] = call.lengths = lengths
     mixture, prefix = mix(x), call.model.demuxer.prefix_length
-    return replace_object(value, packed, _pack(mixture, group(lengths, call.n).amax(1) + prefix))
+    return replace_object(value, packed, _pack(mixture, call.group(lengths).amax(1) + prefix))
 
 
 def separated(call: Call, value: Any, separate: Callable[[Tensor], Tensor]) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from muxwrap._hooks.adapters import arguments_of
 from muxwrap._hooks.call import Call
-from muxwrap._hooks.grouping import group, ungroup
+from muxwrap._hooks.grouping import ungroup
 from muxwrap._hooks.side_inputs import MASK, read
 from muxwrap.errors import MuxwrapError
 
@@ -37,7 +37,7 @@ def place(call: Call, x: Tensor) -> Tensor:
             f"{strategy.name} leaves padding out by a mask [rows, {x.shape[2]}], and got one of shape {list(mask.shape)}"
         )
     mask = mask if mask is None else mask.expand(call.rows or 1, -1)
-    grouped = [None if each is None else group(each, call.n) for each in (mask, ids)]
+    grouped = [None if each is None else call.group(each) for each in (mask, ids)]
     call.places = strategy.place(x, *grouped)
     pooled: Tensor = call.places.pool(x)
     call.unpooled = x, pooled
@@ -49,4 +49,4 @@ def unplace(call: Call, h: Tensor, first_token: bool) -> Tensor:
     assert call.places is not None and call.unpooled is not None and call.rows is not None
     before, pooled = call.unpooled
     beside = (before[:, :, :1] if first_token else before) - call.places.spread(pooled, first_token)
-    return ungroup(call.places.spread(h / call.model.strategy.factor, first_token) + beside, call.rows)
+    return ungroup(call.places.spread(h / call.model.strategy.factor, first_token) + beside, call.rows, call.order)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 
 from muxwrap._hooks.call import Call, Key
@@ -31,6 +31,14 @@ def running(call: Call) -> Iterator[None]:
         yield
     finally:
         _local.calls = outer
+
+
+def order_of(key: Key) -> Tensor | None:
+    """Return the order in which the running call of this key deals its rows; None where it is the batch's own.
+
+    Asked after mixing.
+    """
+    return next((call.order for call in reversed(getattr(_local, "calls", ())) if call.key is key), None)
 
 
 def in_call(key: Key, do: Callable[..., Any], *arguments: Any) -> Any:

@@ -49,4 +49,6 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
     if site.first_token:
         h = h[:, : 1 + demuxer.prefix_length]
     separated = demuxer(features_last(h, site.axis, lead=1))
-    return ungroup(features_back(separated, tuple(h.shape), site.axis, lead=2), call.rows)
+    rows = ungroup(features_back(separated, tuple(h.shape), site.axis, lead=2), call.rows, call.order)
+    call.answers.append(rows)
+    return rows

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from muxwrap._hooks.adapters import arguments_of
 from muxwrap._hooks.call import Call
-from muxwrap._hooks.grouping import group, merge_masks, merge_side_inputs
+from muxwrap._hooks.grouping import merge_masks, merge_side_inputs
 from muxwrap._util.meta import is_meta
 from muxwrap._util.nested import first_tensor, map_tensors, replace_object
 from muxwrap.site import MaskMode, Site
@@ -45,7 +45,7 @@ def merge(call: Call, module: nn.Module, args: Any, kwargs: Any) -> Any:
     prefix = call.model.demuxer.prefix_length
     for name, value in own.items():
         merged = merge_masks if name.endswith(MASK) else partial(merge_side_inputs, name)
-        instead[name] = call.merged[name] = merged(group(value, call.n), prefix)
+        instead[name] = call.merged[name] = merged(call.group(value), prefix)
     for name, at in _arguments(module):
         if name in instead and _positional(at, args):
             args = (*args[:at], instead[name], *args[at + 1 :])
@@ -97,7 +97,7 @@ def _merge_unnamed(call: Call, value: Tensor) -> Tensor:
     for own, merged in call.unnamed:  # layer after layer gets the same ones
         if own is value:
             return merged
-    merged = merge_masks(group(value, call.n), 0)
+    merged = merge_masks(call.group(value), 0)
     call.unnamed.append((value, merged))
     return merged
 
@@ -111,7 +111,7 @@ def mask_of(call: Call, k: int, x: Tensor) -> Tensor | None:
     if call.model.sites.mask is MaskMode.IGNORED and not call.model.strategy.reads_mask:
         return None
     mask = call.side_inputs.get(MASK if k == 0 else "decoder_" + MASK)
-    return mask if mask is None or call.id_rows is None else group(mask, call.n).flatten(0, 1)
+    return mask if mask is None or call.id_rows is None else call.group(mask).flatten(0, 1)
 
 
 def takes_mask(module: nn.Module) -> bool:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from muxwrap._hooks.call import Call
-from muxwrap._hooks.grouping import group
 from muxwrap._util.nested import named_arguments, replace_object
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import SideInput
@@ -53,7 +52,7 @@ def _kept(side: SideInput, value: Tensor) -> Tensor:
 
 
 def _merged(call: Call, side: SideInput, value: Tensor) -> Tensor:
-    grouped = group(value, call.n)
+    grouped = call.group(value)
     if side.kind == "same":
         _check_same(call, side, grouped)
         return grouped[:, 0]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from muxwrap._util.seeding import seeded
 from muxwrap._util.sizes import fixed
 from muxwrap.demuxers.centering import centered
+from muxwrap.demuxers.index_norm import IndexNorm
 from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.registry import Registry
 
@@ -29,6 +30,7 @@ class Demuxer(nn.Module, ABC):
     Args:
         n: instances in a mixture.
         dim: size of the feature axis, which is the last one here.
+        hide_index: norm what comes out per index, see :class:`~muxwrap.demuxers.IndexNorm`.
         seed: fixes the initial values; the global random state is left as it was.
 
     Raises:
@@ -43,11 +45,13 @@ class Demuxer(nn.Module, ABC):
     prefix_outputs: int = 0
     """How many of the tokens put before an instance have outputs in :meth:`forward`, before those of its own tokens."""
 
-    def __init__(self, n: int, dim: int, *, seed: int = 0) -> None:
+    def __init__(self, n: int, dim: int, *, hide_index: bool = False, seed: int = 0) -> None:
         super().__init__()
         self.n = check_count(n)
         self.dim = check_dim(dim)
+        self.hide_index = hide_index
         self.seed = seed
+        self.index_norm = IndexNorm(n, dim) if hide_index and n > 1 else None
 
     @classmethod
     def prefix_for(cls, n: int) -> int:
@@ -75,8 +79,14 @@ class Demuxer(nn.Module, ABC):
         """Put the prefix before a mixture of tokens ``[g, L, mux_dim]``; without one it is returned as it is."""
         return mixture
 
-    def centered(self, separated: Tensor) -> Tensor:
-        """Center the gradient of ``[g, n, ...]`` where :attr:`center_gradients` is set, in training."""
+    def finished(self, separated: Tensor) -> Tensor:
+        """Return ``[g, n, ..., dim]`` as it goes on: the last line of every :meth:`forward`.
+
+        The index is hidden where ``hide_index`` is set, and in training the gradient is centered where
+        :attr:`center_gradients` is.
+        """
+        if self.index_norm is not None:
+            separated = self.index_norm(separated)
         return centered(separated) if self.center_gradients and self.training and self.n > 1 else separated
 
     def insert_sentinel_ids(self, ids: Tensor) -> Tensor:

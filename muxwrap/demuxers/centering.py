@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from muxwrap.demuxers.accumulations import accumulation
+from muxwrap.demuxers.ranks import common_of_ranks, ranks_together
 
 
 def centered(separated: Tensor) -> Tensor:
@@ -19,10 +23,23 @@ def centered(separated: Tensor) -> Tensor:
     For demuxers whose maps tell the indices apart. Those that do it by a learned term, as ``key`` and ``index``, learn
     that term from the common part.
 
+    The mean is over the batch that an optimizer steps on: under ``DistributedDataParallel`` and ``fully_shard`` over all
+    ranks, and over the micro-batches of an accumulation that is known to be one
+    (:func:`muxwrap.training.accumulation`).
+
     Args:
         separated: ``[g, n, ...]``. One mixture alone has nothing in common with others and is returned as it is.
     """
-    if separated.shape[0] == 1:
+    if not torch.is_grad_enabled():
         return separated
-    mean = separated.mean(0, keepdim=True)
-    return separated - (mean - mean.detach())
+    ranks = ranks_together()
+    together = accumulation()
+    if together is not None:
+        return together.hold(separated, ranks)
+    if ranks is not None:
+        common = common_of_ranks(separated, ranks)
+    elif separated.shape[0] == 1:
+        return separated
+    else:
+        common = separated.mean(0, keepdim=True)
+    return separated - (common - common.detach())

@@ -37,6 +37,7 @@ class Index(Demuxer):
             published sequence models read the output of c (1), the token models return all of them (n + 1).
         project: end with a linear layer; the published demuxers have none.
         eps: of the norm.
+        hide_index: norm what comes out per index, see :class:`~muxwrap.demuxers.IndexNorm`.
         seed: fixes the initial values; the prefix is normal with standard deviation 0.02.
 
     Raises:
@@ -53,9 +54,10 @@ class Index(Demuxer):
         prefix_outputs: int = 0,
         project: bool = True,
         eps: float = 1e-5,
+        hide_index: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(n, dim, seed=seed)
+        super().__init__(n, dim, hide_index=hide_index, seed=seed)
         self.mux_dim = dim if mux_dim is None else check_dim(mux_dim)
         self.sentinel_ids = check_sentinel_ids(n, sentinel_ids)
         self.uses_sentinel_ids = self.sentinel_ids is not None
@@ -115,7 +117,7 @@ class Index(Demuxer):
         of_prefix, of_token = self.join.weight.split(self.dim, dim=1)
         of_index = F.linear(h[:, : self.n], of_prefix, self.join.bias).unsqueeze(2)
         u = of_index + F.linear(h[:, self.tokens_added - self.prefix_outputs :], of_token).unsqueeze(1)
-        return self.out(self.norm(F.gelu(u)))
+        return self.finished(self.out(self.norm(F.gelu(u))))
 
     def _check_tokens(self, h: Tensor) -> None:
         if h.ndim != 3 or fixed(h.shape)[-1] != self.dim or fixed(h.shape)[1] <= self.n:

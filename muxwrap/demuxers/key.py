@@ -26,6 +26,7 @@ class Key(Demuxer):
         inner_norm: put the norm inside the last block, u + LayerNorm(GELU(Linear(u))), as published, instead of after it.
         eps: of the norm.
         sentinel_id: a token id that overwrites token 0 of every instance before it is embedded, as published.
+        hide_index: norm what comes out per index, see :class:`~muxwrap.demuxers.IndexNorm`.
         seed: fixes the initial values; keys are standard normal.
 
     Raises:
@@ -41,9 +42,10 @@ class Key(Demuxer):
         inner_norm: bool = False,
         eps: float = 1e-5,
         sentinel_id: int | None = None,
+        hide_index: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(n, dim, seed=seed)
+        super().__init__(n, dim, hide_index=hide_index, seed=seed)
         if isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
             raise MuxwrapError(f"key(layers={layers!r}): it is the number of residual blocks, an int >= 0")
         if inner_norm and not layers:
@@ -70,7 +72,7 @@ class Key(Demuxer):
         u = F.gelu(F.linear(h, of_mixture).unsqueeze(1) + keyed)
         for block in self.blocks[: self.layers - self.inner_norm]:
             u = u + F.gelu(block(u))
-        return u + self.norm(F.gelu(self.blocks[-1](u))) if self.inner_norm else self.norm(u)
+        return self.finished(u + self.norm(F.gelu(self.blocks[-1](u))) if self.inner_norm else self.norm(u))
 
     def insert_sentinel_ids(self, ids: Tensor) -> Tensor:
         """Overwrite token 0 of every instance: ``[g, n, L] -> [g, n, L]``."""

@@ -28,6 +28,7 @@ class MLP(Demuxer):
         eps: of the norms.
         sentinel_id: a token id that overwrites token 0 of every instance before it is embedded, as published.
         center_gradients: in training, see :func:`~muxwrap.demuxers.centering.centered`; not in the papers.
+        hide_index: norm what comes out per index, see :class:`~muxwrap.demuxers.IndexNorm`.
         seed: fixes the initial values, which are those of ``nn.Linear`` and ``nn.LayerNorm``.
 
     Raises:
@@ -43,9 +44,10 @@ class MLP(Demuxer):
         eps: float = 1e-5,
         sentinel_id: int | None = None,
         center_gradients: bool = True,
+        hide_index: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(n, dim, seed=seed)
+        super().__init__(n, dim, hide_index=hide_index, seed=seed)
         self.center_gradients = center_gradients
         if not 0 <= dropout < 1:
             raise MuxwrapError(f"mlp(dropout={dropout!r}): it is a probability, 0 <= dropout < 1")
@@ -69,10 +71,10 @@ class MLP(Demuxer):
         h = F.dropout(h, self.dropout, self.training)
         if h.ndim > 2 and fixed(h.shape)[1] != 1:
             # Index by index: what is between the linear map and the output stays in the caches.
-            return self.centered(torch.stack([self._separate(h, i) for i in range(self.n)], dim=1))
+            return self.finished(torch.stack([self._separate(h, i) for i in range(self.n)], dim=1))
         u = F.linear(h, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(-1, (self.n, self.dim))
         u = F.layer_norm(F.gelu(u), (self.dim,), eps=self.eps) * self.norm_weight + self.norm_bias
-        return self.centered(moved(u, -2, 1))
+        return self.finished(moved(u, -2, 1))
 
     def insert_sentinel_ids(self, ids: Tensor) -> Tensor:
         """Overwrite token 0 of every instance: ``[g, n, L] -> [g, n, L]``."""

@@ -25,14 +25,24 @@ class Unbind(Demuxer):
         dim: size of the feature axis.
         strategy: the strategy that mixed.
         center_gradients: in training, see :func:`~muxwrap.demuxers.centering.centered`.
+        hide_index: norm what comes out per index, see :class:`~muxwrap.demuxers.IndexNorm`.
         seed: accepted, but nothing is drawn.
 
     Raises:
         MuxwrapError: the strategy has keys for another ``n`` or ``dim``, or no way back.
     """
 
-    def __init__(self, n: int, dim: int, *, strategy: Strategy, center_gradients: bool = True, seed: int = 0) -> None:
-        super().__init__(n, dim, seed=seed)
+    def __init__(
+        self,
+        n: int,
+        dim: int,
+        *,
+        strategy: Strategy,
+        center_gradients: bool = True,
+        hide_index: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(n, dim, hide_index=hide_index, seed=seed)
         self.center_gradients = center_gradients
         if strategy.n != n or not _separates(strategy, dim):
             raise MuxwrapError(
@@ -56,7 +66,7 @@ class Unbind(Demuxer):
             MuxwrapError: the last axis is not ``dim``.
         """
         self.check_features(h)
-        return self.centered(self.strategy.separate(h))
+        return self.finished(self.strategy.separate(h))
 
 
 def _separates(strategy: Strategy, dim: int) -> bool:

@@ -7,5 +7,7 @@ from muxwrap.evaluation.distance import StateDistance as StateDistance
 from muxwrap.evaluation.distance import state_distance as state_distance
 from muxwrap.evaluation.exchange import Crosstalk as Crosstalk
 from muxwrap.evaluation.exchange import crosstalk as crosstalk
+from muxwrap.evaluation.index_trace import IndexTrace as IndexTrace
+from muxwrap.evaluation.index_trace import index_readable as index_readable
 from muxwrap.evaluation.result import Evaluation as Evaluation
 from muxwrap.evaluation.scores import evaluate as evaluate

@@ -20,7 +20,7 @@ from muxwrap.sites.advice import advice
 from muxwrap.sites.candidates import Choice, demux_candidates, mux_candidates
 from muxwrap.sites.dry_run import answers, mixing_fails, padded
 from muxwrap.sites.examples import check_example, example_of, family_of
-from muxwrap.sites.families import generic
+from muxwrap.sites.families import generic, timm
 from muxwrap.sites.masks import mask_modes
 from muxwrap.sites.resolve import without_prefix
 from muxwrap.sites.runs import PADDED_ROWS

@@ -1,5 +1,6 @@
 """Training what multiplexing needs: a start with instances apart, the retrieval warm-up, and other losses beside a task's."""
 
+from muxwrap.training.accumulation import accumulation
 from muxwrap.training.accuracy import RetrievalAccuracy, retrieval_accuracy
 from muxwrap.training.apart import start_apart
 from muxwrap.training.crosstalk import damp_crosstalk
@@ -14,6 +15,7 @@ from muxwrap.training.objective import RetrievalOutput
 from muxwrap.training.principal import principal_slots
 from muxwrap.training.retrieval_loss import RetrievalLoss
 from muxwrap.training.sandwich import sandwich
+from muxwrap.training.settling import settle_index_norm
 from muxwrap.training.warm_up import WarmUp, warm_up
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "RetrievalOutput",
     "TaughtOutput",
     "WarmUp",
+    "accumulation",
     "damp_crosstalk",
     "distill",
     "distillation",
@@ -35,6 +38,7 @@ __all__ = [
     "retrieval_accuracy",
     "retrieval_head",
     "sandwich",
+    "settle_index_norm",
     "start_apart",
     "warm_up",
 ]

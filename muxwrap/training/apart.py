@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 from muxwrap.strategies.features.slots import Slots
 from muxwrap.training.instance_slices import features_per_instance, instance_slices
@@ -40,11 +41,21 @@ def start_apart(model: Multiplex, example_input: Any = None) -> list[str]:
         The names of the weights that were changed; biases of the same layers are changed, too.
 
     Raises:
-        MuxwrapError: the model is not wrapped, the strategy does not put the instances side by side, or nothing between the
-            sites has weights.
+        MuxwrapError: the model is not wrapped, the strategy does not put the instances side by side, nothing between the
+            sites has weights, or some of these are frozen, sharded or quantized.
     """
     sizes = features_per_instance(model, "start_apart")
     layers = trunk_layers(model, example_input, "start_apart")
+    frozen = [layer.name for layer in layers if not layer.weight.requires_grad]
+    if frozen:
+        raise MuxwrapError(
+            f"start_apart(model): {frozen[0]} is frozen, as pretrained weights are; it makes every trunk weight anew. "
+            "Start before freezing, or keep the pretrained trunk and leave start_apart out"
+        )
+    if any(type(layer.weight) is not nn.Parameter for layer in layers):
+        raise MuxwrapError(
+            f"start_apart(model): {layers[0].name} is sharded or quantized; start before fully_shard or quantizing"
+        )
     if isinstance(model.strategy, Slots):
         model.strategy.start_alike()
     for layer in layers:

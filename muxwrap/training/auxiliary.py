@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from muxwrap._util.nested import replace_object
+from muxwrap.demuxers.ranks import sharing
 from muxwrap.forwarding import blank, class_for, shown
 from muxwrap.multiplex import Multiplex, check_wrapped
 
@@ -32,7 +33,8 @@ class AuxiliaryLoss(nn.Module, ABC):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model; in training and with labels, its output has the summed loss."""
-        return (self.train_call if self.training else self.model)(*args, **kwargs)
+        with sharing(self):
+            return (self.train_call if self.training else self.model)(*args, **kwargs)
 
     @abstractmethod
     def train_call(self, *args: Any, **kwargs: Any) -> Any:

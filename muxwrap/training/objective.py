@@ -15,7 +15,7 @@ from muxwrap.multiplex import Multiplex
 from muxwrap.training.batches import Batch
 from muxwrap.training.head import RetrievalHead
 from muxwrap.training.token_sites import TokenSites
-from muxwrap.training.tokens import read_tokens, separate
+from muxwrap.training.tokens import Tokens, read_tokens, separate
 
 Indices = Literal["one", "all"]
 
@@ -34,13 +34,14 @@ class RetrievalOutput(NamedTuple):
     positions: Tensor
 
 
-def targets(batch: Batch, n: int) -> tuple[Tensor, Tensor]:
+def targets(batch: Batch, n: int, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the tokens to predict, and which of them count, both ``[mixtures, n, length]``.
 
     Padding does not count, nor do the rows that fill up the last mixture, since they are in the batch already.
     """
-    counts = F.pad(batch.real, (0, 0, 0, -batch.real.shape[0] % n)).unflatten(0, (-1, n))
-    return group(batch.ids, n), counts
+    real = batch.real if order is None else batch.real[order]
+    counts = F.pad(real, (0, 0, 0, -real.shape[0] % n)).unflatten(0, (-1, n))
+    return group(batch.ids, n, order), counts
 
 
 def draw_one(counts: Tensor) -> Tensor:
@@ -89,32 +90,32 @@ class Retrieval(nn.Module):
         """Run the model up to the trunk's end, and score what is there."""
         return self.score(self._tokens(batch), batch)
 
-    def score(self, tokens: Tensor, batch: Batch) -> RetrievalOutput:
+    def score(self, tokens: Tokens, batch: Batch) -> RetrievalOutput:
         """Return the loss over the tokens that are asked for.
 
         Args:
-            tokens: the trunk's output ``[mixtures, prefix + length, dim]``.
+            tokens: the trunk's output.
             batch: the call that made it.
         """
-        wanted, counts = targets(batch, self.model.n)
+        wanted, counts = targets(batch, self.model.n, tokens.order)
         asked = draw_one(counts) if self.indices == "one" else counts
         wanted = wanted[asked]
-        scores = self._scores(separate(self.model, self.head.demuxer, tokens, batch)[asked])
+        scores = self._scores(separate(self.model, self.head.demuxer, tokens.mixed, batch)[asked])
         loss = F.cross_entropy(scores.float(), wanted, reduction="sum") / max(len(wanted), 1)
         return RetrievalOutput(loss, (scores.detach().argmax(-1) == wanted).sum(), asked.sum())
 
     def correct(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return how many tokens are predicted right, and how many there are, both per index: ``[n]``."""
         tokens = self._tokens(batch)
-        wanted, counts = targets(batch, self.model.n)
-        separated = separate(self.model, self.head.demuxer, tokens, batch)
+        wanted, counts = targets(batch, self.model.n, tokens.order)
+        separated = separate(self.model, self.head.demuxer, tokens.mixed, batch)
         right = []
         for i in range(self.model.n):  # one index at a time: the scores of all would be n times as much memory
             here = counts[:, i]
             right.append((self._scores(separated[:, i][here]).argmax(-1) == wanted[:, i][here]).sum())
         return torch.stack(right), counts.sum((0, 2))
 
-    def _tokens(self, batch: Batch) -> Tensor:
+    def _tokens(self, batch: Batch) -> Tokens:
         # forward, and not the model itself: a call that is compiled cannot be ended early.
         call = partial(self.model.forward, **batch.inputs)
         return read_tokens(self.model, self.token_sites.output, call, stop=True)[1]

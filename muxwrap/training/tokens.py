@@ -6,10 +6,11 @@ A task separates what its head reads, which for a classifier is one token or a p
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from muxwrap._hooks.running import order_of
 from muxwrap._util.nested import first_tensor
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
@@ -18,7 +19,19 @@ from muxwrap.site import Site
 from muxwrap.training.batches import Batch
 
 
-def read_tokens(model: Multiplex, site: Site, call: Callable[[], Any], *, stop: bool) -> tuple[Any, Tensor]:
+class Tokens(NamedTuple):
+    """What passed where the trunk ends.
+
+    Args:
+        mixed: ``[mixtures, prefix + length, dim]``.
+        order: the order in which the batch's rows were dealt to mixtures and indices, ``[rows]``; None for their own.
+    """
+
+    mixed: Tensor
+    order: Tensor | None
+
+
+def read_tokens(model: Multiplex, site: Site, call: Callable[[], Any], *, stop: bool) -> tuple[Any, Tokens]:
     """Call the wrapped model, and return its output and what passed at a site before it was separated.
 
     The hook is there for this one call, so nothing stays on the backbone.
@@ -30,14 +43,14 @@ def read_tokens(model: Multiplex, site: Site, call: Callable[[], Any], *, stop: 
         stop: end the call at the site; the head does not run, and the output is None.
 
     Returns:
-        The output, and ``[mixtures, prefix + length, dim]``.
+        The output, and the tokens.
     """
-    found: list[Tensor] = []
+    found: list[Tokens] = []
 
     def read(value: Any) -> None:
         tokens = first_tensor(value)
         assert tokens is not None
-        found.append(tokens)
+        found.append(Tokens(tokens, order_of(model._attachment.key)))
         if stop:
             raise _ReachedError
 
@@ -67,7 +80,7 @@ def separate(model: Multiplex, demuxer: Demuxer | None, tokens: Tensor, batch: B
     Args:
         model: the wrapped model.
         demuxer: retrieval's own, or None for the task's.
-        tokens: what :func:`read_tokens` found.
+        tokens: of :func:`read_tokens`.
         batch: the call that made them.
 
     Raises:

@@ -97,3 +97,60 @@ def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(muxwrap.MuxwrapError, match=r"damp_crosstalk\(model\): .* strategy='slots'"):
         damp_crosstalk(optimizer, codes, example_input=EXAMPLE)
     assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
+
+
+def test_weights_that_the_optimizer_gets_later_are_damped_too() -> None:
+    model = wrapped()
+    optimizer = SGD([model.backbone.back.weight], lr=0.1)
+    assert damp_crosstalk(optimizer, model, 0.0, EXAMPLE) == ["back.weight"]
+    crosstalk = model.backbone.block.weight == 0
+    optimizer.add_param_group({"params": [model.backbone.block.weight]})
+    train(model, optimizer)
+    assert (model.backbone.block.weight[crosstalk] == 0).all() and (
+        model.backbone.block.weight.grad[crosstalk] != 0
+    ).any()
+
+
+def test_a_deep_copy_of_model_and_optimizer_goes_on_alike_and_apart() -> None:
+    model = wrapped()
+    optimizer = AdamW(model.parameters(), lr=1e-2)
+    damp_crosstalk(optimizer, model, 0.0, EXAMPLE)
+    train(model, optimizer)
+    other, its_optimizer = copy.deepcopy((model, optimizer))
+    before = copy.deepcopy(model.state_dict())
+    train(other, its_optimizer, steps=2)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    train(model, optimizer, steps=2)
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items())
+    third = copy.deepcopy((other, its_optimizer))
+    train(*third)
+    crosstalk = wrapped().backbone.block.weight == 0
+    assert (third[0].backbone.block.weight[crosstalk] == 0).all()
+
+
+def test_frozen_weights_are_left_alone_and_not_started_apart() -> None:
+    model = wrapped()
+    model.backbone.block.weight.requires_grad_(False)
+    before = model.backbone.block.weight.clone()
+    optimizer = AdamW(model.parameters(), lr=1e-2)
+    damp_crosstalk(optimizer, model, 0.5, EXAMPLE)
+    train(model, optimizer)
+    assert torch.equal(model.backbone.block.weight, before)
+    with pytest.raises(muxwrap.MuxwrapError, match=r"start_apart\(model\): block.weight is frozen"):
+        start_apart(model, EXAMPLE)
+    assert torch.equal(model.backbone.block.weight, before)
+
+
+def test_a_skipped_step_of_a_gradient_scaler_changes_nothing() -> None:
+    model = wrapped()
+    optimizer = SGD(model.parameters(), lr=1.0)
+    damp_crosstalk(optimizer, model, 0.5, EXAMPLE)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    before = copy.deepcopy(model.state_dict())
+    for value in (float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale(model(torch.randn(12, 1, 8, 8)).square().mean() * value).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        same = all(torch.equal(now, before[key]) for key, now in model.state_dict().items())
+        assert same == (value == float("inf"))
