@@ -20,7 +20,7 @@ LEAST_SHARE = 0.02
 """Of the bare model's multiplications; a trunk with fewer saves nothing."""
 
 WAY_OUT = re.compile(
-    r"\b(mux_at|demux_at|sites|example_input|strategy|demux|n)=|\b(give|name|take|make|write|wrap|unwrap|set|use|put|leave)\b"
+    r"\b(mux_at|demux_at|sites|example_input|strategy|demux|n|batch_first)=|\b(give|name|take|make|write|wrap|unwrap|set|use|put|leave)\b"
 )
 
 
