@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from muxwrap import demuxers, strategies
+from muxwrap._hooks.adapters import learns_prompts
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.running import is_hooked
 from muxwrap._hooks.widening import widenings
@@ -19,11 +21,12 @@ from muxwrap.defaults import (
     default_strategy,
     image_pixels,
     prefix_length,
+    strategy_class,
 )
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.site import Site, Sites
-from muxwrap.sites import Choice, check_paths, locate, verify
+from muxwrap.sites import Choice, check_paths, check_side_by_side, locate, locate_layers, verify
 from muxwrap.sites.dry_run import watched
 from muxwrap.sites.families import timm
 from muxwrap.strategies.base import Strategy, list_strategies
@@ -48,11 +51,13 @@ def build(
         MuxwrapError: what cannot work; the backbone is then as it was.
     """
     try:
-        example = None
+        example = advice = None
         check_count(n)
-        if sites is None:
+        if sites is None and strategy_class(strategy).places_tokens:
+            sites, example = locate_layers(backbone, example_input, mux_at=mux_at, demux_at=demux_at)
+        elif sites is None:
             prefix, pixels = prefix_length(demux, n), image_pixels(strategy, n)
-            sites, example = locate(
+            sites, example, advice = locate(
                 backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix, pixels=pixels
             )
         check_paths(backbone, sites)
@@ -61,11 +66,15 @@ def build(
         made = Components(backbone, n, sites, phi, separators, widenings(backbone, sites, phi), check_finite)
         made.check()
         _follow_sites(made, example)
+        if example is not None and phi.places_tokens:
+            made.sites = check_side_by_side(made, example)
         if example is not None:
             verify(made, example)
     except MuxwrapError as error:
         call = f"wrap({type(backbone).__name__}, n={n!r}, strategy={strategy!r}, demux={demux!r})"
         raise MuxwrapError(f"{call}: {error}") from error
+    if advice is not None:
+        warnings.warn(f"wrap({type(backbone).__name__}, n={n}): {advice}", stacklevel=4)  # at the line that calls wrap
     return made
 
 
@@ -73,7 +82,8 @@ def check_backbone(backbone: object) -> None:
     """Refuse what cannot be wrapped, before anything is called.
 
     Raises:
-        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, or returns maps of several stages.
+        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, learns prompts, or returns maps of
+            several stages.
     """
     if not isinstance(backbone, nn.Module):
         raise MuxwrapError(f"wrap({backbone!r}): {type(backbone).__name__} is not a torch.nn.Module")
@@ -97,6 +107,11 @@ def check_backbone(backbone: object) -> None:
                 f"{call}: compile() was called (at {place}), and compiled code may not see hooks that come later; compile "
                 "after wrapping, and set ._compiled_call_impl = None here"
             )
+    if learns_prompts(backbone):
+        raise MuxwrapError(
+            f"{call}: prompt learning puts tokens of its own before every row, outside of the model in it; adapt the wrapped "
+            "model: get_peft_model(muxwrap.wrap(model, n), config)"
+        )
     problem = timm.refusal(backbone)
     if problem is not None:
         raise MuxwrapError(f"{call}: {problem}")
@@ -110,7 +125,7 @@ def build_strategy(choice: StrategyChoice, n: int, sites: Sites, seed: int) -> S
     """
     choice = choice or default_strategy(n, sites.mux[0])
     cls = type(choice) if isinstance(choice, Strategy) else strategies.registry.class_of(choice)
-    sizes = [_sizes(cls, site, sites.masked) for site in sites.mux]
+    sizes = [_sizes(cls, site, sites.padded) for site in sites.mux]
     if any(other != sizes[0] for other in sizes):
         found = sorted(size["dim"] for size in sizes)
         raise MuxwrapError(f"the mux sites have feature sizes {found}; one strategy needs one size: name other sites")
@@ -154,6 +169,10 @@ def _sizes(cls: type[Strategy], site: Site, masked: bool) -> dict[str, Any]:
             )
         channels, *size = site.image
         return {"dim": channels, "size": tuple(size)}
+    if cls.places_tokens:
+        if site.grid is None or site.shape is None:
+            return {"dim": site.dim}
+        return {"dim": site.dim, "grid": site.grid, "keep": site.shape[0] - site.grid[0] * site.grid[1]}
     unread = masked and not cls.reads_mask
     if unread or site.axis not in (-1, 1) or len(site.shape or ()) == 1:
         why, without = ("with a mask", " without a mask") if unread else ("which are not tokens", "")

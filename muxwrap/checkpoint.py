@@ -1,99 +1,42 @@
-"""Save a wrapped model and load it: one JSON file for how it was wrapped, one file for every tensor."""
+"""Save a wrapped model and load it: how it was wrapped, what was added, and the backbone as its own library reads it.
+
+| file | holds |
+| --- | --- |
+| ``muxwrap.json`` | how the model was wrapped |
+| ``muxwrap.safetensors`` | the tensors that were added: φ and the demuxers |
+| ``model.safetensors``, ``config.json`` | the backbone under its own names, and its config if it has one |
+| ``backbone.safetensors`` | the backbone in their place, if nothing made of its config has these names (adapters, for one) |
+
+A loader that finds names which it does not expect leaves random weights where it expected others, and logs a line; one that
+finds no file fails.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from muxwrap import demuxers, strategies
 from muxwrap._hooks.components import Components
+from muxwrap._util.writer import Writer, read
 from muxwrap.errors import MuxwrapError
 from muxwrap.registry import options_of
+from muxwrap.sites.families import transformers
 
-CONFIG, WEIGHTS, PICKLED, FORMAT = "muxwrap.json", "model.safetensors", "pytorch_model.bin", 1
-
-_UNITS = {unit: 1000**k for k, unit in enumerate(("B", "KB", "MB", "GB", "TB"))}
-_UNITS |= {unit: 1024**k for k, unit in enumerate(("KIB", "MIB", "GIB", "TIB"), 1)}
-
-
-@dataclass
-class Writer:
-    """How tensors are written: the arguments of :meth:`Multiplex.save_pretrained`.
-
-    Args:
-        save_function: writes in place of ``torch.save``.
-        safe_serialization: False for ``torch.save``.
-        max_shard_size: what the one file may take.
-
-    Raises:
-        MuxwrapError: the arguments contradict each other, or the size is none.
-    """
-
-    save_function: Callable[..., Any] | None = None
-    safe_serialization: bool | None = None
-    max_shard_size: int | str | None = None
-
-    def __post_init__(self) -> None:
-        if self.save_function is not None and self.safe_serialization:
-            raise MuxwrapError(
-                f"save_pretrained(save_function=..., safe_serialization=True): a save_function writes {PICKLED}; leave out "
-                "one of the two"
-            )
-        self.limit = None if self.max_shard_size is None else _bytes(self.max_shard_size)
-
-    def check(self, tensors: Mapping[str, Tensor]) -> None:
-        """Refuse tensors that one file may not take, or that have no values.
-
-        Raises:
-            MuxwrapError: there is such a tensor.
-        """
-        empty = next((name for name, tensor in tensors.items() if tensor.is_meta), None)
-        if empty is not None:
-            raise MuxwrapError(
-                f"save_pretrained: {empty} is on the device 'meta' and has no values; load the weights first"
-            )
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        if self.limit is not None and size > self.limit:
-            raise MuxwrapError(
-                f"save_pretrained(max_shard_size={self.max_shard_size!r}): a wrapped model is written as one file, and this "
-                f"one takes {size:,} bytes; leave max_shard_size= out"
-            )
-
-    def write(self, tensors: dict[str, Tensor], folder: Path) -> None:
-        """Write tensors into a folder, and remove those of the other format that may be there from before."""
-        if self.save_function is None and self.safe_serialization is not False:
-            written, other = WEIGHTS, PICKLED
-            save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
-        else:
-            written, other = PICKLED, WEIGHTS
-            (self.save_function or torch.save)(tensors, str(folder / written))
-        (folder / other).unlink(missing_ok=True)
-
-
-def check_options(options: Iterable[str]) -> None:
-    """Refuse arguments of other libraries' ``save_pretrained``.
-
-    Raises:
-        MuxwrapError: there is one.
-    """
-    for name in options:
-        way_out = (
-            "upload the folder with huggingface_hub.upload_folder afterwards"
-            if name == "push_to_hub"
-            else "leave it out"
-        )
-        raise MuxwrapError(f"save_pretrained({name}=...) is not supported by a wrapped model; {way_out}")
+CONFIG, FORMAT = "muxwrap.json", 2
+_OWN, _PLAIN, _ADDED = "model", "backbone", "muxwrap"
+_WRITTEN = ("model.safetensors", "pytorch_model.bin")
+"""Files of all tensors under the wrapped model's names: those of format 1, and of the Trainer's checkpoints."""
+_FILES = (*_WRITTEN, *(f"{name}{ending}" for name in (_PLAIN, _ADDED) for ending in (".safetensors", ".bin")))
+_PREFIX = "backbone."
 
 
 def save(
-    model: nn.Module,
+    model: Any,
     components: Components,
     folder: str | Path,
     state_dict: Mapping[str, Tensor] | None = None,
@@ -125,10 +68,31 @@ def save(
             f"save_pretrained(state_dict=...): {problem}; give what accelerator.get_state_dict or state_dict() returns for "
             "the wrapped model"
         )
-    names = [next(name for name in group if name in tensors) for group in _tied(model)]
+    names = [_saved_name(group, tensors) for group in _tied(model)]
     distinct = {name: tensors[name].detach().contiguous() for name in names}
     writer.check(distinct)
-    config = {
+    config = {**describe(components), "sizes": list(model.sizes), "rows": model.n}
+    text = json.dumps(config, indent=2)  # fails before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
+    own = transformers.named_as_loaded(components.backbone)
+    backbone = {name.removeprefix(_PREFIX): value for name, value in distinct.items() if name.startswith(_PREFIX)}
+    added = {name: value for name, value in distinct.items() if not name.startswith(_PREFIX)}
+    files = [writer.write(backbone, folder, _OWN if own else _PLAIN), writer.write(added, folder, _ADDED)]
+    for left in set(_FILES).difference(files):
+        (folder / left).unlink(missing_ok=True)
+    (folder / CONFIG).write_text(text + "\n")
+    backbone_config: Any = getattr(components.backbone, "config", None)
+    if own and hasattr(backbone_config, "save_pretrained"):
+        transformers.config_of(components.backbone).save_pretrained(str(folder))
+
+
+def describe(components: Components) -> dict[str, Any]:
+    """Return how a model is wrapped, in JSON's types.
+
+    Raises:
+        MuxwrapError: the strategy or the demuxer has no registered name.
+    """
+    return {
         "format": FORMAT,
         "backbone": type(components.backbone).__name__,
         "n": components.n,
@@ -137,13 +101,6 @@ def save(
         "demux": _named(components.demuxer, "demuxer"),
         "sites": components.sites.to_dict(),
     }
-    text = json.dumps(config, indent=2)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(text + "\n")
-    writer.write(distinct, folder)
-    backbone_config: Any = getattr(components.backbone, "config", None)
-    if hasattr(backbone_config, "save_pretrained"):
-        backbone_config.save_pretrained(str(folder))
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -155,14 +112,36 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((Path(folder) / CONFIG).read_text())
     except FileNotFoundError:
-        raise MuxwrapError(
-            f"load({str(folder)!r}): no {CONFIG} there; give a folder that save_pretrained wrote"
-        ) from None
+        tensors = any((Path(folder) / name).exists() for name in _WRITTEN)
+        way_out = (
+            "its tensors say nothing of how the model was wrapped (a checkpoint of the Trainer?): give the wrapped model, "
+            "load(folder, muxwrap.wrap(backbone, n, ...))"
+            if tensors
+            else "give a folder that save_pretrained wrote"
+        )
+        raise MuxwrapError(f"load({str(folder)!r}): no {CONFIG} there; {way_out}") from None
     if config["format"] > FORMAT:
         raise MuxwrapError(
             f"load({str(folder)!r}): written in format {config['format']}, this muxwrap reads up to {FORMAT}; update muxwrap"
         )
     return config
+
+
+def load_into(model: nn.Module, components: Components, folder: str | Path) -> None:
+    """Load what was saved of a model that was wrapped as this one: a checkpoint of the Trainer does not say how.
+
+    Raises:
+        MuxwrapError: the saved model was wrapped in another way, or its tensors do not fit.
+    """
+    if (Path(folder) / CONFIG).exists():
+        saved, own = read_config(folder), json.loads(json.dumps(describe(components)))
+        for key in ("n", "strategy", "demux", "sites"):
+            if saved[key] != own[key]:
+                raise MuxwrapError(
+                    f"load({str(folder)!r}): the saved model has {key} {saved[key]}, and this one {own[key]}; give the bare "
+                    "backbone, which is then wrapped as the saved one"
+                )
+    load_tensors(model, folder)
 
 
 def load_tensors(model: nn.Module, folder: str | Path) -> None:
@@ -171,14 +150,30 @@ def load_tensors(model: nn.Module, folder: str | Path) -> None:
     Raises:
         MuxwrapError: a name or a shape differs: the backbone is of another architecture.
     """
-    safe, pickled = Path(folder) / WEIGHTS, Path(folder) / PICKLED
-    only_pickled = pickled.exists() and not safe.exists()
-    tensors = torch.load(pickled, map_location="cpu", weights_only=True) if only_pickled else load_file(str(safe))
+    tensors = _read(model, Path(folder))
     problem = _misfit(model, tensors)
     if problem is not None:
         backbone = type(model.get_submodule("backbone")).__name__
         raise MuxwrapError(f"load({str(folder)!r}): the saved tensors do not fit this {backbone}: {problem}")
     model.load_state_dict(tensors, strict=False)
+
+
+def _read(model: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """Return the saved tensors under the wrapped model's names."""
+    found = [name for name in _FILES if (folder / name).exists()]
+    if not found:
+        raise MuxwrapError(f"load({str(folder)!r}): no tensors there; give a folder that save_pretrained wrote")
+    backbone = read(folder / found[0])
+    added = next((name for name in found if name.startswith(_ADDED)), None)
+    if added is None or _misfit(model, backbone) is None:
+        return backbone
+    return {**{_PREFIX + name: value for name, value in backbone.items()}, **read(folder / added)}
+
+
+def _saved_name(group: list[str], tensors: Mapping[str, Tensor]) -> str:
+    """Return the name by which a tensor of several names is saved: the backbone's, without which its file is not whole."""
+    there = [name for name in group if name in tensors]
+    return next((name for name in there if name.startswith(_PREFIX)), there[0])
 
 
 def _tied(model: nn.Module) -> list[list[str]]:
@@ -209,18 +204,6 @@ def _misfit(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{', '.join(names[:3])}{more} {'is' if len(names) == 1 else 'are'}"
-
-
-def _bytes(size: int | str) -> int:
-    """Return a size such as ``"200MB"`` in bytes."""
-    text = str(size).strip().upper()
-    number = text.rstrip("BGIKMT")
-    try:
-        return int(float(number) * _UNITS[text[len(number) :].strip() or "B"])
-    except (ValueError, KeyError):
-        raise MuxwrapError(
-            f"save_pretrained(max_shard_size={size!r}): not a size; give bytes, or a string such as '5GB'"
-        ) from None
 
 
 def _named(module: nn.Module, kind: str) -> dict[str, Any]:

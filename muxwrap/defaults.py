@@ -34,9 +34,22 @@ def default_strategy(n: int, site: Site) -> str:
 def default_demuxer(strategy: Strategy) -> str:
     """Return the name of the demuxer where the user named none: layers of its own for every index.
 
-    An instance that is not bound needs none, so that ``n=1`` is the bare model.
+    An instance that is not bound needs none, so that ``n=1`` is the bare model, and neither does one with tokens of its own.
     """
+    if strategy.places_tokens:
+        return "unbind"
     return "unbind" if strategy.n == 1 and isinstance(strategy, Identity) else "mlp"
+
+
+def strategy_class(choice: StrategyChoice) -> type[Strategy]:
+    """Return the class of the chosen strategy; where the user chose none, what they have in common.
+
+    Raises:
+        MuxwrapError: the choice is not a strategy.
+    """
+    if choice is None:
+        return Strategy
+    return type(choice) if isinstance(choice, Strategy) else strategies.registry.class_of(choice)
 
 
 def image_pixels(choice: StrategyChoice, n: int) -> int:
@@ -47,7 +60,7 @@ def image_pixels(choice: StrategyChoice, n: int) -> int:
     """
     if choice is None:
         return n * SMALLEST_CELL if n > 1 else 0
-    cls = type(choice) if isinstance(choice, Strategy) else strategies.registry.class_of(choice)
+    cls = strategy_class(choice)
     return n if cls.sees == "image" and cls.disjoint else 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from muxwrap._hooks.adapters import inside
 from muxwrap._hooks.running import is_hooked
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.families.timm import layer_of
@@ -33,6 +34,17 @@ FORWARDED_METHODS = frozenset(
         "loss_function",
         "num_parameters",
         "warnings_issued",
+        "prepare_inputs_for_generation",  # PEFT reads it from every causal model
+        "set_attn_implementation",
+        "disable_adapter",  # PEFT, around the backbone
+        "set_adapter",
+        "load_adapter",
+        "delete_adapter",
+        "add_adapter",
+        "enable_adapter_layers",
+        "disable_adapter_layers",
+        "merge_adapter",
+        "unmerge_adapter",
     }
 )
 """Methods that mean the same for the wrapped model. Data and submodules are always passed on, other methods never."""
@@ -42,9 +54,13 @@ REPLACING_METHODS = frozenset(
         "reset_classifier",  # timm
         "set_input_embeddings",  # transformers
         "set_output_embeddings",
+        "resize_token_embeddings",
     }
 )
 """Methods that may replace a module with hooks; they are called without hooks, which are then put on the new module."""
+
+UNLOADING_METHODS = frozenset({"merge_and_unload", "unload"})
+"""Methods of PEFT's shell that return the model inside; of a wrapped one they return that model wrapped."""
 
 _classes: dict[tuple[Any, Any], Any] = {}
 
@@ -69,6 +85,11 @@ def class_for(base: Any, backbone: Any) -> Any:
     names = {"__module__": base.__module__, "__qualname__": f"{base.__name__}[{backbone.__name__}]"}
     _classes[base, backbone] = type(backbone.__name__, (base,), {"forward": forward, **names})
     return _classes[base, backbone]
+
+
+def shown(backbone: nn.Module) -> type[nn.Module]:
+    """Return the class that a wrapped model is named after: of a model in PEFT's shell, that of the model inside."""
+    return type(inside(backbone))
 
 
 def blank(base: Any, backbone: Any) -> Any:

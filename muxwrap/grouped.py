@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from muxwrap._util.nested import map_tensors
-from muxwrap.forwarding import class_for
+from muxwrap.forwarding import class_for, shown
 
 
 class Grouped(nn.Module):
@@ -23,7 +23,7 @@ class Grouped(nn.Module):
 
     def __new__(cls, model: Any) -> Grouped:
         """Make an instance of the subclass that has the backbone's forward signature, by which export names inputs."""
-        return object.__new__(class_for(Grouped, type(model.backbone)))
+        return object.__new__(class_for(Grouped, shown(model.backbone)))
 
     def __init__(self, model: Any) -> None:
         super().__init__()

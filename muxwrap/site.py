@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal
 
 Side = Literal["input", "output"]
 Sees = Literal["features", "tokens", "image"]
+SideKind = Literal["keep", "padding", "additive", "lengths", "same"]
 
 
 class MaskMode(str, Enum):
@@ -44,6 +46,7 @@ class Site:
         first_token: the head reads token 0 only, so that only this token is separated.
         shape: the shape of one row of the example here, ``(C, H, W)`` for an image; read by strategies that see space.
             Not compared by ``==``.
+        grid: H, W where the last H·W tokens of a row are patches of an image.
         twice: the module is applied a second time, to the mixture as its ``inputs_embeds``, so that positions, types and
             norm come in again (DataMUX's code); for the output of a module that takes ids or embeddings.
     """
@@ -55,6 +58,7 @@ class Site:
     first_token: bool = False
     shape: tuple[int, ...] | None = field(default=None, compare=False)
     twice: bool = False
+    grid: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
     def image(self) -> tuple[int, int, int] | None:
@@ -77,6 +81,39 @@ class Site:
 
 
 @dataclass(frozen=True)
+class SideInput:
+    """A tensor of the rows that a module between the sites is given besides what is mixed, and how a mixture's is made.
+
+    | kind | what it says of a row | of a mixture |
+    | --- | --- | --- |
+    | ``"keep"`` | 1 or True where a position counts | it counts where it does for any instance |
+    | ``"padding"`` | 1 or True where a position is padding | it is padding where it is for all instances |
+    | ``"additive"`` | what is added to the scores of attention, 0 where a position counts | the largest |
+    | ``"lengths"`` | how many positions count, ``[B]`` | the largest |
+    | ``"same"`` | anything else: time steps, conditions, rotations | that of all instances, which have to agree |
+
+    Args:
+        path: the module's name in ``backbone.named_modules()``.
+        argument: which of its arguments, as Python writes it: ``"args[1]"``, ``"kwargs['src_key_padding_mask']"``.
+        kind: as in the table.
+        site: the place among the mux sites of that whose padding it tells; there padding is left out of mixtures. None where
+            it tells of nothing that is mixed, or where the backbone reads padding as well.
+        first: the module that is given the very tensor first, and the argument: there it is read, before anything is mixed.
+    """
+
+    path: str
+    argument: str
+    kind: SideKind
+    site: int | None = None
+    first: tuple[str, str] | None = None
+
+    def renamed(self, rename: Callable[[str], str]) -> SideInput:
+        """Return this side input in a model whose modules have other names."""
+        first = None if self.first is None else (rename(self.first[0]), self.first[1])
+        return replace(self, path=rename(self.path), first=first)
+
+
+@dataclass(frozen=True)
 class Sites:
     """Where a backbone is multiplexed.
 
@@ -88,6 +125,9 @@ class Sites:
         mask: how the backbone takes ``attention_mask``: a :class:`MaskMode` or its value, such as ``"optional"``.
         mask_at: the module whose call gets the merged mask; what runs outside of it keeps the batch's own. ``""`` is the
             whole backbone.
+        sides: what modules between the sites are given of the rows besides, such as padding masks of any name.
+        share: the part of the backbone's operations that run between mixing and separating, once per mixture; counted where
+            sites are found, and not compared by ``==``.
 
     Raises:
         ValueError: ``mask`` is not the value of a :class:`MaskMode`.
@@ -97,6 +137,8 @@ class Sites:
     demux: tuple[Site, ...]
     mask: MaskMode | str = MaskMode.NONE
     mask_at: str = ""
+    sides: tuple[SideInput, ...] = ()
+    share: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", MaskMode(self.mask))  # frozen, and users may write the value
@@ -106,6 +148,19 @@ class Sites:
         """Whether the backbone takes a mask."""
         return self.mask not in (MaskMode.NONE, MaskMode.SIZE)
 
+    def renamed(self, rename: Callable[[str], str]) -> Sites:
+        """Return these sites in a model whose modules have other names; its own input and output have none."""
+        mux, demux = (
+            tuple(replace(site, path=rename(site.path)) for site in sites) for sites in (self.mux, self.demux)
+        )
+        sides = tuple(side.renamed(rename) for side in self.sides)
+        return replace(self, mux=mux, demux=demux, mask_at=rename(self.mask_at), sides=sides)
+
+    @property
+    def padded(self) -> bool:
+        """Whether rows may have padding that the backbone is told of."""
+        return self.masked or any(side.kind != "same" for side in self.sides)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         return {**asdict(self), "mask": MaskMode(self.mask).value}
@@ -114,9 +169,22 @@ class Sites:
     def from_dict(cls, saved: dict[str, Any]) -> Sites:
         """Return what :meth:`to_dict` saved."""
         mux, demux = (tuple(_read(site) for site in saved[key]) for key in ("mux", "demux"))
-        return cls(mux, demux, MaskMode(saved["mask"]), saved["mask_at"])
+        sides = tuple(_read_side(side) for side in saved.get("sides", ()))
+        return cls(mux, demux, MaskMode(saved["mask"]), saved["mask_at"], sides, saved.get("share"))
+
+
+def percent(share: float) -> str:
+    """Return a share as messages and ``print(model)`` show it; what is nearly all is not shown as all."""
+    return f"{100 * share:.0f} %" if share < 0.995 else f"{100 * share:.1f} %"
 
 
 def _read(saved: dict[str, Any]) -> Site:
     shape = saved.get("shape")  # JSON has no tuples
-    return Site(**{**saved, "shape": None if shape is None else tuple(shape)})
+    grid = saved.get("grid")
+    tuples = {"shape": None if shape is None else tuple(shape), "grid": None if grid is None else tuple(grid)}
+    return Site(**{**saved, **tuples})
+
+
+def _read_side(saved: dict[str, Any]) -> SideInput:
+    first = saved["first"]
+    return SideInput(**{**saved, "first": None if first is None else tuple(first)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from muxwrap.sites import Choice
 
 def wrap(
     backbone: nn.Module,
-    n: int,
+    n: int | Sequence[int],
     strategy: StrategyChoice = None,
     demux: DemuxChoice = None,
     *,
@@ -36,7 +37,9 @@ def wrap(
 
     Args:
         backbone: any module: timm, torchvision, Transformers, or user-written.
-        n: instances per mixture; 1 is the bare model.
+        n: instances per mixture; 1 is the bare model. Several, such as ``(1, 2, 4, 8)``, are numbers of rows that a mixture may
+            hold, divisors of the largest: ``model.n = 2`` or ``model.at(n=2)`` chooses, and a row takes as many of the largest
+            number's indices as there are for it. The largest is the default.
         strategy: φ: a name of :func:`list_strategies`, a class, a ``functools.partial`` of one (for its options), or an
             instance. By default ``layout`` where a CNN reads raw images, slots elsewhere, or Hadamard codes where
             neither fits.
@@ -95,23 +98,28 @@ def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
     """Wrap a bare backbone as the saved model was wrapped, and load every tensor, the backbone's own included.
 
     Args:
-        folder: what :meth:`Multiplex.save_pretrained` wrote.
-        backbone: a bare model of the same architecture; its weights are overwritten.
+        folder: what :meth:`Multiplex.save_pretrained` wrote, or a checkpoint of ``transformers.Trainer``.
+        backbone: a bare model of the same architecture; its weights are overwritten. Or a model wrapped as the saved one, which
+            is loaded and returned: checkpoints of the Trainer hold the tensors, and not how the model was wrapped.
 
     Raises:
-        MuxwrapError: the folder holds no wrapped model, a strategy or demuxer is not registered, or the backbone is
-            another one.
+        MuxwrapError: the folder holds no wrapped model, a strategy or demuxer is not registered, the backbone is another
+            one, or it is wrapped in another way.
     """
+    if isinstance(backbone, Multiplex):
+        checkpoint.load_into(backbone, backbone._components(), folder)
+        return backbone
     config = checkpoint.read_config(folder)
     phi, demux = config["strategy"], config["demux"]
     model = Multiplex(
         backbone,
-        config["n"],
+        config.get("sizes", config["n"]),
         partial(strategies.registry.get(phi["name"]), **phi["options"]),
         partial(demuxers.registry.get(demux["name"]), **demux["options"]),
         sites=Sites.from_dict(config["sites"]),
         check_finite=config["check_finite"],
     )
+    model.n = config.get("rows", config["n"])
     try:
         checkpoint.load_tensors(model, folder)
     except MuxwrapError:

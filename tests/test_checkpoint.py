@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers import assert_same_state
 from nets import batch, make
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import muxwrap
@@ -87,6 +88,87 @@ def test_a_pickle_beside_safetensors_is_not_read(tmp_path: Path) -> None:
     torch.testing.assert_close(muxwrap.load(tmp_path, make("tagger", seed=9)).eval()(x), model(x), rtol=0, atol=0)
 
 
+def test_the_backbone_is_saved_under_its_own_names(tmp_path: Path) -> None:
+    model = wrapped("slots", "mlp")
+    model.save_pretrained(tmp_path)
+    bare = make("tagger", seed=9)
+    bare.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert_same_state(bare, model.backbone)
+    added = load_file(tmp_path / "muxwrap.safetensors")
+    assert added.keys() == {name for name in model.state_dict() if not name.startswith("backbone.")} != set()
+
+
+def as_format_1(folder: Path, pickled: bool) -> None:
+    """Write a folder anew as version 0.1.0 wrote it: all tensors in one file, under the wrapped model's names."""
+    own = {f"backbone.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    tensors = {**own, **load_file(folder / "muxwrap.safetensors")}
+    for name in ("model.safetensors", "muxwrap.safetensors"):
+        (folder / name).unlink()
+    if pickled:
+        torch.save(tensors, folder / "pytorch_model.bin")
+    else:
+        save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "muxwrap.json").read_text())
+    (folder / "muxwrap.json").write_text(json.dumps({**config, "format": 1}))
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_folders_of_the_first_format_load(pickled: bool, tmp_path: Path) -> None:
+    model = wrapped("slots", "mlp")
+    model.save_pretrained(tmp_path)
+    as_format_1(tmp_path, pickled)
+    assert_same_state(muxwrap.load(tmp_path, make("tagger", seed=9)), model)
+    wrapped("slots", "mlp", seed=5).save_pretrained(tmp_path)
+    assert not (tmp_path / "pytorch_model.bin").exists()
+
+
+def test_a_backbone_whose_names_begin_as_the_wrapped_models_do(tmp_path: Path) -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.strategy = make("mlp"), nn.Linear(5, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.strategy(self.backbone(x))
+
+    model = muxwrap.wrap(Outer(), 2, example_input=batch("mlp", 1))
+    model.save_pretrained(tmp_path)
+    assert_same_state(muxwrap.load(tmp_path, Outer()), model)
+
+
+def test_a_model_that_is_wrapped_alike_is_loaded_itself(tmp_path: Path) -> None:
+    model, other = wrapped("slots", "mlp"), wrapped("slots", "mlp", seed=5)
+    model.save_pretrained(tmp_path)
+    assert muxwrap.load(tmp_path, other) is other
+    assert_same_state(other, model)
+    for wrong, what in ((wrapped("hadamard", "mlp"), "strategy"), (wrapped("slots", "key"), "demux")):
+        with pytest.raises(MuxwrapError, match=rf"the saved model has {what} .* give the bare backbone"):
+            muxwrap.load(tmp_path, wrong)
+    assert_same_state(other, model)
+
+
+def test_names_of_which_none_fits_are_refused_however_lenient_the_call() -> None:
+    model = wrapped("slots", "mlp")
+    with pytest.raises(MuxwrapError, match=r"the backbone's own go into model.backbone"):
+        model.load_state_dict(model.backbone.state_dict(), strict=False)
+    left_out = model.load_state_dict({"strategy.keys": model.strategy.keys + 1}, strict=False).missing_keys
+    assert "strategy.keys" not in left_out
+
+
+def test_a_state_dict_can_be_written_as_safetensors_where_weights_are_tied(tmp_path: Path) -> None:
+    tied = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, 8))
+    tied[3].weight = tied[2].weight
+    model = muxwrap.wrap(tied, 2, example_input=torch.zeros(1, 8))
+    save_file(model.state_dict(), tmp_path / "all.safetensors")
+    loaded = load_file(tmp_path / "all.safetensors")
+    assert loaded.keys() == model.state_dict().keys()
+    assert torch.equal(loaded["backbone.3.weight"], tied[2].weight)
+    kept = model.state_dict(keep_vars=True)
+    assert kept["backbone.3.weight"] is kept["backbone.2.weight"] is tied[2].weight
+    outer = nn.ModuleDict({"model": model})
+    save_file(outer.state_dict(), tmp_path / "all.safetensors")
+
+
 def test_options_are_saved(tmp_path: Path) -> None:
     model = wrapped(partial(Shift, step=3, scale=0.5), partial(Linear, bias=False))
     model.save_pretrained(tmp_path)
@@ -140,7 +222,8 @@ def test_tied_weights(tmp_path: Path) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.body, self.out = nn.Embedding(30, 16), nn.Linear(16, 16), nn.Linear(16, 30, bias=False)
+            self.embed, self.out = nn.Embedding(30, 16), nn.Linear(16, 30, bias=False)
+            self.body = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 16))
             self.out.weight = self.embed.weight
 
         def forward(self, ids: Tensor) -> Tensor:
@@ -169,7 +252,8 @@ def test_a_given_state_dict_is_what_is_saved(safe: bool | None, tmp_path: Path) 
 
 def test_the_format_follows_the_arguments_and_none_is_left_from_before(tmp_path: Path) -> None:
     model, other = wrapped("hadamard", "mlp"), wrapped("hadamard", "mlp", seed=4)
-    safe, pickled = {"muxwrap.json", "model.safetensors"}, {"muxwrap.json", "pytorch_model.bin"}
+    safe = {"muxwrap.json", "model.safetensors", "muxwrap.safetensors"}
+    pickled = {"muxwrap.json", "pytorch_model.bin", "muxwrap.bin"}
     paths = []
 
     def save(tensors: object, path: str) -> None:
@@ -187,7 +271,7 @@ def test_the_format_follows_the_arguments_and_none_is_left_from_before(tmp_path:
         saved.save_pretrained(tmp_path, **options)
         assert {path.name for path in tmp_path.iterdir()} == files
         assert_same_state(muxwrap.load(tmp_path, make("tagger")), saved)
-    assert paths == [tmp_path / "pytorch_model.bin"] * 2
+    assert paths == [tmp_path / "pytorch_model.bin", tmp_path / "muxwrap.bin"] * 2
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
@@ -257,7 +341,8 @@ def test_tied_weights_of_a_given_state_dict(safe: bool, tmp_path: Path) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.body, self.out = nn.Embedding(30, 16), nn.Linear(16, 16), nn.Linear(16, 30, bias=False)
+            self.embed, self.out = nn.Embedding(30, 16), nn.Linear(16, 30, bias=False)
+            self.body = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 16))
             self.out.weight = self.embed.weight
 
         def forward(self, ids: Tensor) -> Tensor:

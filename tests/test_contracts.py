@@ -182,7 +182,7 @@ class Settings(nn.Module):
         self._factor = value
 
     @property
-    def fixed(self) -> int:
+    def constant(self) -> int:
         return 1
 
     def scaled(self, y: Tensor) -> Tensor:
@@ -282,7 +282,7 @@ def test_errors_in_setting_are_those_of_the_bare_model() -> None:
     model, _ = settings()
     for bare_or_wrapped in (model.backbone, model):
         with pytest.raises(AttributeError):
-            bare_or_wrapped.fixed = 2
+            bare_or_wrapped.constant = 2
         with pytest.raises(TypeError, match="cannot assign"):
             bare_or_wrapped.weight = torch.tensor(2.0)
     with pytest.raises(muxwrap.MuxwrapError, match=r"set model.backbone.scaled"):
@@ -361,7 +361,7 @@ def test_save_pretrained_writes_all_of_it(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded(**ids(5)).logits, model(**ids(5)).logits, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["push_to_hub", "from_pretrained", "resize_token_embeddings", "tie_weights"])
+@pytest.mark.parametrize("name", ["push_to_hub", "from_pretrained", "tie_weights"])
 def test_methods_that_know_nothing_of_mixtures_are_not_passed_on(name: str) -> None:
     model = bert()
     assert hasattr(model.backbone, name)
@@ -484,6 +484,32 @@ def test_set_input_embeddings_reaches_the_backbone() -> None:
     before = causal(input_ids=x["input_ids"]).logits
     causal.set_input_embeddings(copy.deepcopy(causal.get_input_embeddings()))
     torch.testing.assert_close(causal(input_ids=x["input_ids"]).logits, before, rtol=0, atol=0)
+
+
+def test_resized_token_embeddings_keep_the_answers() -> None:
+    model, x = bert(), ids(5)
+    before = model(**x).logits
+    assert model.resize_token_embeddings(60) is model.get_input_embeddings()
+    assert model.config.vocab_size == 60
+    torch.testing.assert_close(model(**x).logits, before, rtol=0, atol=0)
+    more = model(input_ids=torch.full((5, 7), 59))
+    assert torch.isfinite(more.logits).all()
+    _, causal = gpt2(2)  # its head is tied to the embeddings, and mixing is inside of them
+    before = causal(input_ids=x["input_ids"]).logits
+    causal.resize_token_embeddings(60, mean_resizing=False)
+    torch.testing.assert_close(causal(input_ids=x["input_ids"]).logits[..., :50], before)
+    assert causal.backbone.lm_head.weight is causal.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("tokens", [5, 7])
+def test_another_attention_keeps_the_answers_and_the_hooks(tokens: int) -> None:
+    for model in (bert(), gpt2(2)[1]):
+        x = ids(5, tokens)
+        before = model(**x).logits
+        for kind in ("eager", "sdpa"):
+            model.set_attn_implementation(kind)
+            assert model.config._attn_implementation == kind
+            torch.testing.assert_close(model(**x).logits, before)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))  # mkdocs runs this file from elsewhere
 
 from benchmarks.studies.ablations.studies import STUDIES as STUDIED
+from benchmarks.studies.ensemble import report as ensemble
 from benchmarks.studies.text.findings import TABLES as TEXT_FINDINGS
 from benchmarks.studies.text.findings import scores
 from benchmarks.studies.vision.findings import TABLES as VISION_FINDINGS
@@ -364,6 +365,14 @@ def vision_finding(name: str) -> str:
     return VISION_FINDINGS[name](data["records"], speeds["records"] if speeds else []) if data else _missing("vision")
 
 
+def ensembles() -> str:
+    """One network as an ensemble beside one network and several, as `benchmarks.studies.ensemble` measured it."""
+    data = _results("ensemble")
+    if data is None:
+        return _missing("ensemble")
+    return "\n\n".join([_table(ensemble.HEAD, ensemble.rows(data["records"])), _origin(data)])
+
+
 def origin(study: str) -> str:
     """How the results of a study were made."""
     data = _results(study)
@@ -456,6 +465,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "capacity": capacity,
     "ablations": ablations,
     "published": published,
+    "ensemble": ensembles,
     "speed": speed,
     "vision": vision,
     "vision origin": partial(origin, "vision"),

@@ -67,11 +67,11 @@ def _of_mixtures(call: Call, output: Any) -> Iterator[str]:
         # A Transformers output without names: the answers are tensors, the trunk's states tuples of them.
         output = tuple(part if isinstance(part, Tensor) else None for part in output)
     for path, tensor in named_tensors(output, skip=of_the_trunk):
-        if tensor.shape[:1] == (call.mixtures,) and not _is_attention(tensor):
+        if tensor.shape[:1] == (call.mixtures,) and not is_attention(tensor):
             yield path
 
 
-def _is_attention(x: Tensor) -> bool:
+def is_attention(x: Tensor) -> bool:
     """Whether a tensor holds weights of attention, ``[..., queries, keys]``: they sum to one, under dropout on average."""
     if x.ndim < 3 or not x.is_floating_point() or not x.numel():
         return False

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from muxwrap._hooks import side_inputs
+from muxwrap._hooks import placing, side_inputs, sides
+from muxwrap._hooks.adapters import is_adapted, is_adapter
 from muxwrap._hooks.answers import AnswerCheck
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
-from muxwrap._hooks.explain import FAILURES, explained, of_one_mixture
+from muxwrap._hooks.explain import FAILURES, explained, of_mixtures
 from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
-from muxwrap._hooks.running import hooks_of, in_call, is_hook_of, running
+from muxwrap._hooks.running import hooks_of, in_call, is_copy_of, is_hook_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
 from muxwrap._hooks.widening import check_used, stem_at
+from muxwrap._util.fast_path import in_fast_path, without_fast_path
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site
 
@@ -40,6 +44,8 @@ class Attachment:
     def __init__(self, *, check_answers: bool = True) -> None:
         self.key = Key()
         self.handles: list[RemovableHandle] = []
+        self._hooked: dict[str, nn.Module] = {}
+        self._may_be_frozen = True
         self._answers = AnswerCheck() if check_answers else None
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
@@ -49,29 +55,37 @@ class Attachment:
         if self.handles:
             return
         self._attach_side_inputs(model)
+        for path in dict.fromkeys(side.first[0] for side in model.sites.sides if side.first is not None):
+            self._before(model.backbone.get_submodule(path), sides.read, path)
         for k, site in enumerate(model.sites.mux):
             self._attach_mixing(model, k, site)
+        for path in dict.fromkeys(side.path for side in model.sites.sides):
+            self._before(model.backbone.get_submodule(path), sides.merge, path)
         for k, site in enumerate(model.sites.demux):
             module = model.backbone.get_submodule(site.path)
             if site.side == "input":
                 self._before(module, separate_input, k)
             else:
                 self._after(module, separate_output, k)
+        modules = model.backbone.named_modules(remove_duplicate=False)
+        self._hooked = {path: module for path, module in modules if self._acts_at(module)}
 
     def detach(self, backbone: nn.Module) -> None:
         """Take every hook off; the backbone keeps nothing of them."""
         for handle in self.handles:
             handle.remove()
-        self.handles = []
-        for module in backbone.modules():  # what conversions carried over to new modules
+        self.handles, self._hooked = [], {}
+        for module in backbone.modules():  # what conversions carried over to new modules, and copies have
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
-                for each in [each for each, hook in hooks.items() if is_hook_of(hook, self.key)]:
+                for each in [each for each, hook in hooks.items() if is_copy_of(hook, self.key)]:
                     del hooks[each]
                     module._forward_pre_hooks_with_kwargs.pop(each, None)
 
     def _attach_side_inputs(self, model: Components) -> None:
         mode = MaskMode(model.sites.mask)
-        if mode in _AT_BACKBONE:
+        if model.strategy.places_tokens:
+            self._before(model.backbone, placing.read_rows)
+        elif mode in _AT_BACKBONE:
             self._before(model.backbone, _AT_BACKBONE[mode])
         elif mode is not MaskMode.NONE:
             self._before(model.backbone.get_submodule(model.sites.mask_at), side_inputs.merge)
@@ -89,11 +103,14 @@ class Attachment:
                 self._before(module, insert_ids)
             self._before(module, start_chunks, k)
             self._after(module, mix_output, k)
-        if model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
+        if model.strategy.places_tokens:
+            for layer in placing.layers_between(model.backbone, site, model.sites.demux[0]):
+                self._before(layer, placing.fit_arguments)
+        elif model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
             for layer in side_inputs.layers_after(model.backbone, site):
                 self._before(layer, side_inputs.merge_unnamed)
 
-    def _before(self, module: nn.Module, do: Callable[..., Any], *which: int) -> None:
+    def _before(self, module: nn.Module, do: Callable[..., Any], *which: object) -> None:
         hook = partial(in_call, self.key, partial(_before_module, do), *which)
         self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
@@ -108,16 +125,17 @@ class Attachment:
         Raises:
             MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
         """
+        if not torch.compiler.is_compiling():
+            self._follow(model)
+            self._warn_of_frozen(model)
         call = new_call(model, self.key)
         try:
-            with running(call):
+            with running(call), self._visible(model):
                 output = model.backbone(*args, **kwargs)
             self._check_reached(call)
         except FAILURES as error:
-            problem = (
-                self._replaced(model)
-                or explained(model.backbone, model.demuxer, args, kwargs)
-                or of_one_mixture(call, args, kwargs, error)
+            problem = explained(model.backbone, model.demuxer, args, kwargs) or (
+                of_mixtures(call, args, kwargs, error) if self._answers is not None else None
             )
             if problem is None:
                 raise
@@ -125,6 +143,13 @@ class Attachment:
         if self._answers is not None:
             self._answers.check(call, args, kwargs, output)
         return output
+
+    def _visible(self, model: Components) -> AbstractContextManager[None]:
+        """Let the hooks see what passes where a site is among torch's fused layers."""
+        paths = (site.path for site in (*model.sites.mux, *model.sites.demux))
+        if torch.compiler.is_compiling() or not any(in_fast_path(model.backbone, path) for path in paths):
+            return nullcontext()
+        return without_fast_path()
 
     def _check_reached(self, call: Call) -> None:
         """Refuse a call that did not pass every site once (heads after the first may be left out)."""
@@ -139,24 +164,63 @@ class Attachment:
                 raise MuxwrapError(f"the {site} was reached {count} times in one call; name a module that runs once")
         check_used(call.wide, sites)
 
-    def _replaced(self, model: Components) -> str | None:
-        """Describe where hooks are missing: a module was replaced, as conversions of batch norms do; None where none is."""
+    def _acts_at(self, module: nn.Module) -> bool:
+        return any(is_hook_of(hook, self.key) for hook in hooks_of(module))
+
+    def _follow(self, model: Components) -> None:
+        """Take the hooks to adapters that were put around hooked modules since, or off those that were taken away.
+
+        Raises:
+            MuxwrapError: the hooks are off, or something else was put in the place of a hooked module: a layer that was
+                fused, converted or initialised anew need not be what was there.
+        """
         if not self.handles:
-            return "the model is detached, so nothing is mixed or separated; model.attach() puts the hooks on again"
-        for site in (*model.sites.mux, *model.sites.demux):
+            raise MuxwrapError(
+                "the model is detached, so nothing is mixed or separated; model.attach() puts the hooks on again"
+            )
+        moved = False
+        for path, old in self._hooked.items():
             try:
-                module = model.backbone.get_submodule(site.path)
+                module = model.backbone.get_submodule(path)
             except AttributeError:
-                return (
-                    f"the module at the {site} was replaced after wrapping, and there is none of that name any more; "
-                    "muxwrap.unwrap the model and wrap it again"
+                raise MuxwrapError(
+                    f"the module at {_place(model, path)} was replaced after wrapping, and there is none of that name any "
+                    "more; muxwrap.unwrap the model and wrap it again"
+                ) from None
+            if self._acts_at(module):
+                continue
+            if not _is_adapter_of(module, old) and not _is_adapter_of(old, module):
+                raise MuxwrapError(
+                    f"the module at {_place(model, path)} was replaced after wrapping (by a {type(module).__name__}), and "
+                    "the new one does not mix or separate; model.detach() and then model.attach() puts that right"
                 )
-            if not any(is_hook_of(hook, self.key) for hook in hooks_of(module)):
-                return (
-                    f"the module at the {site} was replaced after wrapping (by a {type(module).__name__}), and the new one "
-                    "does not mix or separate; model.detach() and then model.attach() puts that right"
-                )
-        return None
+            moved = True
+        if moved:
+            self.detach(model.backbone)
+            self.attach(model)
+
+    def _warn_of_frozen(self, model: Components) -> None:
+        """Warn once where PEFT trains adapters and froze what muxwrap added, which it would not save either."""
+        if not (self._may_be_frozen and model.backbone.training and torch.is_grad_enabled()):
+            return
+        frozen = model.frozen()
+        self._may_be_frozen = not frozen
+        if frozen and is_adapted(model.backbone):
+            warnings.warn(
+                f"PEFT froze {', '.join(frozen)}: only the adapters train and are saved. Where multiplexing has not been "
+                f"trained yet, give modules_to_save={frozen} to PEFT's config, or wrap what get_peft_model returns",
+                stacklevel=5,
+            )
+
+
+def _is_adapter_of(module: nn.Module, layer: nn.Module) -> bool:
+    return is_adapter(module) and any(each is layer for each in module.modules())
+
+
+def _place(model: Components, path: str) -> str:
+    """Return how a message calls a hooked module: by its site, if it is one."""
+    sites = (site for site in (*model.sites.mux, *model.sites.demux) if site.path == path)
+    return next((f"the {site}" for site in sites), repr(path))
 
 
 def _before_module(do: Callable[..., Any], *arguments: Any) -> Any:

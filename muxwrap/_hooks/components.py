@@ -48,6 +48,17 @@ class Components:
         """The modules besides the backbone."""
         return (self.strategy, self.widenings, self.demuxers)
 
+    def frozen(self) -> list[str]:
+        """Return the names of the added modules that have parameters, if none of these trains; nothing otherwise."""
+        parts: list[tuple[str, nn.Module]] = [("strategy", self.strategy)]
+        parts += [(f"widenings.{k}", part) for k, part in enumerate(self.widenings)]
+        parts += [(f"demuxers.{k}", part) for k, part in enumerate(self.demuxers)]
+        return (
+            []
+            if any(p.requires_grad for part in self.added for p in part.parameters())
+            else [name for name, part in parts if next(part.parameters(), None) is not None]
+        )
+
     def check(self) -> None:
         """Refuse settings of the published text models where they cannot work.
 
@@ -60,11 +71,23 @@ class Components:
                 raise MuxwrapError(
                     f"{self.demuxer.name} inserts sentinel ids, and nothing is embedded between them and the {site}"
                 )
+        self._check_places()
         longer = self.demuxer.uses_sentinel_ids and self.demuxer.prefix_length
         if longer and self.sites.masked and self.sites.mask is not MaskMode.IGNORED:
             raise MuxwrapError(
                 f"{self.demuxer.name}(sentinel_ids=...) makes instances longer than their masks; it goes with sites whose mask "
                 "is 'ignored'"
+            )
+
+    def _check_places(self) -> None:
+        if not self.strategy.places_tokens:
+            return
+        if len(self.sites.mux) != 1 or len(self.sites.demux) != 1:
+            raise MuxwrapError(f"{self.strategy.name} mixes at one site and separates at one; name one of each")
+        if self.demuxer.name != "unbind":
+            raise MuxwrapError(
+                f"{self.strategy.name} keeps the instances at places of their own, where nothing is to be told apart; leave "
+                f"demux={self.demuxer.name!r} out, or take 'unbind'"
             )
 
     def _check_twice(self, site: Site) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from torch import Tensor, nn
 
+from muxwrap._hooks.adapters import arguments_of
 from muxwrap._util.nested import first_tensor, replace_object
 
 EMBEDS = "inputs_embeds"
@@ -22,7 +22,7 @@ def declared_embedding(module: nn.Module) -> nn.Module | None:
 
 def token_embedding(module: nn.Module) -> nn.Module | None:
     """Return the module that embeds token ids, if the model also takes ``inputs_embeds`` instead of ids."""
-    return declared_embedding(module) if EMBEDS in inspect.signature(module.forward).parameters else None
+    return declared_embedding(module) if EMBEDS in dict(arguments_of(module)) else None
 
 
 def embedded(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict, Tensor | None]:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from muxwrap._hooks.answers import bare_output
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.embeddings import declared_embedding
-from muxwrap._util.nested import first_tensor
+from muxwrap._util.nested import first_tensor, named_tensors
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 
-FAILURES = (IndexError, RuntimeError, ValueError, ZeroDivisionError, MuxwrapError)
+FAILURES = (AssertionError, IndexError, RuntimeError, TypeError, ValueError, ZeroDivisionError, MuxwrapError)
 """What is raised for inputs of wrong sizes and values, by torch, Transformers and muxwrap's own modules."""
 
 
@@ -47,8 +47,8 @@ def explained(backbone: nn.Module, demuxer: Demuxer, args: Any, kwargs: Any) -> 
     return problem
 
 
-def of_one_mixture(call: Call, args: Any, kwargs: Any, error: Exception) -> str | None:
-    """Return what is wrong where a call fails because its rows make one mixture, a batch of one for the trunk.
+def of_mixtures(call: Call, args: Any, kwargs: Any, error: Exception) -> str | None:
+    """Return what is wrong where a call fails that the bare model answers: its trunk runs on mixtures.
 
     Args:
         call: the call that failed.
@@ -56,8 +56,24 @@ def of_one_mixture(call: Call, args: Any, kwargs: Any, error: Exception) -> str 
         kwargs: its keyword arguments.
         error: what was raised.
     """
-    if torch.compiler.is_compiling() or call.n == 1 or call.mixtures != 1 or isinstance(error, torch.OutOfMemoryError):
+    if torch.compiler.is_compiling() or call.n == 1 or call.rows is None or isinstance(error, torch.OutOfMemoryError):
         return None
+    if call.mixtures == 1:
+        return _of_one_mixture(call, args, kwargs, error)
+    if isinstance(error, MuxwrapError) or bare_output(call, args, kwargs) is None:
+        return None
+    named = inspect.signature(call.model.backbone.forward).bind_partial(*args, **kwargs).arguments
+    tensors = (pair for name, value in named.items() for pair in named_tensors(value, name))
+    of_rows = [path for path, x in tensors if x.shape[:1] == (call.rows,)]
+    return (
+        f"{type(error).__name__}: {error} (the bare model answers this call. Here {call.rows} rows make {call.mixtures} "
+        f"mixtures of {call.n}, and something between the sites was given both. Of the rows are {', '.join(of_rows)}: what "
+        "reaches the trunk besides what is mixed, such as a mask, has to be in the example_input= with which the model is "
+        "wrapped; or name mux_at= and demux_at= so that it is read before rows are mixed or after they are separated)"
+    )
+
+
+def _of_one_mixture(call: Call, args: Any, kwargs: Any, error: Exception) -> str | None:
     if "more than 1 value per channel" not in str(error) and bare_output(call, args, kwargs) is None:
         return None
     rows = "1 row makes" if call.rows == 1 else f"{call.rows} rows make"

@@ -17,6 +17,7 @@ from muxwrap._hooks.call import Call
 from muxwrap._hooks.chunks import Chunks, chunks_of
 from muxwrap._hooks.embeddings import EMBEDS, embedded
 from muxwrap._hooks.grouping import group
+from muxwrap._hooks.placing import place
 from muxwrap._hooks.running import is_watched
 from muxwrap._hooks.side_inputs import mask_of
 from muxwrap._hooks.widening import Widening
@@ -85,14 +86,16 @@ def _mix(call: Call, k: int, x: Tensor) -> Tensor:
         )
     call.rows = call.id_rows or x.shape[0]
     call.mixed[k] += 1
-    mask = mask_of(call, k)
+    if model.strategy.places_tokens:
+        return place(call, group(x, call.n))
+    mask = mask_of(call, k, x)
     mask = mask if mask is None else group(mask, call.n)
     return model.demuxer.extend(_mixture(call, k, group(x, call.n), mask))
 
 
 def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor) -> Tensor:
     """Mix what the stem makes of one chunk after the other; ``x`` is what it made of the first."""
-    mask = mask_of(call, k)
+    mask = mask_of(call, k, x)
     mixtures: list[Tensor] = []
     for rows in chunks:
         if rows.start:

@@ -63,6 +63,11 @@ def is_hook_of(hook: Any, key: Key) -> bool:
     return _is_ours(hook) and hook.args[0] is key
 
 
+def is_copy_of(hook: Any, key: Key) -> bool:
+    """Whether a hook belongs to the model that a key names, or is a copy of such a hook, in a copied layer."""
+    return _is_ours(hook) and hook.args[0].origin == key.origin
+
+
 def is_watched(backbone: nn.Module, path: str) -> bool:
     """Whether anybody else has a hook on a module, on one inside it, on one around it, or on all modules."""
     if global_hooks._global_forward_hooks or global_hooks._global_forward_pre_hooks:

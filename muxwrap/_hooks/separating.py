@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from muxwrap._hooks.axes import features_back, features_last
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import ungroup
+from muxwrap._hooks.placing import unplace
 from muxwrap._util.nested import map_first_tensor
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
@@ -35,12 +36,16 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
     call.separated[k] += 1
     if call.rows is None:
         raise MuxwrapError(f"the {site} is reached before anything was mixed; demux_at has to come after mux_at")
+    if site.shape is not None and h.ndim == len(site.shape):
+        h = h.unsqueeze(0)  # squeeze() took away the axis of one mixture
     # Not asked of traced code, whose number of groups may be free.
     if not torch.compiler.is_compiling() and h.shape[0] != call.mixtures:
         raise MuxwrapError(
             f"the {site} holds {h.shape[0]} rows, and {call.rows} rows make {call.mixtures} mixtures of "
             f"{call.n}; demux_at has to be where a row is a mixture"
         )
+    if call.places is not None:
+        return unplace(call, h, site.first_token)
     if site.first_token:
         h = h[:, : 1 + demuxer.prefix_length]
     separated = demuxer(features_last(h, site.axis, lead=1))

@@ -6,13 +6,13 @@ running call first.
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from muxwrap._hooks.adapters import arguments_of
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import group, merge_masks, merge_side_inputs
 from muxwrap._util.nested import first_tensor, map_tensors, replace_object
@@ -25,7 +25,7 @@ _OTHERS = ("position_ids", "token_type_ids", "bbox")
 def read(call: Call, module: nn.Module, args: Any, kwargs: Any) -> None:
     """Keep the side inputs in the call of a module; the mask tells what of an instance is padding."""
     for name, at in _arguments(module):
-        value = args[at] if at < len(args) else kwargs.get(name)
+        value = args[at] if _positional(at, args) else kwargs.get(name)
         if isinstance(value, Tensor) and value.ndim > 1:
             call.side_inputs[name] = value
 
@@ -46,7 +46,7 @@ def merge(call: Call, module: nn.Module, args: Any, kwargs: Any) -> Any:
         merged = merge_masks if name.endswith(MASK) else partial(merge_side_inputs, name)
         instead[name] = call.merged[name] = merged(group(value, call.n), prefix)
     for name, at in _arguments(module):
-        if name in instead and at < len(args):
+        if name in instead and _positional(at, args):
             args = (*args[:at], instead[name], *args[at + 1 :])
         elif name in instead:
             kwargs = {**kwargs, name: instead[name]}
@@ -57,7 +57,7 @@ def drop(call: Call, module: nn.Module, args: Any, kwargs: Any) -> Any:
     """Return the call of a module without side inputs; the strategy may still read the mask."""
     read(call, module, args, kwargs)
     for name, at in _arguments(module):
-        if at < len(args):
+        if _positional(at, args):
             args = (*args[:at], None, *args[at + 1 :])
         kwargs = {key: value for key, value in kwargs.items() if key != name}
     return args, kwargs
@@ -101,8 +101,12 @@ def _merge_unnamed(call: Call, value: Tensor) -> Tensor:
     return merged
 
 
-def mask_of(call: Call, k: int) -> Tensor | None:
-    """Return the rows' own mask where they are embedded by mux site ``k``, ``[B, L]``."""
+def mask_of(call: Call, k: int, x: Tensor) -> Tensor | None:
+    """Return the rows' own mask where they are embedded by mux site ``k``, ``[B, L]``; there are tokens ``x`` there."""
+    if k in call.keep:
+        keep = call.keep[k]
+        at = torch.arange(x.shape[1], device=x.device) if x.ndim > 2 else None
+        return keep if keep.ndim > 1 or at is None else at < keep.to(x.device).unsqueeze(1)
     if call.model.sites.mask is MaskMode.IGNORED and not call.model.strategy.reads_mask:
         return None
     mask = call.side_inputs.get(MASK if k == 0 else "decoder_" + MASK)
@@ -122,10 +126,13 @@ def layers_after(backbone: nn.Module, site: Site) -> list[nn.Module]:
     return list(children.values())[start:]
 
 
-def _arguments(module: nn.Module) -> list[tuple[str, int]]:
+def _arguments(module: nn.Module) -> list[tuple[str, int | None]]:
     """Return the names of the side inputs that a module's forward takes, and their places; any mask counts."""
-    names = enumerate(inspect.signature(module.forward).parameters)
-    return [(name, at) for at, name in names if name.endswith(MASK) or name in _OTHERS]
+    return [(name, at) for name, at in arguments_of(module) if name.endswith(MASK) or name in _OTHERS]
+
+
+def _positional(at: int | None, args: tuple[Any, ...]) -> TypeGuard[int]:
+    return at is not None and at < len(args)
 
 
 def _pads_nothing(mask: Tensor) -> bool:

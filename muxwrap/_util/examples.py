@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from muxwrap._util.nested import first_tensor
+from muxwrap._util.fast_path import without_fast_path
+from muxwrap._util.nested import first_tensor, map_tensors
 from muxwrap.errors import MuxwrapError
 
 ROWS = 3  # over n=2: two mixtures, one of them incomplete, so that rows and mixtures cannot be taken for each other
@@ -34,16 +35,12 @@ def with_rows(example: Any, rows: int = ROWS) -> Any:
         )
     size = first.shape[0]
 
-    def resize(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == size:
-            return value[torch.arange(rows, device=value.device) % size]
-        if isinstance(value, (tuple, list)):
-            return type(value)(resize(part) for part in value)
-        if hasattr(value, "keys"):
-            return {key: resize(value[key]) for key in value.keys()}  # noqa: SIM118 - a BatchEncoding is not a dict
-        return value
+    def resize(value: Tensor) -> Tensor:
+        if value.ndim == 0 or value.shape[0] != size:
+            return value
+        return value[torch.arange(rows, device=value.device) % size]
 
-    return resize(example)
+    return map_tensors(example, resize)
 
 
 def pixels(backbone: nn.Module, channels: int, height: int, width: int) -> Tensor:
@@ -56,8 +53,11 @@ def pixels(backbone: nn.Module, channels: int, height: int, width: int) -> Tenso
 
 @contextmanager
 def quiet(*modules: nn.Module) -> Iterator[None]:
-    """Run in evaluation mode without gradients, and leave modes and random state as they were."""
-    with evaluating(*modules), torch.random.fork_rng(), torch.no_grad():
+    """Run in evaluation mode without gradients, and leave modes and random state as they were.
+
+    Hooks see what passes: torch's fused transformer layers, which hide it in nested tensors, are off.
+    """
+    with evaluating(*modules), torch.random.fork_rng(), torch.no_grad(), without_fast_path():
         yield
 
 

@@ -43,6 +43,11 @@ def named_tensors(
             yield from named_tensors(part, path + step, skip)
 
 
+def named_arguments(args: Any, kwargs: Any) -> dict[str, Tensor]:
+    """Return every tensor in the arguments of a call by its path: ``args[0]``, ``kwargs['batch'].mask``."""
+    return {**dict(named_tensors(args, "args")), **dict(named_tensors(kwargs, "kwargs"))}
+
+
 def map_first_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return the value with its first tensor changed, of the same type; what was given is left as it was."""
     found = first_tensor(value)

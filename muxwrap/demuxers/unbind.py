@@ -16,6 +16,8 @@ class Unbind(Demuxer):
 
     No parameters: the backbone's own head, shared by the indices, reads what comes out. The trunk has to preserve the
     code in which the instances were bound, which it learns in training; an untrained one does not.
+    Where the mixture has tokens of its own (``pool``), every token gets what its place has become, plus what it had more
+    than the mean there when it was mixed.
     Cost: that of the strategy's ``unbind``.
 
     Args:
@@ -64,5 +66,7 @@ def _separates(strategy: Strategy, dim: int) -> bool:
     """
     if isinstance(strategy, Identity):  # no keys
         return True
+    if strategy.places_tokens:
+        return strategy.dim == dim
     has_way_back = type(strategy).unbind is not Strategy.unbind
     return strategy.sees != "image" and has_way_back and strategy.dim == dim

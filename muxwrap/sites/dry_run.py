@@ -7,18 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muxwrap._hooks.answers import of_the_trunk
 from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
-from muxwrap._hooks.side_inputs import MASK
-from muxwrap._util.examples import quiet, run, with_rows
+from muxwrap._util.examples import quiet, run
 from muxwrap._util.nested import first_tensor, tensors_in
-from muxwrap.demuxers.base import Demuxer
-from muxwrap.errors import MuxwrapError
 from muxwrap.site import Site, Sites
+from muxwrap.sites.repeat import Repeat
 from muxwrap.strategies.features.identity import Identity
 
 
@@ -43,12 +40,18 @@ def answers(
 
 def answers_in(output: Any, rows: int) -> list[Tensor] | str:
     """Return the floats of an output without what a Transformers model returns of its trunk, or that rows are missing."""
-    first = first_tensor(output)
-    if first is None or first.shape[0] != rows:
+    first, found = first_tensor(output), floats_in(output)
+    if not any(answer.shape[:1] == (rows,) for answer in found):
         return f"{rows} rows in, {None if first is None else first.shape[0]} rows out"
+    return found
+
+
+def floats_in(output: Any) -> list[Tensor]:
+    """Return the floats of an output without what a Transformers model returns of its trunk; without any, all numbers."""
     if isinstance(output, dict):
         output = [output[name] for name in output if not of_the_trunk(name)]
-    return [answer for answer in tensors_in(output) if answer.is_floating_point()]
+    found = list(tensors_in(output))
+    return [answer for answer in found if answer.is_floating_point()] or [answer.double() for answer in found]
 
 
 def mixed_answers(
@@ -70,66 +73,6 @@ def mixed_answers(
         return answers(backbone, call, rows, multiplexed)
 
 
-class Repeat(Demuxer):
-    """Gives every index the mixture itself, and learns nothing; for ``prefix`` and ``probe`` see :func:`mixed_answers`."""
-
-    def __init__(self, n: int, dim: int, prefix: int, probe: bool) -> None:
-        super().__init__(n, dim)
-        self.prefix = prefix
-        self.probe = probe
-
-    @property
-    def prefix_length(self) -> int:
-        """As given."""
-        return self.prefix
-
-    def extend(self, mixture: Tensor) -> Tensor:
-        """Put empty tokens before a mixture."""
-        self._check(mixture)
-        return F.pad(mixture, (0, 0, self.prefix_length, 0)) if self.prefix_length else mixture
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Return ``[g, n, ...]``, n times what came in."""
-        self._check(h)
-        h = h[:, self.prefix_length :]
-        if self.probe:
-            if h.ndim < 3 or h.shape[1] < 2:
-                raise MuxwrapError("no other tokens here")
-            h = h.clone()
-            h[-1, 1:] = torch.nan
-        return h.unsqueeze(1).expand(-1, self.n, *h.shape[1:])
-
-    def _check(self, h: Tensor) -> None:
-        if self.prefix_length and h.ndim != 3:
-            raise MuxwrapError(f"no tokens here: {list(h.shape)} has no room for a prefix of {self.prefix_length}")
-
-
-# -- padding ----------------------------------------------------------------------------------------------------------
-
-
-def padded(example: Any, rows: int) -> dict[str, Any]:
-    """Return keyword arguments of ``rows`` rows, some tokens of the first half of which are masked out.
-
-    Of four rows those that share a mixture also share their mask, so that each is comparable with the bare model's;
-    mixtures differ, so that a mask that gets to another mixture is noticed.
-    """
-    arguments = dict(example) if hasattr(example, "keys") else {"input_ids": first_tensor(example)}
-    arguments = with_rows(arguments, rows)
-    tokens = first_tensor(arguments)
-    assert tokens is not None
-    shape = tokens.shape[:2] if tokens.is_floating_point() else tokens.shape
-    mask = torch.ones(shape, dtype=torch.long, device=tokens.device)
-    mask[: rows // 2] *= unmasked(shape[-1], mask.device)
-    own = (name for name in arguments if name.endswith(MASK) and tokens.is_floating_point())
-    return {**arguments, next(own, MASK): mask}  # a mask of patches has a name of its own
-
-
-def unmasked(length: int, device: torch.device) -> Tensor:
-    """Return which positions stay in :func:`padded`: among others the first and the last, which a head may read."""
-    at = torch.arange(length, device=device)
-    return (at < length // 4) | (at >= length // 2)
-
-
 # -- inside a call ----------------------------------------------------------------------------------------------------
 
 
@@ -146,7 +89,7 @@ def watched(backbone: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, T
         if tensor is not None and site not in found:
             found[site] = tensor[-1].detach().clone()
 
-    handles = [_hook(backbone, site, see) for site in sites]
+    handles = [hook_at(backbone, site, see) for site in sites]
     try:
         yield found
     finally:
@@ -162,7 +105,7 @@ def mixing_fails(components: Components, call: Any) -> str | None:
         raise _ReachedError
 
     with attached(components) as multiplexed:
-        handle = _hook(components.backbone, site, stop)  # after what is attached there
+        handle = hook_at(components.backbone, site, stop)  # after what is attached there
         try:
             with quiet(components.backbone):
                 run(multiplexed, call)
@@ -179,7 +122,7 @@ class _ReachedError(Exception):
     """Ends a call where all that was asked for has been done."""
 
 
-def _hook(backbone: nn.Module, site: Site, do: Any) -> Any:
+def hook_at(backbone: nn.Module, site: Site, do: Any) -> Any:
     """Let ``do(site, value)`` see what passes at a site, after what was attached there before."""
     module = backbone.get_submodule(site.path)
     if site.side == "input":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -27,6 +28,13 @@ def site_at(trace: Trace, path: str, side: Side) -> Site | None:
         return _embedded_site(visit)
     axis = _feature_axis(trace, visit, side, tensor)
     return Site(path, side, axis, feature_size(tensor.shape, axis), shape=tensor.shape[1:])
+
+
+def is_answer(trace: Trace, site: Site) -> bool:
+    """Whether what passes at a site is an answer of the backbone itself, which mixing would destroy."""
+    visit = trace.at(site.path)
+    tensor = None if visit is None else visit.input if site.side == "input" else visit.output
+    return any(tensor is answer for answer in trace.answers)
 
 
 def _embedded_site(visit: Visit) -> Site | None:
@@ -70,6 +78,15 @@ def site_from(trace: Trace, backbone: nn.Module, choice: object, side: Side, arg
             f"{argument}={path!r} has no tensor with rows as its {side}; try {path!r} with the other side"
         )
     return site
+
+
+def without_prefix(choice: Any, prefix: str) -> Any:
+    """Return what a user named with the names of the model inside: they may stand with the shell's prefix or without."""
+    if isinstance(choice, Site):
+        return replace(choice, path=choice.path.removeprefix(prefix))
+    if isinstance(choice, (list, tuple)):
+        return [without_prefix(one, prefix) for one in choice]
+    return choice.removeprefix(prefix) if isinstance(choice, str) else choice
 
 
 def check_paths(backbone: nn.Module, sites: Sites) -> None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import nn
 
+from muxwrap._hooks.adapters import inside, prefix_of
 from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
-from muxwrap._hooks.side_inputs import takes_mask
-from muxwrap._util.examples import ROWS, quiet, with_rows
+from muxwrap._util.examples import ROWS, quiet, run, with_rows
+from muxwrap._util.nested import first_tensor
 from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
-from muxwrap.site import MaskMode, Site, Sites
-from muxwrap.sites.dry_run import answers, mixing_fails, padded
+from muxwrap.site import MaskMode, SideInput, Site, Sites
+from muxwrap.sites.advice import advice
+from muxwrap.sites.dry_run import answers, mixing_fails
 from muxwrap.sites.families import generic, timm, torchvision, transformers
-from muxwrap.sites.resolve import site_from
-from muxwrap.sites.trace import Trace
-from muxwrap.sites.trial import PADDED_ROWS, Trial
+from muxwrap.sites.masks import mask_modes
+from muxwrap.sites.padding import padded
+from muxwrap.sites.resolve import is_answer, site_from, without_prefix
+from muxwrap.sites.rows import part_of_one
+from muxwrap.sites.runs import BARE_ROWS, PADDED_ROWS
+from muxwrap.sites.sides import sides_between
+from muxwrap.sites.trial import Trial
+from muxwrap.sites.unread import attending_all, reads_no_padding
+from muxwrap.sites.weight import nothing_between, ordered, runs_often, share_between
 
 FAMILIES = (transformers, timm, torchvision, generic)
 """In the order of asking; each says what it matches, makes an example and names candidates."""
@@ -53,7 +63,21 @@ def find_sites(
         MuxwrapError: no example, a named site that does not exist or does not run exactly once, or no candidate works;
             the message lists what was tried.
     """
-    return locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at)[0]
+    return locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at).sites
+
+
+class Located(NamedTuple):
+    """What a search found.
+
+    Args:
+        sites: where to mix and to separate.
+        example: a call of three rows.
+        advice: what the user should know of the sites, or None.
+    """
+
+    sites: Sites
+    example: Any
+    advice: str | None
 
 
 def locate(
@@ -64,18 +88,47 @@ def locate(
     demux_at: Choice,
     prefix: int = 0,
     pixels: int = 0,
-) -> tuple[Sites, Any]:
+) -> Located:
     """Do what :func:`find_sites` says, and return also an example of three rows.
 
     Where the demuxer puts a prefix before every mixture, only sites that stand it are taken. With ``pixels``, raw images
     of so many or more are preferred, unless what is separated is a map of the image again, where every place counts.
     """
     with progress_line(f"muxwrap: finding sites in {type(backbone).__name__}"):
+        outer = prefix_of(backbone)
+        backbone = inside(backbone)
         example = example_of(backbone, example_input)
         trial = Trial(backbone, example, prefix)
-        demux = _demux_candidates(trial, demux_at)
-        mux = _mux_candidates(trial, mux_at, pixels if all(site.pixels <= 1 for site in demux[0]) else 0)
-        return _search(trial, mux, demux), example
+        _check_example(trial, example_input)
+        demux = _demux_candidates(trial, without_prefix(demux_at, outer))
+        mux = _mux_candidates(
+            trial, without_prefix(mux_at, outer), pixels if all(site.pixels <= 1 for site in demux[0]) else 0
+        )
+        sites = _search(trial, mux, demux, as_named=mux_at is not None and demux_at is not None)
+        sites = replace(sites, share=share_between(trial.trace, sites.mux, sites.demux))
+        told = advice(trial, sites, mux) if mux_at is None else None
+        return Located(sites.renamed(lambda path: outer + path if path else path), example, told)
+
+
+def _check_example(trial: Trial, example_input: Any) -> None:
+    """Run the trace, and tell a call that has to have its own number of rows from one that fails.
+
+    Raises:
+        MuxwrapError: the backbone fails on two rows of the example.
+    """
+    try:
+        trial.trace  # noqa: B018 - it is made here
+    except MuxwrapError as error:
+        first = first_tensor(example_input)
+        if first is None or first.shape[0] <= BARE_ROWS or isinstance(error.__cause__, torch.OutOfMemoryError):
+            raise
+        try:
+            with quiet(trial.backbone):
+                run(trial.backbone, example_input)
+        except Exception:
+            raise error from error.__cause__
+        why = f"{type(error.__cause__).__name__}: {error.__cause__}"
+        raise MuxwrapError(part_of_one(trial.backbone, first.shape[0], why)) from error.__cause__
 
 
 def _demux_candidates(trial: Trial, choice: Choice) -> Candidates:
@@ -88,19 +141,20 @@ def _mux_candidates(trial: Trial, choice: Choice, pixels: int) -> Candidates:
     if chosen:
         return chosen
     raw = generic.raw_images(trial.trace, pixels) if pixels else ()
-    return list(dict.fromkeys((*raw, *_family(trial.backbone).mux_candidates(trial.backbone, trial.trace))))
+    found = dict.fromkeys((*raw, *_family(trial.backbone).mux_candidates(trial.backbone, trial.trace)))
+    return [sites for sites in found if not any(is_answer(trial.trace, site) for site in sites)]
 
 
-def _search(trial: Trial, mux: Candidates, demux: Candidates) -> Sites:
+def _search(trial: Trial, mux: Candidates, demux: Candidates, as_named: bool) -> Sites:
     """Return the first exact pair of candidates, or the first of the second best.
 
     Raises:
         MuxwrapError: there is neither; the message lists what was tried.
     """
-    trial.candidates = tuple(dict.fromkeys(sites[0] for sites in demux))
+    trial.runs.candidates = tuple(dict.fromkeys(sites[0] for sites in demux))
     second_best: list[Sites] = []
     failures: list[str] = []
-    for pair in product(mux, demux):
+    for pair in list(product(mux, demux)) if as_named else ordered(trial.trace, mux, demux):
         sites = _exact(trial, pair, second_best, failures)
         if sites is not None:
             return trial.narrowed(sites)
@@ -108,8 +162,11 @@ def _search(trial: Trial, mux: Candidates, demux: Candidates) -> Sites:
             break
     if second_best:
         return trial.narrowed(second_best[0])
+    trial.check_rows()
+    if not failures and mux and demux:
+        raise MuxwrapError(f"{type(trial.backbone).__name__}: {nothing_between(trial.trace)}")
     tried = "\n".join(f"  {line}" for line in failures) or "  (no candidate)"
-    raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself. Tried:\n{tried}")
+    raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself{runs_often(trial.trace)}. Tried:\n{tried}")
 
 
 def example_of(backbone: nn.Module, example_input: Any = None) -> Any:
@@ -166,11 +223,15 @@ def _exact(
 ) -> Sites | None:
     """Return sites of a pair of candidates that match the bare model; add what is second best, or why there is nothing."""
     problems = []
-    for mask, mask_at in _mask_modes(trial, pair[0]):
-        sites = Sites(*pair, mask=mask, mask_at=mask_at)
+    for mask, mask_at, sides in _ways(trial, pair):
+        sites = Sites(*pair, mask, mask_at, attending_all(sides))
         verdict = trial.check(sites)
         if verdict.match == "exact":
-            return sites
+            return (
+                replace(sites, sides=sides)
+                if reads_no_padding(trial.backbone, trial.runs.example, sites, sides)
+                else sites
+            )
         unproven = verdict.problem is None and not trial.reproducible and mask is not MaskMode.SIZE
         if verdict.match == "sound" or unproven:
             second_best.append(sites)
@@ -183,29 +244,12 @@ def _exact(
 _ENOUGH_SECOND_BEST = 20  # then there is hardly an exact one to come
 
 
-def _mask_modes(trial: Trial, mux: tuple[Site, ...]) -> list[tuple[MaskMode, str]]:
-    """Return how the mask may be taken, and by which module: the model inside a head, or the whole backbone."""
-    seen = trial.trace
-    if not trial.masked:
-        return [(MaskMode.NONE, ""), (MaskMode.SIZE, "")] if _reads_batch(seen, mux) else [(MaskMode.NONE, "")]
-    inside = [
-        v.path for v in seen.once if v.path and takes_mask(v.module) and all(_within(s.path, v.path) for s in mux)
-    ]
-    places = [*inside[:1], ""]
-    modes = (MaskMode.OPTIONAL, MaskMode.ALWAYS, MaskMode.BOTH)
-    return [*product(modes, places), (MaskMode.INSIDE, "")]
+def _ways(trial: Trial, pair: tuple[tuple[Site, ...], tuple[Site, ...]]) -> Iterator[_Way]:
+    """Yield how what the modules between are given besides may be taken: by the name of the mask, or as it is found there."""
+    yield from ((mask, mask_at, ()) for mask, mask_at in mask_modes(trial, pair[0]))
+    sides = () if trial.masked else sides_between(trial.backbone, trial.trace, trial.runs.example, *pair)
+    if sides:
+        yield MaskMode.NONE, "", sides
 
 
-def _reads_batch(seen: Trace, mux: tuple[Site, ...]) -> bool:
-    """Whether every module after which is mixed is given the very batch that the backbone is given."""
-    batch = seen.visits[0].input
-    if batch is None or not batch.floating:
-        return False
-    visits = [seen.at(site.path) for site in mux if site.side == "output"]
-    return len(visits) == len(mux) and all(
-        visit is not None and visit.path and visit.input is batch for visit in visits
-    )
-
-
-def _within(path: str, outer: str) -> bool:
-    return path == outer or path.startswith(outer + ".")
+_Way = tuple[MaskMode, str, tuple[SideInput, ...]]

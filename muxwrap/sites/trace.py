@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.utils.parametrize import ParametrizationList
 
+from muxwrap._hooks.adapters import outermost
 from muxwrap._util.examples import quiet, run
-from muxwrap._util.nested import first_tensor, tensors_in
+from muxwrap._util.nested import first_tensor, named_arguments, tensors_in
 from muxwrap.errors import MuxwrapError
+from muxwrap.sites.operations import OperationCounter
 
 
 @dataclass(eq=False)
@@ -39,19 +43,38 @@ class Seen:
 
 @dataclass
 class Visit:
-    """One call of one module during the run."""
+    """One call of one module during the run.
+
+    Args:
+        path: of the module.
+        module: itself.
+        entered: when the call began.
+        input: the first tensor that was given.
+        before: operations of the run until then.
+        left: when the call ended.
+        output: the first tensor that was returned.
+        after: operations of the run until then.
+        given: every tensor among the arguments, by its path.
+        leaf: whether no other module was called inside.
+        inner: operations of the modules that were called inside.
+    """
 
     path: str
     module: nn.Module
     entered: int
     input: Seen | None
+    before: int
     left: int = -1
     output: Seen | None = None
+    given: dict[str, Seen] = field(default_factory=dict)
+    after: int = 0
+    leaf: bool = True
+    inner: int = 0
 
     @property
-    def leaf(self) -> bool:
-        """Whether the module has no modules inside."""
-        return next(self.module.children(), None) is None
+    def own(self) -> int:
+        """Operations of the module without those of the modules that it called."""
+        return self.after - self.before - self.inner
 
 
 class Trace:
@@ -61,12 +84,18 @@ class Trace:
         visits: in the order in which the modules were entered.
         output: what the backbone returned.
         answers: the tensors in it.
+        states: those of them that a recurrent layer returned beside its answer.
+        operations: of the whole run; 0 if they could not be counted.
     """
 
-    def __init__(self, visits: list[Visit], output: Any, answers: list[Seen]) -> None:
+    def __init__(
+        self, visits: list[Visit], output: Any, answers: list[Seen], states: list[Tensor], operations: int
+    ) -> None:
         self.visits = visits
         self.output = output
         self.answers = answers
+        self.states = states
+        self.operations = operations
         counts: dict[str, int] = {}
         for visit in visits:
             counts[visit.path] = counts.get(visit.path, 0) + 1
@@ -79,8 +108,13 @@ class Trace:
         return self._at.get(path)
 
     def leaves(self) -> list[Visit]:
-        """Return the once-run modules without children that have weights, in the order of their running."""
-        return [visit for visit in self.once if visit.leaf and next(visit.module.parameters(), None) is not None]
+        """Return the modules that ran once, have weights and called no other module, in the order of their running."""
+        return [visit for visit in self.once if visit.path and visit.leaf and has_weights(visit.module)]
+
+
+def has_weights(module: nn.Module) -> bool:
+    """Whether a module has parameters, or the packed weights of a quantised layer, which are asked by a method."""
+    return next(module.parameters(), None) is not None or callable(getattr(module, "weight", None))
 
 
 def trace(backbone: nn.Module, example: Any) -> Trace:
@@ -89,32 +123,44 @@ def trace(backbone: nn.Module, example: Any) -> Trace:
     Raises:
         MuxwrapError: the bare backbone fails on the example.
     """
-    recorder = _Recorder(backbone)
     try:
-        with quiet(backbone):
+        return _traced(backbone, example, OperationCounter())
+    except Exception:  # what runs may not go together with the counter, and then has to run without
+        try:
+            return _traced(backbone, example, None)
+        except Exception as error:
+            rows = getattr(first_tensor(example), "shape", ("no",))[0]
+            raise MuxwrapError(
+                f"the bare {type(backbone).__name__} fails on the example ({rows} rows): {type(error).__name__}: {error}; "
+                "give example_input= (a tensor, a tuple of arguments or a dict of keyword arguments) that it accepts"
+            ) from error
+
+
+def _traced(backbone: nn.Module, example: Any, counter: OperationCounter | None) -> Trace:
+    recorder = _Recorder(backbone, counter)
+    try:
+        with quiet(backbone), counter or nullcontext():
             torch.manual_seed(0)  # for models that draw random numbers in evaluation mode
             output = run(backbone, example)
-    except Exception as error:
-        rows = getattr(first_tensor(example), "shape", ("no",))[0]
-        raise MuxwrapError(
-            f"the bare {type(backbone).__name__} fails on the example ({rows} rows): {type(error).__name__}: {error}; "
-            "give example_input= (a tensor, a tuple of arguments or a dict of keyword arguments) that it accepts"
-        ) from error
     finally:
         recorder.remove()
     answers = [recorder.seen(tensor) for tensor in tensors_in(output)]
-    return Trace(recorder.visits, output, [answer for answer in answers if answer is not None])
+    states = [tensor for tensor in tensors_in(output) if recorder.is_state(tensor)]
+    operations = 0 if counter is None else counter.count
+    return Trace(recorder.visits, output, answers, states, operations)
 
 
 class _Recorder:
     """Hooks on every module of a backbone that write its calls down."""
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, counter: OperationCounter | None) -> None:
         self.visits: list[Visit] = []
+        self._counter = counter
         self._open: list[Visit] = []
         self._clock = 0
-        self._names = {module: path for path, module in backbone.named_modules()}
+        self._names = _called(backbone)
         self._seen: dict[int, tuple[weakref.ref[Tensor], Seen]] = {}
+        self._states: list[weakref.ref[Tensor]] = []
         self._handles = []
         for module in self._names:
             self._handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
@@ -125,10 +171,8 @@ class _Recorder:
         for handle in self._handles:
             handle.remove()
 
-    def seen(self, tensor: Tensor | None) -> Seen | None:
+    def seen(self, tensor: Tensor) -> Seen:
         """Return what is kept of a tensor: the same object whenever the same tensor passes."""
-        if tensor is None:
-            return None
         reference, known = self._seen.get(id(tensor), (None, None))
         if reference is None or known is None or reference() is not tensor:  # the number of a tensor that is gone
             ids = tensor if tensor.ndim == 2 and tensor.dtype in (torch.int32, torch.int64) else None
@@ -137,7 +181,10 @@ class _Recorder:
         return known
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        visit = Visit(self._names[module], module, self._tick(), self.seen(first_tensor((args, kwargs))))
+        visit = Visit(self._names[module], module, self._tick(), self._first(args, kwargs), self._operations())
+        visit.given = {argument: self.seen(tensor) for argument, tensor in named_arguments(args, kwargs).items()}
+        if self._open:
+            self._open[-1].leaf = False
         self.visits.append(visit)
         self._open.append(visit)
 
@@ -145,11 +192,34 @@ class _Recorder:
         visit = self._open.pop()
         while visit.module is not module:  # a module inside raised and was caught by the backbone
             visit = self._open.pop()
-        visit.left, visit.output = self._tick(), self.seen(first_tensor(output))
+        visit.left, visit.output, visit.after = self._tick(), self._first(output), self._operations()
+        if self._open:
+            self._open[-1].inner += visit.after - visit.before
+        if isinstance(module, nn.RNNBase):
+            self._states += [weakref.ref(tensor) for tensor in tensors_in(output[1])]
+
+    def _first(self, *values: Any) -> Seen | None:
+        tensor = first_tensor(values)
+        return None if tensor is None else self.seen(tensor)
+
+    def is_state(self, tensor: Tensor) -> bool:
+        """Whether a tensor is the state that a recurrent layer returned."""
+        return any(state() is tensor for state in self._states)
+
+    def _operations(self) -> int:
+        return 0 if self._counter is None else self._counter.count
 
     def _tick(self) -> int:
         self._clock += 1
         return self._clock - 1
+
+
+def _called(backbone: nn.Module) -> dict[nn.Module, str]:
+    """Return the modules that pass rows on, with their paths: a parametrization makes weights of weights."""
+    inside = {
+        part for module in backbone.modules() if isinstance(module, ParametrizationList) for part in module.modules()
+    }
+    return {module: path for path, module in outermost(backbone) if module not in inside}
 
 
 def _memory(tensor: Tensor) -> object:

@@ -21,3 +21,4 @@ from muxwrap.strategies.images.remap import Remap as Remap
 from muxwrap.strategies.images.rotation import Rotation as Rotation
 from muxwrap.strategies.tokens.concat import Concat as Concat
 from muxwrap.strategies.tokens.contextual import Contextual as Contextual
+from muxwrap.strategies.tokens.pool import Pool as Pool

@@ -57,6 +57,9 @@ class Strategy(nn.Module, ABC):
     reads_mask: ClassVar[bool] = False
     """Whether :meth:`forward` takes a mask ``[g, n, L]`` of 0 and 1 beside the instances and leaves the padding out by
     itself. For any other strategy padding is set to zero where instances are mixed."""
+    places_tokens: ClassVar[bool] = False
+    """Whether a mixture has tokens of its own, of which ``place`` says which tokens of the instances they hold. It is then
+    mixed and separated between two layers of a trunk, and those between get masks and positions that fit."""
 
     def __init__(
         self, n: int, dim: int, *, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0
@@ -131,6 +134,10 @@ class Strategy(nn.Module, ABC):
         """
         check_instances(type(self).__name__, self.sees, self.n, self.dim, x)
         return self.mix(x)
+
+    def length(self, tokens: int) -> int:
+        """Return how many tokens a mixture of instances of so many tokens has."""
+        return tokens
 
     def set_keys(self, name: str, value: Tensor) -> None:
         """Keep keys as a parameter if they are to be learned, as a saved buffer otherwise."""

@@ -47,6 +47,21 @@ def rotations(seed: Seed, n: int, dim: int) -> Tensor:
     return matrices
 
 
+def nearest_rotations(matrices: Tensor, iterations: int = 6) -> Tensor:
+    """Return the orthogonal matrices nearest to ``[n, dim, dim]``, U Vᵀ of U S Vᵀ, by products of matrices alone.
+
+    Newton-Schulz, X <- (3 X - X XᵀX) / 2 (Björck and Bowie 1971), which converges for norms below √3. Here they are at most 1,
+    since X is divided by a bound first, so that singular values only ever come closer to 1. What an optimizer makes of
+    orthogonal matrices in one step is exact after the iterations here; what is further away comes closer.
+    """
+    with torch.autocast(matrices.device.type, enabled=False):
+        x = matrices.detach().to(torch.promote_types(matrices.dtype, torch.float32))
+        x = x / (x.mT @ x).abs().sum(-1).amax(-1).sqrt()[:, None, None]
+        for _ in range(iterations):
+            x = 1.5 * x - 0.5 * (x @ (x.mT @ x))
+    return x.to(matrices.dtype)
+
+
 def permutations(seed: Seed, n: int, dim: int) -> Tensor:
     """Draw n random orders of dim coordinates, int64 ``[n, dim]``."""
     drawn_from = generator(seed)

@@ -89,7 +89,9 @@ def predict(
         MuxwrapError: what :func:`muxwrap.wrap` refuses, or an unknown dtype.
     """
     (wanted,) = dtypes_of(dtype)
-    sites, example = locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=image_pixels(strategy, n))
+    sites, example, _ = locate(
+        backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=image_pixels(strategy, n)
+    )
     backbone, example = in_dtype(backbone, wanted), example_in_dtype(with_length(example, length), wanted)
     rates = machine or this_machine(next(backbone.parameters()).device.type, dtype_of(backbone))
     bare = _seconds(backbone, with_rows(example, mixtures), rates) / mixtures

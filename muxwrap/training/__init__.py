@@ -6,8 +6,11 @@ from muxwrap.training.crosstalk import damp_crosstalk
 from muxwrap.training.distillation import DistillationLoss, distillation
 from muxwrap.training.head import RetrievalHead, retrieval_head
 from muxwrap.training.loop import Measurement
+from muxwrap.training.mimo import mimo_rows
 from muxwrap.training.objective import RetrievalOutput
+from muxwrap.training.principal import principal_slots
 from muxwrap.training.retrieval_loss import RetrievalLoss
+from muxwrap.training.sandwich import sandwich
 from muxwrap.training.warm_up import WarmUp, warm_up
 
 __all__ = [
@@ -20,8 +23,11 @@ __all__ = [
     "WarmUp",
     "damp_crosstalk",
     "distillation",
+    "mimo_rows",
+    "principal_slots",
     "retrieval_accuracy",
     "retrieval_head",
+    "sandwich",
     "start_apart",
     "warm_up",
 ]

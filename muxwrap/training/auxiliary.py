@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from muxwrap._util.nested import replace_object
-from muxwrap.forwarding import blank, class_for
+from muxwrap.forwarding import blank, class_for, shown
 from muxwrap.multiplex import Multiplex, check_wrapped
 
 
@@ -28,7 +28,7 @@ class AuxiliaryLoss(nn.Module, ABC):
     def __new__(cls, model: Multiplex, *_: Any, **__: Any) -> AuxiliaryLoss:
         """Make an instance of the subclass that has the forward signature of the backbone's class."""
         check_wrapped(model, cls.__name__)
-        return object.__new__(class_for(cls, type(model.backbone)))
+        return object.__new__(class_for(cls, shown(model.backbone)))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model; in training and with labels, its output has the summed loss."""
@@ -52,7 +52,7 @@ class AuxiliaryLoss(nn.Module, ABC):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time, as that of the wrapped model is.
-        return blank, (type(self).__base__, type(self.model.backbone)), self.__dict__
+        return blank, (type(self).__base__, shown(self.model.backbone)), self.__dict__
 
 
 def loss_of(output: Any) -> Tensor | None:

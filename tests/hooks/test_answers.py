@@ -109,18 +109,33 @@ def test_one_row_is_one_mixture_and_nothing_is_missing() -> None:
 
 
 class Squeezed(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, after: nn.Module) -> None:
         super().__init__()
-        self.conv, self.pool, self.fc = nn.Conv2d(3, 16, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Linear(16, 5)
+        self.conv, self.pool, self.after, self.fc = (
+            nn.Conv2d(3, 16, 3, 2, 1),
+            nn.AdaptiveAvgPool2d(1),
+            after,
+            nn.Linear(16, 5),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.pool(torch.relu(self.conv(x))).squeeze())
+        return self.fc(self.after(self.pool(torch.relu(self.conv(x))).squeeze()))
 
 
-@pytest.mark.parametrize("demux_at", ["fc", "fc@output"])
-def test_squeeze_of_one_mixture(demux_at: str) -> None:
-    model = muxwrap.wrap(Squeezed(), 2, mux_at="conv", demux_at=demux_at, example_input=torch.zeros(1, 3, 8, 8)).eval()
-    assert model(torch.zeros(3, 3, 8, 8)).shape == (3, 5)
+@pytest.mark.parametrize("demux_at", [None, "fc", "fc@output"])
+def test_squeeze_of_one_mixture(demux_at: str | None) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(3, 3, 8, 8)
+    model = muxwrap.wrap(Squeezed(nn.Tanh()), 2, mux_at="conv", demux_at=demux_at, example_input=images).eval()
+    answer = model(images)
+    assert answer.shape == (3, 5)
+    torch.testing.assert_close(model(images[:2]), answer[:2])
+    torch.testing.assert_close(model(images[2:]), model(images[[2, 2]])[:1])
+
+
+def test_squeeze_of_one_mixture_before_a_layer_that_needs_the_rows() -> None:
+    net = Squeezed(nn.BatchNorm1d(16))
+    model = muxwrap.wrap(net, 2, mux_at="conv", demux_at="fc", example_input=torch.zeros(1, 3, 8, 8)).eval()
     with pytest.raises(MuxwrapError, match=r"2 rows make one mixture of 2.*squeeze.*more than 2 rows"):
         model(torch.zeros(2, 3, 8, 8))
 

@@ -29,13 +29,14 @@ class AsksForSize(nn.Module):
     def __init__(self, peeks: bool = False) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 4, 4)
+        self.layer = nn.Conv2d(16, 16, 3, padding=1)
         self.head = nn.Linear(16, 5)
         self.peeks = peeks
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.shape[0]
-        h = self.stem(x).reshape(rows, 16, -1).mean(-1)
-        return self.head(h + x.mean() if self.peeks else h)
+        h = self.layer(self.stem(x)).reshape(rows, 16, -1).mean(-1)
+        return self.head(h + x.mean((1, 2, 3))[:, None] if self.peeks else h)
 
 
 class TwoHeads(nn.Module):
@@ -160,9 +161,10 @@ def test_a_strategy_that_superposes_is_for_features() -> None:
 
 
 def test_perceptrons_patches_and_maps_of_answers_mix_features() -> None:
-    flat = nn.Sequential(nn.Flatten(), nn.Linear(400, 32), nn.ReLU(), nn.Linear(32, 3))
-    dense = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 3, 1))
-    patches = nn.Sequential(nn.Conv2d(1, 16, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3))
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(400, 32), nn.ReLU(), nn.Linear(32, 512), nn.ReLU(), nn.Linear(512, 3))
+    layer = (nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1))
+    dense = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), *layer, nn.Conv2d(32, 3, 1))
+    patches = nn.Sequential(nn.Conv2d(1, 16, 4, 4), *layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 3))
     for net, path in ((flat, "1"), (dense, "0"), (patches, "0")):
         model = muxwrap.wrap(net, n=2, example_input=torch.zeros(1, 1, 20, 20))
         assert (model.strategy.name, model.sites.mux[0].path) == ("slots", path)
@@ -185,7 +187,7 @@ def test_separating_where_a_row_is_no_mixture_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             h = self.stem(x).flatten(2).transpose(1, 2)
             h = self.inner(h.reshape(-1, 4, 16))  # four windows an image
-            return self.head(h.mean(1))[: x.shape[0]]
+            return self.head(h.reshape(x.shape[0], 16, 16).mean(1))
 
     with pytest.raises(muxwrap.MuxwrapError, match="demux_at has to be where a row is a mixture"):
         muxwrap.wrap(Windows(), n=2, example_input=IMAGES, demux_at="inner")

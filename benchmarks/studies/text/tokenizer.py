@@ -67,10 +67,9 @@ class WordPieces:
     """
 
     def __init__(self, vocabulary: Path, texts: Sequence[Text], most: int | None, tagging: bool) -> None:
-        with gzip.open(vocabulary, "rt", encoding="utf-8") as file:
-            numbers = {line.rstrip("\n"): number for number, line in enumerate(file)}
+        numbers = read_vocabulary(vocabulary)
         self.tagging = tagging
-        self.tokenizer = _tokenizer(numbers)
+        self.tokenizer = tokenizer(numbers)
         self.new_ids = self._frequent(texts, numbers, most)
         self.size = int(self.new_ids.max()) + 1
 
@@ -114,16 +113,28 @@ class WordPieces:
         return ids, types, lengths
 
 
-def _tokenizer(numbers: dict[str, int]) -> Tokenizer:
-    tokenizer = Tokenizer(WordPiece(numbers, unk_token="[UNK]"))
-    tokenizer.normalizer = BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = BertPreTokenizer()
+def read_vocabulary(path: Path) -> dict[str, int]:
+    """Return the number of every word piece of a file with one per line, gzipped."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return {line.rstrip("\n"): number for number, line in enumerate(file)}
+
+
+def tokenizer(numbers: dict[str, int], length: int = LENGTH) -> Tokenizer:
+    """Return BERT's tokenizer, which cuts texts and pairs to ``length`` word pieces.
+
+    Args:
+        numbers: of every word piece.
+        length: the special pieces included.
+    """
+    made = Tokenizer(WordPiece(numbers, unk_token="[UNK]"))
+    made.normalizer = BertNormalizer(lowercase=True)
+    made.pre_tokenizer = BertPreTokenizer()
     separators = [(name, numbers[name]) for name in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = TemplateProcessing(
+    made.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=separators
     )
-    tokenizer.enable_truncation(LENGTH)
-    return tokenizer
+    made.enable_truncation(length)
+    return made
 
 
 def _tags_at(places: list[list[int]], split: Split, classes: Sequence[str], ids: Tensor) -> Tensor:

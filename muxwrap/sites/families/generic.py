@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from muxwrap._hooks.adapters import outermost
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Side, Site
 from muxwrap.sites.resolve import site_at, width
@@ -31,9 +32,16 @@ def example(backbone: nn.Module) -> Any:
 
 
 def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """After the first layer, after the blocks that it begins, before the layers that follow, at the raw input."""
+    """Where padding is told, after the first layer and its blocks, before the layers that follow, at the raw input.
+
+    Where the first layer is most of the work (a recurrent one, a block that is one layer to the search), before it and
+    before the blocks that it begins.
+    """
     first = _first_layer(trace)
     if first is not None:
+        for visit in _after(trace, first):
+            if _told_padding(visit):
+                yield from _single(trace, visit, "input")
         yield from _single(trace, first, "output")
         for visit in _around(trace, first):
             yield from _single(trace, visit, "output")
@@ -41,6 +49,11 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             yield from _single(trace, visit, "input")
     if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.floating:
         yield from _single(trace, trace.visits[0], "input")
+    if first is not None:
+        for path in (first.path, *_parents(first.path)):
+            around = trace.at(path)
+            if around is not None and around.input is not None and around.input.floating:
+                yield from _single(trace, around, "input")
 
 
 def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
@@ -58,9 +71,15 @@ def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """Before the heads that make the answers; before the last layer and its like; or what the backbone returns."""
+    """Before the heads that make the answers; before the last layer and its like; what is given padding; what is returned."""
     yield from _makers(trace)
-    for visit in reversed(trace.leaves()[-2:]):
+    leaves = trace.leaves()
+    for visit in leaves[-1:]:
+        yield from with_peers(backbone, trace, visit)
+    told = [visit for visit in trace.once if _told_padding(visit)]
+    if told:  # what pools tokens after it reads the padding, too
+        yield from _single(trace, max(told, key=lambda visit: visit.left), "output")
+    for visit in leaves[-2:-1]:
         yield from with_peers(backbone, trace, visit)
     yield from _single(trace, trace.visits[0], "output")
 
@@ -87,7 +106,7 @@ def auxiliary_heads(backbone: nn.Module, trace: Trace, heads: list[Visit]) -> tu
     """
     kinds = {_kind(head.module) for head in heads}
     reached = {visit.path for visit in trace.visits}
-    unseen = [(path, module) for path, module in backbone.named_modules() if path not in reached]
+    unseen = [(path, module) for path, module in outermost(backbone) if path not in reached]
     found = [(path, module) for path, module in unseen if isinstance(module, _HEADS) and _kind(module) in kinds]
     sizes = [(path, -1 if isinstance(module, nn.Linear) else 1, width(module, "input")) for path, module in found]
     return tuple(Site(path, "input", axis, dim) for path, axis, dim in sizes if dim is not None)
@@ -117,20 +136,36 @@ _STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more tru
 def _first_layer(trace: Trace) -> Visit | None:
     """Return the first layer with a weight matrix: raw pixels may pass a norm before it."""
     leaves = trace.leaves()
-    with_matrix = (visit for visit in leaves if any(p.ndim > 1 for p in visit.module.parameters(recurse=False)))
-    return next(with_matrix, next(iter(leaves), None))
+    return next((visit for visit in leaves if _has_matrix(visit.module)), next(iter(leaves), None))
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    return any(p.ndim > 1 for p in module.parameters()) or callable(getattr(module, "weight", None))
 
 
 def _around(trace: Trace, first: Visit) -> Iterator[Visit]:
     """Yield the blocks that the first layer is part of, from the smallest on, as long as they are a stem."""
     leaves = trace.leaves()
-    path = first.path
-    while "." in path:
-        path = path.rpartition(".")[0]
+    for path in _parents(first.path):
         visit = trace.at(path)
         inside = [leaf for leaf in leaves if leaf.path.startswith(path + ".")]
         if visit is not None and len(inside) <= _STEM_SHARE * len(leaves):
             yield visit
+
+
+def _told_padding(visit: Visit) -> bool:
+    """Whether a module is given tokens and one number for each of them, such as a mask."""
+    tokens = visit.input
+    if tokens is None or tokens.ndim != 3:
+        return False
+    return any(seen.shape == tokens.shape[:2] for seen in visit.given.values())
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Yield the paths of the modules around one, from the innermost on, without the backbone itself."""
+    while "." in path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 def _after(trace: Trace, first: Visit) -> list[Visit]:

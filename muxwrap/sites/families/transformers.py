@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -78,6 +79,32 @@ def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, 
         yield from generic.with_peers(backbone, trace, visit)
     yield from _all(trace, [_last_hidden_path(base, trace)], "output")
     yield from generic.demux_candidates(backbone, trace)
+
+
+def named_as_loaded(backbone: nn.Module) -> bool:
+    """Whether ``from_pretrained`` finds the backbone's tensors by their names, or nothing would call it.
+
+    It looks for the names of a new model of the config. What was adapted, quantised or given another head has others, and
+    so has a user's own module that holds a config.
+    """
+    if not hasattr(getattr(backbone, "config", None), "save_pretrained"):
+        return True
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=()):
+            new = type(backbone)(config_of(backbone))
+    except Exception:
+        return False
+    return hasattr(new, "from_pretrained") and new.state_dict().keys() == backbone.state_dict().keys()
+
+
+def config_of(backbone: Any) -> Any:
+    """Return a copy of a model's config which says what ``from_pretrained`` has to make."""
+    config = copy.deepcopy(backbone.config)
+    config.architectures = [type(backbone).__name__]
+    dtype = next((p.dtype for p in backbone.parameters() if p.is_floating_point()), None)
+    if dtype is not None:
+        config.dtype = str(dtype).removeprefix("torch.")
+    return config
 
 
 def _base_path(backbone: Any) -> str:

@@ -1,0 +1,118 @@
+"""A trained MiniLM converted: multiplexed models beside the plain ones of the same work, distilled with the same budget.
+
+    python -m benchmarks.studies.convert prepare --data FOLDER --weights model.safetensors --out runs/convert
+    python -m benchmarks.studies.convert run --packed runs/convert --device cuda --jobs 8 --minutes 8 --out runs/convert/out
+    python -m benchmarks.studies.convert speed --packed runs/convert --device cpu --out runs/convert/out
+    python -m benchmarks.studies.convert collect --out runs/convert/out
+
+``prepare`` packs data and weights into one file, and the others need nothing else. ``run`` trains what has no record yet,
+in order of importance, and stops when the time is up; it can be repeated. ``collect`` writes the results file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.studies.convert.budget import EPOCHS
+from benchmarks.studies.convert.cells import Task
+from benchmarks.studies.convert.configurations import KINDS, core, others
+from benchmarks.studies.convert.pack import Packed
+from benchmarks.studies.convert.plan import plan
+from benchmarks.studies.convert.report import report
+from benchmarks.studies.convert.work import speeds
+from benchmarks.studies.convert.workers import Setting, records_in, run
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = made.add_subparsers(dest="command", required=True)
+    prepare = commands.add_parser("prepare", help="pack data and weights")
+    prepare.add_argument("--data", type=Path, required=True, help="folder with the tasks and the vocabulary")
+    prepare.add_argument("--weights", type=Path, required=True, help="model.safetensors of MiniLM-L6-H384")
+    prepare.add_argument("--out", type=Path, required=True)
+    prepare.add_argument("--limit", type=int, help="rows per split at most")
+    for name, text in (
+        ("run", "train and score"),
+        ("speed", "measure speed and work"),
+        ("collect", "write the results"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--out", type=Path, required=True, help="folder of the records")
+        command.add_argument("--tasks", nargs="+", choices=EPOCHS, default=["snli", "qnli", "imdb", "sst2"])
+        if name == "collect":
+            continue
+        command.add_argument("--packed", type=Path, required=True, help="folder that prepare has written")
+        command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+        command.add_argument("--limit", type=int, help="rows per split at most")
+        command.add_argument("--kinds", nargs="+", choices=KINDS, help="only configurations of these kinds")
+        command.add_argument("--threads", type=int, default=1, help="threads of torch, per process")
+    run_ = commands.choices["run"]
+    run_.add_argument("--jobs", type=int, default=8, help="processes")
+    run_.add_argument("--minutes", type=float, default=8, help="until everything ends")
+    run_.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    run_.add_argument("--groupings", type=int, default=5)
+    run_.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "muxwrap-convert", help="for teachers")
+    return made.parse_args(argv)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train and score what is missing, and print the tables."""
+    deadline = time.time() + 60 * args.minutes
+    setting = Setting(
+        args.packed,
+        args.kept,
+        args.out / "records",
+        args.device,
+        args.limit,
+        args.groupings,
+        deadline,
+        args.threads,
+    )
+    run(plan(args.tasks, args.seeds, args.kinds), setting, args.jobs)
+
+
+def time_all(args: argparse.Namespace) -> None:
+    """Measure speed and work of every configuration, beside the teacher in the same run."""
+    torch.set_num_threads(args.threads)
+    packed, device = Packed(args.packed, args.limit), torch.device(args.device)
+    wanted = [each for each in (*core(), *others()) if args.kinds is None or each.kind in args.kinds]
+    found: list[dict[str, Any]] = []
+    for name in args.tasks:
+        found += speeds(Task(packed, name, device, args.packed), wanted)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / f"speed-{device.type}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def read(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the records and the speeds of a folder; of several devices that of the accelerator is shown."""
+    speeds_ = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(args.out.glob("speed-*.json"))]
+    return [*records_in(args.out / "records"), *(record for each in speeds_ for record in each)]
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    if args.command == "prepare":
+        from benchmarks.studies.convert.prepare import pack  # needs tokenizers
+
+        path = pack(args.data, args.weights, args.out, args.limit)
+        print(f"{path.name}: {path.stat().st_size / 2**20:.1f} MiB")
+        return
+    if args.command == "collect":
+        from benchmarks.results import ROOT, merge_records
+
+        command = "python -m benchmarks.studies.convert run --packed runs/convert --out runs/convert/out"
+        merge_records(ROOT / "docs" / "results" / "convert.json", "convert", read(args), key="cell", command=command)
+    else:
+        {"run": train, "speed": time_all}[args.command](args)
+    print(report(read(args), args.tasks))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""How long every model is trained, and with which learning rates; the same for all students."""
+
+from __future__ import annotations
+
+EPOCHS = {"snli": 5, "qnli": 8, "imdb": 3, "sst2": 2}
+TEACHER_EPOCHS = {"snli": 3, "qnli": 6, "imdb": 3, "sst2": 2}
+TEACHER_RATES = (5e-5, 1e-4, 2e-4)
+RATES = (1e-4, 3e-4)

@@ -1,0 +1,155 @@
+"""How every model of the study is trained, and scored: the same epochs, batches and loss."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import muxwrap
+from benchmarks.studies.convert.rows import Rows
+from muxwrap.training import distillation
+
+BATCH = 64  # rows per step
+RISE, CLIP, DECAY = 0.1, 1.0, 0.01
+SELECTION = 1_000_000  # seed of the grouping that selects; those that are reported have others
+SCORED = 512  # rows per call
+
+
+class OutOfTimeError(Exception):
+    """The time is up; what was begun is not recorded."""
+
+
+@dataclass(frozen=True)
+class How:
+    """What training depends on besides model and data.
+
+    Args:
+        epochs: passes over the training rows.
+        lr: highest learning rate; it rises for a tenth of the steps and falls linearly.
+        seed: of the order of the rows.
+        deadline: ``time.time()`` at which to give up.
+    """
+
+    epochs: int
+    lr: float
+    seed: int
+    deadline: float = float("inf")
+
+
+class Taught(NamedTuple):
+    """A teacher's logits and states for all training rows, on the device."""
+
+    logits: Tensor
+    states: Tensor
+
+
+class Trained(NamedTuple):
+    state: dict[str, Tensor]  # of the best epoch
+    selected: tuple[float, ...]  # accuracy on the selection split after every epoch, 0 to 100
+
+
+def autocast(device: torch.device) -> Any:
+    """Return bfloat16 on an accelerator, float32 on a processor."""
+    return torch.autocast(device.type, torch.bfloat16) if device.type != "cpu" else contextlib.nullcontext()
+
+
+def loss_of(output: tuple[Tensor, Tensor], labels: Tensor, taught: Taught | None, rows: Tensor) -> Tensor:
+    """Return half cross-entropy and half the teacher's answers, and the squared distance to the teacher's states."""
+    logits, states = (each.float() for each in output)
+    loss = F.cross_entropy(logits, labels)
+    if taught is None:
+        return loss
+    apart = F.mse_loss(states, taught.states[rows].float())
+    return 0.5 * loss + 0.5 * distillation(logits, taught.logits[rows]) + apart
+
+
+def fit(model: nn.Module, train: Rows, select: Rows, taught: Taught | None, how: How) -> Trained:
+    """Train in place; word embeddings stay as they are. Return the epoch that is best on the selection split.
+
+    Raises:
+        OutOfTimeError: the deadline has passed.
+    """
+    device = train.ids.device
+    torch.manual_seed(how.seed)
+    words = _words(model)
+    parameters = [each for each in model.parameters() if each is not words]
+    words.requires_grad_(False)
+    optimizer = torch.optim.AdamW(parameters, lr=how.lr, weight_decay=DECAY, fused=True)
+    total, step = -(-len(train) // BATCH) * how.epochs, 0
+    best: dict[str, Tensor] = {}
+    selected: list[float] = []
+    for epoch in range(how.epochs):
+        model.train()
+        for rows, length in train.batches(BATCH, 1000 * how.seed + epoch):
+            if time.time() > how.deadline:
+                raise OutOfTimeError
+            for group in optimizer.param_groups:
+                group["lr"] = how.lr * _rate(step, total)
+            with autocast(device):
+                output = model(**train.inputs(rows, length))
+            loss_of(output, train.labels[rows], taught, rows).backward()
+            nn.utils.clip_grad_norm_(parameters, CLIP)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+        selected.append(accuracy(model, select))
+        if selected[-1] == max(selected):
+            best = copy.deepcopy(model.state_dict())
+    return Trained(best, tuple(selected))
+
+
+def _words(model: nn.Module) -> nn.Parameter:
+    encoder: Any = model.backbone if isinstance(model, muxwrap.Multiplex) else model
+    found: nn.Parameter = encoder.embeddings.word.weight
+    return found
+
+
+def _rate(step: int, total: int) -> float:
+    rise = max(1, int(RISE * total))
+    return (step + 1) / rise if step < rise else (total - step) / max(1, total - rise)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, split: Rows) -> float:
+    """Return the accuracy in one random grouping, 0 to 100; one number is fetched from the device."""
+    model.eval()
+    right = torch.zeros((), dtype=torch.long, device=split.ids.device)
+    for rows, length in split.batches(SCORED, SELECTION):
+        with autocast(split.ids.device):
+            logits = model(**split.inputs(rows, length))[0]
+        right += (logits.argmax(-1) == split.labels[rows]).sum()
+    return 100 * right.item() / len(split)
+
+
+@torch.no_grad()
+def answers(model: nn.Module, split: Rows) -> Taught:
+    """Return a teacher's logits and states for all rows, in their order."""
+    model.eval()
+    parts, order = [], []
+    for rows, length in split.batches(SCORED, None):
+        with autocast(split.ids.device):
+            parts.append([each.float() for each in model(**split.inputs(rows, length))])
+        order.append(rows)
+    place = torch.cat(order).argsort()
+    logits, states = (torch.cat(each)[place] for each in zip(*parts, strict=True))
+    return Taught(logits, states)
+
+
+def score(model: nn.Module, split: Rows, groupings: int) -> dict[str, Any]:
+    """Return the fields of the score on a split, over random groupings of its rows (:func:`muxwrap.evaluate`)."""
+    with autocast(split.ids.device):
+        found = muxwrap.evaluate(model, split.calls(SCORED), groupings=groupings, progress=False)
+    return {
+        "metric": found.metric,
+        "mean": round(100 * found.mean, 3),
+        "std": None if found.deviation is None else round(100 * found.deviation, 3),
+        "groupings": len(found.scores),
+        "per_index": [round(100 * each, 2) for each in found.per_index],
+    }

@@ -1,0 +1,54 @@
+"""Whether a head reads the first token only, so that no other one has to be separated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from muxwrap.site import Sites
+from muxwrap.sites.matching import Matching
+from muxwrap.sites.runs import BARE_ROWS, Answers, Runs
+
+
+def narrow(sites: Sites) -> Sites:
+    """Return sites at which the first token alone is separated."""
+    return replace(sites, demux=(replace(sites.demux[0], first_token=True),))
+
+
+def may_narrow(runs: Runs, sites: Sites) -> bool:
+    """Whether there are other tokens at the site, and no answer to each of them."""
+    (first, *others), bare = sites.demux, runs.bare(False, BARE_ROWS)
+    if others or first.axis != -1 or first.first_token or isinstance(bare, str):
+        return False
+    if first.shape is None:
+        return True
+    return len(first.shape) > 1 and not any(a.ndim > 2 and a.shape[1] == first.shape[0] for a in bare)
+
+
+def ignores_others(runs: Runs, matching: Matching, sites: Sites, padding: bool, known_only: bool = False) -> bool:
+    """Whether NaN in all tokens but the first stays out of the answers, which weights of zero cannot hide.
+
+    Args:
+        runs: of the backbone.
+        matching: of their answers.
+        sites: where every token is separated.
+        padding: which call.
+        known_only: run nothing for it.
+    """
+    if known_only and not runs.is_known(sites, padding, probe=True):
+        return False
+    first = narrow(sites)
+    if runs.is_known(first, padding) and matching.match(runs.mixed(first, padding), padding) == "exact":
+        return True
+    return finite(runs.mixed(sites, padding, probe=True))
+
+
+def finite(outcome: Answers) -> bool:
+    """Whether a run gave answers without NaN."""
+    return not isinstance(outcome, str) and all(bool(_finite(answer)) for answer in outcome)
+
+
+def _finite(answer: Tensor) -> Tensor:
+    return torch.isfinite(answer).all()

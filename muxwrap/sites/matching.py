@@ -1,0 +1,192 @@
+"""Whether the answers of a mixed run are the bare model's, which copies of one input have to get when mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from muxwrap._hooks.answers import is_attention
+from muxwrap._util.examples import ROWS
+from muxwrap._util.nested import first_tensor
+from muxwrap.errors import MuxwrapError
+from muxwrap.sites import rows
+from muxwrap.sites.dry_run import answers, floats_in
+from muxwrap.sites.padding import unmasked
+from muxwrap.sites.rounding import Rounding, distance
+from muxwrap.sites.runs import BARE_ROWS, MIXTURES, PADDED_ROWS, Answers, Runs
+
+Match = Literal["exact", "sound", "wrong"]
+
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.qat")
+
+
+class Matching:
+    """Compares answers with the bare model's own.
+
+    Args:
+        runs: of the backbone.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self._rounding = Rounding()
+
+    def match(self, mixed: Answers, padding: bool) -> Match:
+        """Compare the answers of a mixed run.
+
+        Returns:
+            ``"sound"`` if only rows with padding differ (from a convolution that reads it, for example).
+
+        Raises:
+            MuxwrapError: the rows of the bare model depend on each other.
+        """
+        own = self.runs.bare(padding, BARE_ROWS)
+        if isinstance(own, str) or isinstance(mixed, str) or len(own) != len(mixed):
+            return "wrong"
+        if not padding and self.runs.has_other:
+            if all(self._equal(a, b) for a, b in self._pairs(mixed, padding)):
+                return "exact"
+            self.settle()
+        pairs = list(self._pairs(mixed, padding))
+        if all(self.close(a, b) for a, b in pairs):
+            return "exact"
+        half = PADDED_ROWS // 2 if padding else 0
+        return "sound" if padding and all(self.close(_from(a, half), _from(b, half)) for a, b in pairs) else "wrong"
+
+    def close(self, own: Tensor, mixed: Tensor) -> bool:
+        """Whether answers are equal but for rounding and noise."""
+        return self._equal(own, mixed) or distance(own, mixed) <= 50 * self._noise
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether the bare model gives a row the same answer whatever else is in the batch."""
+        return self._noise < 0.01
+
+    def _equal(self, own: Tensor, mixed: Tensor) -> bool:
+        apart = distance(own, mixed)
+        return apart <= 1e-5 or (apart <= 0.02 and self._rounding.coarse(own))
+
+    @cached_property
+    def _noise(self) -> float:
+        """How far the bare model's answers to one row are apart in batches of two sizes, relative to the largest."""
+        noise = self._noise_now()
+        if noise > 1e-5 and self.runs.has_other:
+            self.settle()
+            noise = self._noise_now()
+        return noise
+
+    def _noise_now(self) -> float:
+        three, two = self.runs.bare(False, ROWS), self.runs.bare(False, BARE_ROWS)
+        if isinstance(three, str) or isinstance(two, str):
+            return 0.0
+        pairs = (
+            (a, b) for a, b in zip(three, two, strict=True) if a.shape[:1] == (ROWS,) and b.shape[:1] == (BARE_ROWS,)
+        )
+        return max((distance(b[[rows.OWN] * ROWS], a) for a, b in pairs), default=0.0)
+
+    # -- which numbers belong together --------------------------------------------------------------------------------
+
+    def _pairs(self, mixed: list[Tensor], padding: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the bare model's answers and those of a mixed run to the same rows, without what belongs to mixtures."""
+        own = self.runs.bare(padding, BARE_ROWS)
+        assert not isinstance(own, str)
+        copies = [0, 0, 1, 1] if padding else [rows.OWN] * ROWS
+        for at, (a, b) in enumerate(zip(own, mixed, strict=True)):
+            axis = self._row_axis(at, a, b, len(copies))
+            if axis is None:
+                yield self._of_all_rows(at, a, b, padding), b
+                continue
+            expected = a.index_select(axis, torch.tensor(copies, device=a.device))
+            if not self._of_mixtures(at, a, b, axis):
+                yield self.read(expected), self.read(b)
+
+    def _row_axis(self, at: int, own: Tensor, mixed: Tensor, count: int) -> int | None:
+        """Return the axis of an answer that is that of rows, or None where it has none.
+
+        Raises:
+            MuxwrapError: it has two.
+        """
+        if own.ndim == mixed.ndim:
+            axes = [k for k in range(own.ndim) if own.shape[k] != mixed.shape[k]]
+            if len(axes) == 1 and (own.shape[axes[0]], mixed.shape[axes[0]]) == (BARE_ROWS, count):
+                return axes[0]
+        if BARE_ROWS not in own.shape:
+            return None
+        two, three = self.runs.bare(False, BARE_ROWS), self.runs.bare(False, ROWS)
+        if isinstance(two, str) or isinstance(three, str) or len(two) != len(three):
+            return 0
+        axes = [k for k in range(min(two[at].ndim, three[at].ndim)) if two[at].shape[k] != three[at].shape[k]]
+        if len(axes) > 1:
+            raise MuxwrapError(rows.square(self.runs.backbone, tuple(own.shape)))
+        return axes[0] if axes else None
+
+    def _of_all_rows(self, at: int, own: Tensor, mixed: Tensor, padding: bool) -> Tensor:
+        """Return the bare model's answer that is one for all rows, a loss: of as many rows where two do not do."""
+        if self.runs.has_other or self._equal(own, mixed):
+            return own
+        whole = self.runs.bare(padding, PADDED_ROWS if padding else ROWS)
+        return own if isinstance(whole, str) else whole[at]
+
+    def _of_mixtures(self, at: int, own: Tensor, mixed: Tensor, axis: int) -> bool:
+        """Whether an answer is attention of the trunk, or the state of a recurrent layer there: it belongs to mixtures."""
+        if mixed.ndim != own.ndim or mixed.shape[axis] != MIXTURES or mixed.shape != own.shape:
+            return False
+        return at in self._states or (axis == 0 and is_attention(own))
+
+    @cached_property
+    def _states(self) -> set[int]:
+        seen = self.runs.trace
+        found = enumerate(floats_in(seen.output))
+        return {at for at, answer in found if any(answer is state for state in seen.states)}
+
+    def read(self, answer: Tensor) -> Tensor:
+        """Return an answer without that at the padding, which nobody reads."""
+        tokens = first_tensor(self.runs.example)
+        if tokens is None or tokens.ndim < 2 or answer.ndim < 2 or answer.shape[1] != tokens.shape[1]:
+            return answer
+        return answer[:, unmasked(answer.shape[1], answer.device)]
+
+    # -- rows that depend on each other -------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Take copies for the other row of the bare run, once it is known that it makes no difference to its neighbour.
+
+        Noise is told apart by the same call once more. Layers that quantise what they are given do so for all rows at once.
+
+        Raises:
+            MuxwrapError: rows depend on each other.
+        """
+        runs = self.runs
+        if not runs.has_other:
+            return
+        before, after = runs.take_copies()
+        if isinstance(before, str) or isinstance(after, str) or len(before) != len(after):
+            return
+        moved = self._moved(before, after)
+        least = 0.05 if any(type(m).__module__.startswith(_QUANTISED) for m in runs.backbone.modules()) else 1e-5
+        if moved <= least:
+            return
+        again = answers(runs.backbone, runs.pair, BARE_ROWS)
+        noise = 0.0 if isinstance(again, str) else self._moved(before, again)
+        if moved > least + 10 * noise:
+            alike = runs.call(False, BARE_ROWS)
+            raise MuxwrapError(rows.dependent(runs.backbone, runs.pair, alike, moved))
+
+    def _moved(self, before: list[Tensor], after: list[Tensor]) -> float:
+        """Return how far the answers to the row that stayed are apart, relative to the largest."""
+        far = 0.0
+        for at, (a, b) in enumerate(zip(before, after, strict=True)):
+            if distance(a, b) <= 1e-5 or (a.shape[:1] == (BARE_ROWS,) and distance(a[rows.OWN], b[rows.OWN]) <= 1e-5):
+                continue
+            axis = self._row_axis(at, a, b, ROWS)
+            if axis is not None:
+                far = max(far, distance(a.select(axis, rows.OWN), b.select(axis, rows.OWN)))
+        return far
+
+
+def _from(answer: Tensor, start: int) -> Tensor:
+    return answer[start:] if answer.ndim else answer

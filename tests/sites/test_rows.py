@@ -1,0 +1,157 @@
+"""Rows that share a mixture have to be independent: those of the bare model are tried, and noise is told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import muxwrap
+from muxwrap import MuxwrapError
+from muxwrap.sites.rows import OWN, another_beside
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+class Between(nn.Module):
+    """A layer, what the test puts in, a layer."""
+
+    def __init__(self, inside: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.stem, self.layer, self.head = nn.Linear(6, 32), nn.Linear(32, 32), nn.Linear(32, 3)
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inside(torch.relu(self.layer(torch.relu(self.stem(x)))))
+        return self.head(h[0] if isinstance(h, tuple) else h)
+
+
+class OverRows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(x @ x.T / 6, -1) @ x
+
+
+SEQUENCES, VECTORS = torch.randn(5, 4, 6), torch.randn(5, 6)
+
+
+@pytest.mark.parametrize(
+    ("inside", "example", "told"),
+    [
+        (nn.LSTM(32, 32), SEQUENCES, r"first in 'inside' \(LSTM\).*with batch_first=True"),
+        (nn.GRU(32, 32), SEQUENCES[:1], r"first in 'inside' \(GRU\).*with batch_first=True"),
+        (nn.TransformerEncoderLayer(32, 2, 64), SEQUENCES, r"\(MultiheadAttention\).*with batch_first=True"),
+        (nn.BatchNorm1d(32, track_running_stats=False), VECTORS, r"\(BatchNorm1d\).*track_running_stats=True"),
+        (OverRows(), VECTORS, r"first in 'inside' \(OverRows\).*each row alone"),
+        (OverRows(), torch.zeros(1, 6), r"first in 'inside' \(OverRows\)"),
+    ],
+)
+@pytest.mark.parametrize("where", [{}, {"mux_at": "stem", "demux_at": "head"}])
+def test_rows_that_depend_on_each_other(inside: Any, example: Tensor, told: str, where: dict[str, Any]) -> None:
+    told = rf"the rows of Between depend on each other.*moved by \d+\.\d%.*{told}"
+    with pytest.raises(MuxwrapError, match=told):
+        muxwrap.wrap(Between(inside), 2, example_input=example, **where)
+
+
+def test_independent_rows_of_the_same_layers() -> None:
+    for inside in (nn.LSTM(32, 32, batch_first=True), nn.TransformerEncoderLayer(32, 2, 64, batch_first=True)):
+        assert muxwrap.wrap(Between(inside), 2, example_input=SEQUENCES)(SEQUENCES).shape == (5, 4, 3)
+
+
+@pytest.mark.parametrize("noise", ["of torch", "of its own"])
+def test_noise_is_no_dependence(noise: str) -> None:
+    own = torch.Generator().manual_seed(0)
+
+    def noisy(x: Tensor) -> Tensor:
+        return x + torch.randn(x.shape, generator=None if noise == "of torch" else own)
+
+    model = muxwrap.wrap(Between(noisy), 2, example_input=VECTORS)
+    assert (model.sites.mux[0].path, model.sites.demux[0].path) == ("stem", "head")
+
+
+def test_rows_compared_with_each_other() -> None:
+    class Similarity(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            x = super().forward(x)
+            return x @ x.T
+
+    net = Similarity(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 16))
+    with pytest.raises(MuxwrapError, match=r"2 rows get an answer \[2, 2\].*one embedding per row"):
+        muxwrap.wrap(net, 2, example_input=VECTORS)
+
+
+def test_time_first() -> None:
+    class TimeFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(6, 32), nn.Linear(32, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x)[0][-1])
+
+    with pytest.raises(MuxwrapError, match=r"2 rows in, \[4, 3\] out.*not time first"):
+        muxwrap.wrap(TimeFirst(), 2, example_input=SEQUENCES)
+
+
+def test_nodes_of_a_graph() -> None:
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers, self.head = nn.ModuleList([nn.Linear(6, 32), nn.Linear(32, 32)]), nn.Linear(32, 3)
+
+        def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+            for layer in self.layers:
+                h = layer(x)
+                x = torch.relu(h.new_zeros(h.shape).index_add(0, edges[1], h[edges[0]]))
+            return self.head(x)
+
+    nodes, edges = torch.randn(20, 6), torch.randint(20, (2, 60))
+    with pytest.raises(MuxwrapError, match=r"runs on the example's 20 rows and not on 2 of them \(IndexError.*edges"):
+        muxwrap.wrap(Graph(), 2, example_input=(nodes, edges))
+    with pytest.raises(MuxwrapError, match=r"the rows of Graph depend on each other"):
+        muxwrap.wrap(Graph(), 2, example_input=(nodes, torch.tensor([[0, 1, 0, 1], [1, 0, 0, 1]])))
+
+
+def test_a_loss_is_not_a_row() -> None:
+    class WithLoss(Between):
+        def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            logits = super().forward(x)
+            return nn.functional.cross_entropy(logits, labels, reduction=self.reduction), logits
+
+    for reduction in ("mean", "sum"):
+        net = WithLoss(nn.Identity())
+        net.reduction = reduction
+        labels = torch.tensor([0, 1, 2, 0, 1])
+        model = muxwrap.wrap(net, 2, example_input=(VECTORS, labels)).eval()
+        loss, logits = model(VECTORS, labels)
+        torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, labels, reduction=reduction))
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        torch.zeros(3, 2, 4, 4),
+        torch.ones(1, 6),
+        torch.full((3, 7), 5),
+        torch.full((3,), 5),
+        torch.arange(7)[None],
+        {"ids": torch.arange(5).expand(3, 5), "mask": torch.ones(3, 5, dtype=torch.bool)},
+        (torch.randn(3, 4), torch.randn(7, 2)),
+    ],
+)
+def test_the_other_row(example: Any) -> None:
+    parts = (
+        example if isinstance(example, tuple) else tuple(example.values()) if isinstance(example, dict) else (example,)
+    )
+    pair = another_beside(example)
+    pairs = pair if isinstance(pair, tuple) else tuple(pair.values()) if isinstance(pair, dict) else (pair,)
+    assert pairs[0].shape == (2, *parts[0].shape[1:])
+    assert torch.equal(pairs[0][OWN], parts[0][0]) and not torch.equal(pairs[0][0], parts[0][0])
+    assert pairs[0].min() >= 0 or parts[0].min() < 0
+    if len(parts) > 1 and len(parts[1]) != len(parts[0]):
+        assert pairs[1] is parts[1]
