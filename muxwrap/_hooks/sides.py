@@ -68,8 +68,8 @@ def _merged(call: Call, side: SideInput, value: Tensor) -> Tensor:
         return merged
     if merged[0].numel() != merged.shape[-1]:
         raise MuxwrapError(
-            f"{side.path} is given {side.argument} {list(value.shape)}, and a prefix of {prefix} tokens before every mixture "
-            "has no place in it; take a demuxer without a prefix ('key', 'mlp', 'unbind')"
+            f"{side.path or 'the backbone'} is given {side.argument} {list(value.shape)}, and a prefix of {prefix} tokens before "
+            "every mixture has no place in it; take a demuxer without a prefix ('key', 'mlp', 'unbind')"
         )
     return F.pad(merged, (prefix, 0), value=1 if side.kind == "keep" else 0)
 
@@ -78,8 +78,10 @@ def _check_same(call: Call, side: SideInput, grouped: Tensor) -> None:
     # Not asked of traced code, whose values are not known.
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or bool((grouped == grouped[:, :1]).all()):
         return
+    where = f"mux_at={side.path!r}" if side.path else "mux_at= a module that runs later"
     raise MuxwrapError(
-        f"{side.path} is given {side.argument} of the rows {[call.rows, *grouped.shape[2:]]}, and it differs between rows that "
-        "share a mixture, for which the module runs once: put rows that agree in it next to each other, mix it as well with "
-        f"mux_at=[..., the module that makes it], or mix after it was read with mux_at={side.path!r}"
+        f"{side.path or 'the backbone'} is given {side.argument} of the rows {[call.rows, *grouped.shape[2:]]}, and it differs "
+        "between rows that share a mixture, for which the module runs once: put rows that agree in it next to each other, mix "
+        f"it as well with mux_at=[..., the module that makes it], mix after it was read with {where}, or separate before with "
+        "demux_at="
     )

@@ -286,6 +286,27 @@ def test_time_steps_are_shared_or_refused_or_mixed() -> None:
     assert mixed(x, t.flip(0).roll(1)).shape == x.shape
 
 
+class Conditioned(nn.Module):
+    """Sequences and a number each, added after a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.step, self.out = nn.Linear(DIM, DIM), nn.Linear(1, DIM), nn.Linear(DIM, 3)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.stem(x) + self.step(t[:, None])[:, None]).mean(1))
+
+
+def test_a_condition_beside_raw_inputs_that_are_mixed() -> None:
+    x, t = torch.randn(4, 5, DIM), torch.tensor([0.1, 0.1, 0.7, 0.7])
+    model = muxwrap.wrap(Conditioned(), 2, mux_at="@input", demux_at="@output", example_input=(x[:1], t[:1]))
+    assert model(x, t).shape == (4, 3)
+    with pytest.raises(
+        muxwrap.MuxwrapError, match=r"^the backbone is given args\[1\] .* mux_at= a module that runs later"
+    ):
+        model(x, t.flip(0).roll(1))
+
+
 def test_a_mask_that_the_example_had_not() -> None:
     class Optional(Encoded):
         def forward(self, ids: Tensor, padding: Tensor | None = None) -> Tensor:
