@@ -68,8 +68,8 @@ def _merged(call: Call, side: SideInput, value: Tensor) -> Tensor:
         return merged
     if merged[0].numel() != merged.shape[-1]:
         raise MuxwrapError(
-            f"{side.path or 'the backbone'} is given {side.argument} {list(value.shape)}, and a prefix of {prefix} tokens before "
-            "every mixture has no place in it; take a demuxer without a prefix ('key', 'mlp', 'unbind')"
+            f"{side.path or 'the backbone'} is given {side.argument} {list(value.shape)}, and a prefix of {prefix} tokens "
+            "before every mixture has no place in it; take a demuxer without a prefix ('key', 'mlp', 'unbind')"
         )
     return F.pad(merged, (prefix, 0), value=1 if side.kind == "keep" else 0)
 
