@@ -78,10 +78,9 @@ def _check_same(call: Call, side: SideInput, grouped: Tensor) -> None:
     # Not asked of traced code, whose values are not known.
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or bool((grouped == grouped[:, :1]).all()):
         return
-    where = f"mux_at={side.path!r}" if side.path else "mux_at= a module that runs later"
     raise MuxwrapError(
-        f"{side.path or 'the backbone'} is given {side.argument} of the rows {[call.rows, *grouped.shape[2:]]}, and it differs "
-        "between rows that share a mixture, for which the module runs once: put rows that agree in it next to each other, mix "
-        f"it as well with mux_at=[..., the module that makes it], mix after it was read with {where}, or separate before with "
+        f"{side.path} is given {side.argument} of the rows {[call.rows, *grouped.shape[2:]]}, and it differs between rows that "
+        "share a mixture, for which the module runs once: put rows that agree in it next to each other, mix it as well with "
+        f"mux_at=[..., the module that makes it], mix after it was read with mux_at={side.path!r}, or separate before with "
         "demux_at="
     )

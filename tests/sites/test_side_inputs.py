@@ -287,24 +287,30 @@ def test_time_steps_are_shared_or_refused_or_mixed() -> None:
 
 
 class Conditioned(nn.Module):
-    """Sequences and a number each, added after a layer of its own."""
+    """Sequences and a number each, added after a layer of its own, for a recurrent network."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.step, self.out = nn.Linear(DIM, DIM), nn.Linear(1, DIM), nn.Linear(DIM, 3)
+        self.stem, self.step = nn.Linear(6, DIM), nn.Linear(1, DIM)
+        self.cell, self.out = nn.LSTM(DIM, DIM, batch_first=True), nn.Linear(DIM, 3)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.out(torch.tanh(self.stem(x) + self.step(t[:, None])[:, None]).mean(1))
+        h, _ = self.cell(self.stem(x) + self.step(t[:, None])[:, None])
+        return self.out(h[:, -1])
 
 
-def test_a_condition_beside_raw_inputs_that_are_mixed() -> None:
-    x, t = torch.randn(4, 5, DIM), torch.tensor([0.1, 0.1, 0.7, 0.7])
-    model = muxwrap.wrap(Conditioned(), 2, mux_at="@input", demux_at="@output", example_input=(x[:1], t[:1]))
-    assert model(x, t).shape == (4, 3)
-    with pytest.raises(
-        muxwrap.MuxwrapError, match=r"^the backbone is given args\[1\] .* mux_at= a module that runs later"
-    ):
-        model(x, t.flip(0).roll(1))
+def test_a_condition_beside_raw_inputs_is_not_taken_for_the_same_in_all_rows() -> None:
+    torch.manual_seed(0)
+    x, t = torch.randn(5, 7, 6), torch.rand(5)
+    for rows in (1, 5):
+        net = Conditioned().eval()
+        model = muxwrap.wrap(net, 2, example_input=(x[:rows], t[:rows]))
+        assert not any(side.kind == "same" for side in model.sites.sides)
+        assert model(x, t).shape == (5, 3)
+        moved = (model(x, t + torch.tensor([0, 0, 0, 0, 1.0])) - model(x, t)).abs().sum(1) > 0
+        assert moved.tolist() == [False] * 4 + [True]
+    with pytest.raises(muxwrap.MuxwrapError, match=r"no way found to multiplex Conditioned; name mux_at="):
+        muxwrap.wrap(Conditioned(), 2, mux_at="@input", demux_at="out", example_input=(x, t))
 
 
 def test_a_mask_that_the_example_had_not() -> None:
