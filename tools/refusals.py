@@ -3,8 +3,8 @@
     python -m pytest --refusals build/refusals
     python tools/refusals.py build/refusals
 
-The first line runs the tests and records the errors; the second writes ``docs/refusals.md``, and fails if a ``raise`` in
-muxwrap was met by no test. ``tests/test_refusals.py`` compares the page with the code.
+The first line runs the tests and records the errors; the second writes ``docs/refusals.md``. An error that no test meets is on
+the page with dots for its values, and makes the second line fail. ``tests/test_refusals.py`` compares the page with the code.
 """
 
 from __future__ import annotations
@@ -49,8 +49,12 @@ HEAD = """\
 
 Every refusal is a `muxwrap.MuxwrapError`: it says what was asked, names the value and tells the way out, and bad input never
 changes the model. This page lists them all, with the values of an example; `wrap` puts its own call before them. The page is
-made from the tests, and a test fails if an error of the code is missing here.
+made from the tests, and a test fails if an error of the code is missing here. Dots stand for values that no test has.
 """
+
+
+UNKNOWN = "…"
+"""What stands for a value where no test meets an error."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,7 @@ def listed(text: str) -> list[str]:
 
 
 def main(folder: str) -> int:
-    """Write the page from a record, and return 1 if a refusal is not in it."""
+    """Write the page from a record, and return 1 if an error is not in it."""
     met = [row for path in sorted(Path(folder).glob("*.json")) for row in json.loads(path.read_text())]
     messages: dict[Refusal, str] = {}
     missing = []
@@ -215,6 +219,7 @@ def main(folder: str) -> int:
         if fitting:
             messages[refusal] = min(fitting, key=lambda text: (len(text), text))
         else:
+            messages[refusal] = UNKNOWN.join(refusal.words)
             missing.append(f"muxwrap/{refusal.file}:{refusal.first} is met by no test")
     PAGE.write_text(page(messages), encoding="utf-8")
     print("\n".join([*missing, f"{PAGE.relative_to(ROOT)}: {len(messages)} refusals"]))
