@@ -131,7 +131,7 @@ def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
         partial(demuxers.registry.get(demux["name"]), **demux["options"]),
         sites=Sites.from_dict(config["sites"]),
         check_finite=config["check_finite"],
-        shuffle=config["shuffle"],
+        shuffle=config.get("shuffle"),
     )
     model.n = config.get("rows", config["n"])
     try:

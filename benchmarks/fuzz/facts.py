@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -38,10 +39,10 @@ class Facts:
         self.net = self.model.net()
         self.answers: dict[int, Parts] = {LARGEST: parts_of(self.ask(self.net, LARGEST))}
         for rows in range(1, LARGEST):
-            try:
-                self.answers[rows] = parts_of(self.ask(self.net, rows))
-            except Exception:  # a squeeze() of one row, say
-                continue
+            with contextlib.suppress(Exception):
+                output = self.ask(self.net, rows)
+                if first_answer(output).shape[:1] == (rows,):  # squeeze() takes one row for no rows
+                    self.answers[rows] = parts_of(output)
         self.moved = {row: self.moves(self.net, row) for row in range(LARGEST)}
         self.rows_apart = all(
             moved is not None and float(torch.cat([moved[:row], moved[row + 1 :]]).max()) < 1e-9

@@ -402,3 +402,16 @@ SEPARATED_AT = {
     "probabilities": ("head",),
 }
 """Where a user would separate, by head."""
+
+LIGHT = {
+    "dropout",
+    "buffer",
+    "again",
+    "layer norm",
+    "batch norm",
+    "group norm",
+    "instance norm",
+    "normalized",
+    "smaller",
+}
+"""Blocks without products of matrices; a trunk of nothing else has no share of those."""

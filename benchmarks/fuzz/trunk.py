@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -80,9 +81,12 @@ def share_of(wrapped: Multiplex, ask: Callable[[], Any]) -> float:
                 wrapped.backbone, wrapped.sites, lambda side: counted[side].append(int(counter.get_total_flops()))
             )
         )
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)  # its products are not counted
         try:
             ask()
         finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
             for handle in handles:
                 handle.remove()
     total = int(counter.get_total_flops())

@@ -125,4 +125,6 @@ class Components:
     def _check_twice(self, site: Site) -> None:
         module = self.backbone.get_submodule(site.path)
         if site.twice and (site.side == "input" or EMBEDS not in inspect.signature(module.forward).parameters):
-            raise MuxwrapError(f"the {site} is not the output of a module that takes {EMBEDS}, and cannot be run twice")
+            raise MuxwrapError(
+                f"the {site} is not the output of a module that takes {EMBEDS}, and cannot be run twice; leave twice=False"
+            )

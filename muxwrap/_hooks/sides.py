@@ -84,5 +84,6 @@ def _check_same(call: Call, side: SideInput, grouped: Tensor) -> None:
     raise MuxwrapError(
         f"{_name(side)} is given {side.argument} of the rows {[call.rows, *grouped.shape[2:]]}, and it differs between rows "
         "that share a mixture, for which the module runs once: put rows that agree in it next to each other, mix it as well "
-        "with mux_at=[..., the module that makes it], or mix after it was read with mux_at="
+        f"with mux_at=[..., the module that makes it], mix after it was read with mux_at={side.path!r}, or separate before "
+        "with demux_at="
     )

@@ -33,7 +33,7 @@ def model_named(name: str) -> nn.Module:
     except Exception as error:
         raise MuxwrapError(f"{name!r} cannot be made: {type(error).__name__}: {error}; give {FORMS}") from error
     if not isinstance(model, nn.Module):
-        raise MuxwrapError(f"{name!r} gives a {type(model).__name__}; a torch.nn.Module is wanted")
+        raise MuxwrapError(f"{name!r} gives a {type(model).__name__}; name a function that returns a torch.nn.Module")
     return model
 
 
@@ -58,4 +58,4 @@ def _transformers(name: str) -> nn.Module:
     for auto in (AutoModelForSequenceClassification, AutoModelForImageClassification):
         if type(config) in auto._model_mapping:
             return auto.from_config(config)
-    raise MuxwrapError(f"transformers:{name} has no classification model")
+    raise MuxwrapError(f"transformers:{name} has no classification model; give another model type")

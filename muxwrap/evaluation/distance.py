@@ -43,7 +43,8 @@ def state_distance(model: Multiplex, inputs: Any) -> StateDistance:
         wrapped, bare = state(model, inputs).cpu(), state(model, inputs, bare=True).cpu()
     if wrapped.shape != bare.shape:
         raise MuxwrapError(
-            f"state_distance: {list(wrapped.shape)} features behind the demuxer and {list(bare.shape)} in the bare model"
+            f"state_distance: {list(wrapped.shape)} features behind the demuxer and {list(bare.shape)} in the bare model; take "
+            "a demuxer that keeps their number"
         )
     relative = (wrapped - bare).norm(dim=1) / bare.norm(dim=1)
     cosine = F.cosine_similarity(wrapped, bare, dim=1)

@@ -53,7 +53,7 @@ def state(model: Multiplex, inputs: Any, *, bare: bool = False) -> Tensor:
     finally:
         handle.remove()
     if not seen or seen[0] is None:
-        raise MuxwrapError(f"the {site} was not reached, so there is no state to look at")
+        raise MuxwrapError(f"the {site} was not reached, so there is no state to look at; give inputs that reach it")
     found = seen[0][:, :1] if site.first_token else seen[0]
     return found.flatten(1).float()
 
@@ -62,7 +62,7 @@ def rows_of(inputs: Any) -> int:
     """Return how many rows a batch has."""
     found = next(tensors_in(inputs), None)
     if found is None or found.ndim == 0:
-        raise MuxwrapError(f"{type(inputs).__name__} holds no tensor with rows")
+        raise MuxwrapError(f"{type(inputs).__name__} holds no tensor with rows; give what the model is called with")
     return found.shape[0]
 
 

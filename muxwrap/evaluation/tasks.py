@@ -36,7 +36,9 @@ def find_outputs(output: Any, rows: int, model: nn.Module) -> Tensor:
     candidates = tensors_in(output if named is None else named)
     found = next((tensor for tensor in candidates if tensor.ndim and tensor.shape[0] == rows), None)
     if found is None:
-        raise MuxwrapError(f"{type(model).__name__} returned no tensor with a row for each of {rows} rows")
+        raise MuxwrapError(
+            f"{type(model).__name__} returned no tensor with a row for each of {rows} rows; give a model that answers per row"
+        )
     return (found.float() if found.dtype in (torch.float16, torch.bfloat16) else found).detach()
 
 

@@ -109,5 +109,7 @@ def _read(folder: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise MuxwrapError(f"{folder / CONFIG} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
-        raise MuxwrapError(f"{folder / CONFIG} holds a {type(values).__name__} instead of an object")
+        raise MuxwrapError(
+            f"{folder / CONFIG} holds a {type(values).__name__} instead of an object; give a checkpoint's"
+        )
     return values

@@ -75,7 +75,10 @@ def make_demuxer(config: MuxConfig, sizes: Any, keep_prefix: bool) -> Demuxer:
         return Key(n, dim, layers=config.layers - 1, inner_norm=True, eps=eps, sentinel_id=first)
     ids = (sizes.vocab_size - 2, 50000, first) if config.family == "roberta" else (678, 680, first)
     if max(ids) >= sizes.vocab_size:
-        raise MuxwrapError(f"the published prefix has the ids {ids}, and vocab_size={sizes.vocab_size}")
+        raise MuxwrapError(
+            f"the published prefix has the ids {ids}, and vocab_size={sizes.vocab_size}; give the config of the published "
+            "vocabulary"
+        )
     prefix_outputs = 1 if config.task == "sequence" else n + 1 if keep_prefix else 0
     return Index(n, dim, sentinel_ids=ids, prefix_outputs=prefix_outputs, project=False, eps=eps)
 

@@ -25,7 +25,8 @@ def translated(tensors: dict[str, Tensor], config: MuxConfig) -> dict[str, Tenso
         missing.append(base + "*")
     if missing:
         raise MuxwrapError(
-            f"the weights lack {_shown(missing)} of a {config.task} model with {config.demuxing!r} demuxing"
+            f"the weights lack {_shown(missing)} of a {config.task} model with {config.demuxing!r} demuxing; give the config "
+            "that they were saved with"
         )
     used = {name for rule in wanted for name in rule.sources}
     unknown = [name for name in tensors if name not in used and not name.startswith(UNREAD)]
@@ -37,7 +38,10 @@ def translated(tensors: dict[str, Tensor], config: MuxConfig) -> dict[str, Tenso
     keys, matrices = tensors["instance_embedding"], config.muxing.startswith("random_ortho")
     if keys.ndim != 2 + matrices:
         kind = "matrix" if matrices else "vector"
-        raise MuxwrapError(f"instance_embedding is {list(keys.shape)}, and {config.muxing!r} has a {kind} per instance")
+        raise MuxwrapError(
+            f"instance_embedding is {list(keys.shape)}, and {config.muxing!r} has a {kind} per instance; give the config that "
+            "it was saved with"
+        )
     made = {rule.target: rule.make(*(tensors[name] for name in rule.sources)).contiguous() for rule in wanted}
     return made | {f"backbone.{name}": value for name, value in tensors.items() if name.startswith(base)}
 

@@ -94,7 +94,7 @@ def _tensors(folder: Path, config: MuxConfig) -> dict[str, Tensor]:
     """Return every tensor of the checkpoint; one that two modules share is found under the name that is read."""
     safe, pickled = folder / SAFETENSORS, folder / PICKLE
     if not safe.exists() and not pickled.exists():
-        raise MuxwrapError(f"neither {SAFETENSORS} nor {PICKLE} is there")
+        raise MuxwrapError(f"neither {SAFETENSORS} nor {PICKLE} is there; give the folder of a downloaded checkpoint")
     try:
         found = load_file(safe) if safe.exists() else torch.load(pickled, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
@@ -103,7 +103,7 @@ def _tensors(folder: Path, config: MuxConfig) -> dict[str, Tensor]:
             f"{name} cannot be read as tensors and nothing else, and what could run code is not loaded: {error}"
         ) from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise MuxwrapError(f"{PICKLE} does not hold a dictionary of tensors")
+        raise MuxwrapError(f"{PICKLE} does not hold a dictionary of tensors; save a model's state_dict() there")
     other, read = _SHARED[config.family]
     return {name.replace(other, read): value for name, value in found.items() if name.startswith(other)} | found
 
@@ -117,10 +117,16 @@ def _fill(model: Multiplex, tensors: dict[str, Tensor]) -> None:
     own = model.state_dict()
     missing = [name for name in own if name not in tensors]
     if missing:
-        raise MuxwrapError(f"the weights lack {missing[0].removeprefix('backbone.')!r} ({len(missing)} tensors in all)")
+        raise MuxwrapError(
+            f"the weights lack {missing[0].removeprefix('backbone.')!r} ({len(missing)} tensors in all); give the config that "
+            "they were saved with"
+        )
     for name, value in own.items():
         given = tensors[name]
         if given.shape != value.shape:
             shown = name.removeprefix("backbone.")
-            raise MuxwrapError(f"{shown!r} is {list(given.shape)} in the weights and {list(value.shape)} by the config")
+            raise MuxwrapError(
+                f"{shown!r} is {list(given.shape)} in the weights and {list(value.shape)} by the config; give the config that "
+                "they were saved with"
+            )
     model.load_state_dict({name: tensors[name] for name in own})

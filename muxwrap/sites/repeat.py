@@ -41,11 +41,14 @@ class Repeat(Demuxer):
         h = h[:, self.prefix_length :]
         if self.probe:
             if h.ndim < 3 or h.shape[1] < 2:
-                raise MuxwrapError("no other tokens here")
+                raise MuxwrapError("there are no other tokens here; separate where there is a sequence")
             h = h.clone()
             h[-1, 1:] = torch.nan
         return h.unsqueeze(1).expand(-1, self.n, *h.shape[1:])
 
     def _check(self, h: Tensor) -> None:
         if self.prefix_length and h.ndim != 3:
-            raise MuxwrapError(f"no tokens here: {list(h.shape)} has no room for a prefix of {self.prefix_length}")
+            raise MuxwrapError(
+                f"{list(h.shape)} has no room for a prefix of {self.prefix_length} tokens; mix and separate where there is a "
+                "sequence"
+            )

@@ -120,7 +120,10 @@ def _parse(backbone: nn.Module, choice: object, side: Side, argument: str) -> tu
         for path, module in backbone.named_modules():
             if module is choice:
                 return path, side
-        raise MuxwrapError(f"{argument}={type(choice).__name__}(...) is not a module of this {type(backbone).__name__}")
+        raise MuxwrapError(
+            f"{argument}={type(choice).__name__}(...) is not a module of this {type(backbone).__name__}; give one of its own, "
+            "or its path"
+        )
     if not isinstance(choice, str):
         raise MuxwrapError(
             f"{argument}={choice!r} is of type {type(choice).__name__}; give a module path, a module or a Site"

@@ -83,6 +83,7 @@ class Trace:
 
     Args:
         visits: in the order in which the modules were entered.
+        given: the tensors of the call.
         output: what the backbone returned.
         answers: the tensors in it.
         states: those of them that a recurrent layer returned beside its answer.
@@ -90,9 +91,16 @@ class Trace:
     """
 
     def __init__(
-        self, visits: list[Visit], output: Any, answers: list[Seen], states: list[Tensor], operations: int
+        self,
+        visits: list[Visit],
+        given: list[Seen],
+        output: Any,
+        answers: list[Seen],
+        states: list[Tensor],
+        operations: int,
     ) -> None:
         self.visits = visits
+        self.given = given
         self.output = output
         self.answers = answers
         self.states = states
@@ -147,10 +155,10 @@ def _traced(backbone: nn.Module, example: Any, counter: OperationCounter | None)
             output = run(backbone, example)
     finally:
         recorder.remove()
-    answers = [recorder.seen(tensor) for tensor in tensors_in(output)]
+    given, answers = ([recorder.seen(tensor) for tensor in tensors_in(value)] for value in (example, output))
     states = [tensor for tensor in tensors_in(output) if recorder.is_state(tensor)]
     operations = 0 if counter is None else counter.count
-    return Trace(recorder.visits, output, answers, states, operations)
+    return Trace(recorder.visits, given, output, answers, states, operations)
 
 
 class _Recorder:

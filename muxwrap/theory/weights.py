@@ -72,7 +72,7 @@ def attention_of(attention: nn.MultiheadAttention) -> Attention:
         MuxwrapError: keys or values of another width, extra keys, or another module.
     """
     if not isinstance(attention, nn.MultiheadAttention):
-        raise MuxwrapError(f"{type(attention).__name__} is not an nn.MultiheadAttention")
+        raise MuxwrapError(f"{type(attention).__name__} is not an nn.MultiheadAttention; give one")
     if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
         raise MuxwrapError(
             "nn.MultiheadAttention with kdim, vdim, add_bias_kv or add_zero_attn is not a plain self-attention; make it without"

@@ -69,5 +69,5 @@ def example_in_dtype(example: Any, dtype: torch.dtype | None) -> Any:
 def _dtype(choice: torch.dtype | str) -> torch.dtype:
     found = getattr(torch, choice, None) if isinstance(choice, str) else choice
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise MuxwrapError(f'dtype={choice!r} is not a floating-point dtype such as "bfloat16", nor "auto"')
+        raise MuxwrapError(f'dtype={choice!r} is not a floating-point dtype; give one such as "bfloat16", or "auto"')
     return found

@@ -44,7 +44,9 @@ def trunk_layers(model: Multiplex, example_input: Any, call: str) -> list[Layer]
 def _moment(seen: Trace, site: Site, call: str) -> int:
     visit = seen.at(site.path)
     if visit is None:
-        raise MuxwrapError(f"{call}(example_input=...): the {site} is not reached exactly once on this example")
+        raise MuxwrapError(
+            f"{call}(example_input=...): the {site} is not reached exactly once; give an example on which it is"
+        )
     return visit.entered if site.side == "input" else visit.left
 
 

@@ -165,7 +165,7 @@ class Squeezed(nn.Module):
 def test_squeeze_of_one_mixture(demux_at: str | None) -> None:
     torch.manual_seed(0)
     images = torch.randn(3, 3, 8, 8)
-    model = muxwrap.wrap(Squeezed(nn.Tanh()), 2, mux_at="conv", demux_at=demux_at, example_input=images).eval()
+    model = muxwrap.wrap(Squeezed(nn.Tanh()), 2, mux_at="conv@input", demux_at=demux_at, example_input=images).eval()
     answer = model(images)
     assert answer.shape == (3, 5)
     torch.testing.assert_close(model(images[:2]), answer[:2])

@@ -286,6 +286,33 @@ def test_time_steps_are_shared_or_refused_or_mixed() -> None:
     assert mixed(x, t.flip(0).roll(1)).shape == x.shape
 
 
+class Conditioned(nn.Module):
+    """Sequences and a number each, added after a layer of its own, for a recurrent network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.step = nn.Linear(6, DIM), nn.Linear(1, DIM)
+        self.cell, self.out = nn.LSTM(DIM, DIM, batch_first=True), nn.Linear(DIM, 3)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        h, _ = self.cell(self.stem(x) + self.step(t[:, None])[:, None])
+        return self.out(h[:, -1])
+
+
+def test_a_condition_beside_raw_inputs_is_not_taken_for_the_same_in_all_rows() -> None:
+    torch.manual_seed(0)
+    x, t = torch.randn(5, 7, 6), torch.rand(5)
+    for rows in (1, 5):
+        net = Conditioned().eval()
+        model = muxwrap.wrap(net, 2, example_input=(x[:rows], t[:rows]))
+        assert not any(side.kind == "same" for side in model.sites.sides)
+        assert model(x, t).shape == (5, 3)
+        moved = (model(x, t + torch.tensor([0, 0, 0, 0, 1.0])) - model(x, t)).abs().sum(1) > 0
+        assert moved.tolist() == [False] * 4 + [True]
+    with pytest.raises(muxwrap.MuxwrapError, match=r"no way found to multiplex Conditioned; name mux_at="):
+        muxwrap.wrap(Conditioned(), 2, mux_at="@input", demux_at="out", example_input=(x, t))
+
+
 def test_a_mask_that_the_example_had_not() -> None:
     class Optional(Encoded):
         def forward(self, ids: Tensor, padding: Tensor | None = None) -> Tensor:

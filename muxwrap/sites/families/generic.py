@@ -48,6 +48,7 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             yield from _single(trace, visit, "output")
         for visit in _after(trace, first)[:4]:
             yield from _single(trace, visit, "input")
+    yield from _branches(trace)
     if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.floating:
         yield from _single(trace, trace.visits[0], "input")
     if begin is not None:
@@ -57,6 +58,19 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
                 yield from _single(trace, around, "input")
     for visit in after_joins(trace)[:3]:
         yield from _single(trace, visit, "input")
+
+
+def _branches(trace: Trace) -> Iterator[tuple[Site, ...]]:
+    """After the layers that read the inputs, where a model reads several, such as a user and an item, in branches.
+
+    What one branch makes of the mixtures and another of the rows does not go together, so all are mixed.
+    """
+    leaves = [visit for visit in trace.leaves() if visit.input is not None]
+    readers = [[v.path for v in leaves if v.input.memory == given.memory][:1] for given in trace.given]  # type: ignore[union-attr]
+    sites = [site_at(trace, path, "output") for path in dict.fromkeys(path for found in readers for path in found)]
+    branches = tuple(site for site in sites if site is not None)
+    if len(branches) == len(sites) > 1 and len({site.dim for site in branches}) == 1:
+        yield branches
 
 
 def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:

@@ -1,0 +1,83 @@
+"""Models that read several inputs in branches of their own: all branches are mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import muxwrap
+
+
+class Recommender(nn.Module):
+    """A user and an item, each a token id per row, to a score."""
+
+    def __init__(self, together: Callable[[Tensor, Tensor], Tensor], width: int) -> None:
+        super().__init__()
+        self.users, self.items = nn.Embedding(30, 16), nn.Embedding(40, 16)
+        self.together = together
+        self.layer, self.out = nn.Linear(width, 32), nn.Linear(32, 1)
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        h = torch.relu(self.layer(self.together(self.users(user), self.items(item))))
+        return self.out(h).squeeze(-1)
+
+
+class ImageAndTable(nn.Module):
+    """An image and five numbers beside it to 3 classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eye = nn.Sequential(
+            nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        self.numbers = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 16))
+        self.layer, self.out = nn.Linear(32, 32), nn.Linear(32, 3)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        h = torch.cat([self.eye(batch["image"]), self.numbers(batch["table"])], -1)
+        return self.out(torch.relu(self.layer(h)))
+
+
+def ids(rows: int) -> tuple[Tensor, Tensor]:
+    return torch.randint(30, (rows,)), torch.randint(40, (rows,))
+
+
+def images(rows: int) -> tuple[dict[str, Tensor]]:
+    return ({"image": torch.randn(rows, 3, 8, 8), "table": torch.randn(rows, 5)},)
+
+
+@pytest.mark.parametrize(
+    ("net", "call", "paths"),
+    [
+        (lambda: Recommender(torch.add, 16), ids, ["users", "items"]),
+        (lambda: Recommender(lambda a, b: torch.cat([a, b], -1), 32), ids, ["users", "items"]),
+        (ImageAndTable, images, ["eye.0", "numbers.0"]),
+    ],
+)
+def test_every_branch_is_mixed(net: Callable[[], nn.Module], call: Callable[[int], Any], paths: list[str]) -> None:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(net().eval(), 2, "hadamard", example_input=call(2))
+    assert [site.path for site in model.sites.mux] == paths
+    rows_seen = []
+    model.backbone.layer.register_forward_pre_hook(lambda _module, args: rows_seen.append(len(args[0])))
+    for rows in (1, 4, 5):
+        args = call(rows)
+        answers = model(*args)
+        assert answers.shape == model.backbone(*args).shape
+        assert rows_seen[-2:] == [-(-rows // 2), rows]
+        assert torch.equal(model(*args), answers)
+
+
+def test_branches_of_other_widths_are_named_by_the_user() -> None:
+    net = Recommender(torch.add, 16)
+    net.items = nn.Sequential(nn.Embedding(40, 8), nn.Linear(8, 16))  # type: ignore[assignment]
+    with pytest.raises(
+        muxwrap.MuxwrapError, match=r"no way found to multiplex Recommender; name mux_at= and demux_at="
+    ):
+        muxwrap.wrap(net, 2, "hadamard", example_input=ids(2))
+    model = muxwrap.wrap(net, 2, "hadamard", mux_at=["users", "items"], demux_at="out", example_input=ids(2))
+    assert model(*ids(5)).shape == (5,)
