@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))  # mkdocs runs this file from elsewhere
 
 from benchmarks.studies.ablations.studies import STUDIES as STUDIED
+from benchmarks.studies.convert import pages as convert
 from benchmarks.studies.ensemble import report as ensemble
 from benchmarks.studies.text.findings import TABLES as TEXT_FINDINGS
 from benchmarks.studies.text.findings import scores
@@ -84,6 +85,7 @@ STUDIES = {
     "growth_width": "Width",
     "batch": "Mixtures in a call",
 }
+BFLOAT16 = {"arithmetic_bfloat16": "6 layers of 384 features, 64 tokens"}
 ON_ACCELERATOR = {
     "sequence": "Sequence classification at full length",
     "compiled": "The same, compiled",
@@ -223,9 +225,9 @@ def _with_caption(records: list[dict[str, Any]], titles: dict[str, str]) -> list
     return [f"{caption[:1].upper()}{caption[1:]}.", table] if shared else [table]
 
 
-def speed() -> str:
+def speed(name: str) -> str:
     """The headline of the throughput page: full-length sequences against n, in every dtype of the run."""
-    data = _results("throughput")
+    data = _results(name)
     records = [r for r in data["records"] if r["study"] == "sequence"] if data else []
     if not records:
         return "*Not measured before these pages were built: `benchmarks/speed/throughput.py` does it.*"
@@ -373,6 +375,15 @@ def ensembles() -> str:
     return "\n\n".join([_table(ensemble.HEAD, ensemble.rows(data["records"])), _origin(data)])
 
 
+def converted(name: str) -> str:
+    """Trained models that were converted, as `benchmarks.studies.convert` measured them."""
+    data = _results("convert")
+    if data is None:
+        return _missing("convert")
+    rows = convert.headline(data["records"]) if name == "headline" else convert.whole(data["records"])
+    return "\n\n".join([_table(convert.HEAD, rows), *([] if name == "headline" else [_origin(data)])])
+
+
 def origin(study: str) -> str:
     """How the results of a study were made."""
     data = _results(study)
@@ -466,7 +477,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablations": ablations,
     "published": published,
     "ensemble": ensembles,
-    "speed": speed,
+    "convert headline": partial(converted, "headline"),
+    "convert": partial(converted, "whole"),
+    "speed": partial(speed, "throughput"),
+    "speed bfloat16": partial(speed, "throughput_bfloat16"),
+    "bfloat16": partial(throughput, "throughput_bfloat16", "throughput.py", BFLOAT16),
     "vision": vision,
     "vision origin": partial(origin, "vision"),
     "vision speed origin": partial(origin, "vision_speed"),
