@@ -286,6 +286,20 @@ def test_time_steps_are_shared_or_refused_or_mixed() -> None:
     assert mixed(x, t.flip(0).roll(1)).shape == x.shape
 
 
+def test_compiled_code_refuses_time_steps_that_differ_and_merges_masks() -> None:
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    x, t = torch.randn(4, 2, 6, 6), torch.tensor([0.1, 0.1, 0.7, 0.7])
+    model = muxwrap.wrap(Timed(), 2, example_input=(x[:1], t[:1]))
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, t), model(x, t))
+    with pytest.raises(RuntimeError, match=r"parts\.0 is given args\[1\] .* differs between rows"):
+        compiled(x, t.roll(1))
+    model = muxwrap.wrap(Encoded(), 2, example_input=call("bool")).eval()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*call("bool")), model(*call("bool")))
+
+
 def test_a_mask_that_the_example_had_not() -> None:
     class Optional(Encoded):
         def forward(self, ids: Tensor, padding: Tensor | None = None) -> Tensor:
