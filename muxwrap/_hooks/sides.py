@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from muxwrap._hooks.call import Call
+from muxwrap._util.meta import is_meta
 from muxwrap._util.nested import named_arguments, replace_object
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import SideInput
@@ -78,12 +79,13 @@ def _name(side: SideInput) -> str:
 
 
 def _check_same(call: Call, side: SideInput, grouped: Tensor) -> None:
-    # Not asked of traced code, whose values are not known.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or bool((grouped == grouped[:, :1]).all()):
-        return
-    raise MuxwrapError(
-        f"{_name(side)} is given {side.argument} of the rows {[call.rows, *grouped.shape[2:]]}, and it differs between rows "
-        "that share a mixture, for which the module runs once: put rows that agree in it next to each other, mix it as well "
-        f"with mux_at=[..., the module that makes it], mix after it was read with mux_at={side.path!r}, or separate before "
-        "with demux_at="
+    problem = (
+        f"{_name(side)} is given {side.argument} of the rows, which differs between rows that share a mixture, for which the "
+        "module runs once: put rows that agree in it next to each other, mix it as well with mux_at=[..., the module that "
+        f"makes it], mix after it was read with mux_at={side.path!r}, or separate before with demux_at="
     )
+    agree = (grouped == grouped[:, :1]).all()
+    if torch.compiler.is_compiling():
+        torch._assert_async(agree, problem)  # values are not known before the graph runs
+    elif not torch.jit.is_tracing() and not is_meta(agree) and not bool(agree):
+        raise MuxwrapError(problem)

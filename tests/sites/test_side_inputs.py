@@ -313,6 +313,20 @@ def test_a_condition_beside_raw_inputs_is_not_taken_for_the_same_in_all_rows() -
         muxwrap.wrap(Conditioned(), 2, mux_at="@input", demux_at="out", example_input=(x, t))
 
 
+def test_compiled_code_refuses_time_steps_that_differ_and_merges_masks() -> None:
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    x, t = torch.randn(4, 2, 6, 6), torch.tensor([0.1, 0.1, 0.7, 0.7])
+    model = muxwrap.wrap(Timed(), 2, example_input=(x[:1], t[:1]))
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, t), model(x, t))
+    with pytest.raises(RuntimeError, match=r"parts\.0 is given args\[1\] .* differs between rows"):
+        compiled(x, t.roll(1))
+    model = muxwrap.wrap(Encoded(), 2, example_input=call("bool")).eval()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*call("bool")), model(*call("bool")))
+
+
 def test_a_mask_that_the_example_had_not() -> None:
     class Optional(Encoded):
         def forward(self, ids: Tensor, padding: Tensor | None = None) -> Tensor:
