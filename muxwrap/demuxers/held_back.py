@@ -9,10 +9,11 @@ there; the graph of the trunk, whose rows are mixtures, is kept, and one backwar
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from muxwrap.demuxers.ranks import Ranks, mean_of_ranks, padded
@@ -53,7 +54,9 @@ class Accumulation:
 
     @torch.compiler.disable(reason="gradients of micro-batches are held back outside of compiled code")
     def hold(self, separated: Tensor, ranks: Ranks | None) -> Tensor:
-        """Return the separated states cut off from the trunk."""
+        """Return the separated states cut off from the trunk; as they are where nothing in it is trained."""
+        if not separated.requires_grad:
+            return separated
         cut = separated.detach().requires_grad_()
         if torch._C._current_graph_task_id() != -1:
             return cut  # checkpointing runs the call again, in the backward of the one that is held
@@ -94,9 +97,15 @@ class Accumulation:
     def holds_back(self, optimizer: Optimizer) -> bool:
         """Whether gradients of an optimizer's parameters are held back."""
         own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        return any(each.cut.grad is not None and id(_parameter_of(each.state)) in own for each in self.held)
+        arrived = [each.state for each in self.held if each.cut.grad is not None]
+        return any(id(parameter) in own for state in arrived for parameter in _parameters_of(state))
 
     def _arrived(self, _cut: Tensor) -> None:
+        if self.done:
+            raise MuxwrapError(
+                "backward() comes after the gradients of its micro-batches have gone on into the trunk, and could not follow "
+                "them; call one backward() for the last micro-batch, or all inside 'with accumulation(model):'"
+            )
         self._number = 0  # what is separated next belongs to another micro-batch
         if self.closing and not self._queued:
             self._queued = True
@@ -115,25 +124,24 @@ def _centered(here: list[Held]) -> list[Tensor]:
     return [gradient - mean[tuple(map(slice, (1, *gradient.shape[1:])))] for gradient in arrived]
 
 
-def _parameter_of(state: Tensor) -> Any:
-    """Return some parameter that a state depends on."""
+def _parameters_of(state: Tensor) -> Iterator[nn.Parameter]:
+    """Yield the parameters that a state depends on."""
     waiting, seen = [state.grad_fn], set()
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        if hasattr(node, "variable"):
-            return node.variable
-        seen.add(node)
-        waiting += [following for following, _ in node.next_functions]
-    return None
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [following for following, _ in node.next_functions]
+            if isinstance(getattr(node, "variable", None), nn.Parameter):
+                yield node.variable  # type: ignore[attr-defined]
 
 
 def _check_step(optimizer: Optimizer, *_: Any) -> None:
     if any(each.holds_back(optimizer) for each in _live):
         raise MuxwrapError(
             "optimizer.step(): the trunk's gradients of the micro-batches are still held back, to be centered together; end "
-            "'with accumulation(model):' before the step, and call backward() outside of no_sync() for the last micro-batch"
+            "'with accumulation(model):' before the step, and call backward() outside of no_sync() for the last micro-batch "
+            "(Accelerate's GradientState().sync_gradients is False after an interrupted loop)"
         )
 
 

@@ -65,8 +65,10 @@ def running_shards() -> list[Any] | None:
 
 def shards_of(module: nn.Module) -> list[Any] | None:
     """Return the groups of parameters that ``fully_shard`` made of a module and what is in it; None where it did not."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return None
     fsdp = sys.modules.get("torch.distributed.fsdp")
-    if fsdp is None or torch.compiler.is_compiling() or not torch.distributed.is_initialized():
+    if fsdp is None:
         return None
     states = (part._get_fsdp_state() for part in module.modules() if isinstance(part, fsdp.FSDPModule))
     return [group for state in states for group in state._fsdp_param_groups] or None

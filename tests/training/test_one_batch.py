@@ -127,6 +127,28 @@ def test_a_step_inside_the_block_is_refused_and_an_error_leaves_nothing_behind()
     optimizer.step()
 
 
+def test_a_backward_that_comes_too_late_is_refused() -> None:
+    model = made()
+    x, y = batch()
+    with accumulation(model):
+        loss_of(model(x), y).backward()
+        late = loss_of(model(x), y)
+    with pytest.raises(muxwrap.MuxwrapError, match="could not follow"):
+        late.backward()
+
+
+def test_a_frozen_trunk_has_nothing_to_hold_back() -> None:
+    model = made()
+    model.requires_grad_(False)
+    model.backbone.head.requires_grad_(True)
+    x, y = batch()
+    with accumulation(model):
+        for rows, labels in zip(x.chunk(2), y.chunk(2), strict=True):
+            loss_of(model(rows), labels).div(2).backward()
+    head = {name: value for name, value in expected().items() if ".head." in name}
+    assert_same(gradients(model), head)
+
+
 def test_a_loss_that_reads_the_trunk_by_another_way_is_refused() -> None:
     model = made()
     seen: list[Tensor] = []

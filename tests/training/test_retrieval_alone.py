@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import muxwrap
-from muxwrap.demuxers import MLP
 from muxwrap.training import RetrievalLoss, retrieval_head
 
 VOCABULARY = 40
@@ -31,9 +29,8 @@ def sentences(count: int, seed: int = 0) -> Tensor:
     return torch.randint(VOCABULARY, (count, 6), generator=torch.Generator().manual_seed(seed))
 
 
-def retrieval(indices: Any = "one", centered: bool = True, **config: Any) -> RetrievalLoss:
-    demux = partial(MLP, center_gradients=centered)  # centered over the mixtures of one process
-    model = muxwrap.wrap(tiny("sequence", "bert", **SIZES, **config), 2, demux=demux).train()
+def retrieval(indices: Any = "one", **config: Any) -> RetrievalLoss:
+    model = muxwrap.wrap(tiny("sequence", "bert", **SIZES, **config), 2).train()
     return RetrievalLoss(model, task=0, retrieval=1, indices=indices)
 
 
@@ -170,7 +167,7 @@ def _one_process(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(str(folder / "store"), 2)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    loss = retrieval(indices="all", centered=False, **NO_DROPOUT)
+    loss = retrieval(indices="all", **NO_DROPOUT)
     _make_steps(DistributedDataParallel(loss, find_unused_parameters=True), sentences(16)[8 * rank : 8 * (rank + 1)])
     torch.save(loss.state_dict(), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -188,7 +185,7 @@ def _make_steps(module: nn.Module, batch: Tensor) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     torch.multiprocessing.start_processes(_one_process, (tmp_path,), nprocs=2, start_method="fork")
-    alone = retrieval(indices="all", centered=False, **NO_DROPOUT)
+    alone = retrieval(indices="all", **NO_DROPOUT)
     before = copy.deepcopy(alone.state_dict())
     _make_steps(alone, sentences(16))
     for rank in range(2):
