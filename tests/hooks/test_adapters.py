@@ -215,7 +215,7 @@ def test_where_a_wrapped_model_is_wanted_that_in_the_shell_is_named() -> None:
 
 
 def test_frozen_added_parts_are_named_once() -> None:
-    shell = adapted(muxwrap.wrap(bert(), 2, "slots", "mlp"))
+    shell = adapted(muxwrap.wrap(bert(), 2, "slots", "mlp"), modules_to_save=["classifier"])
     assert not shell.training
     shell(**ids())  # nothing is trained yet
     with pytest.warns(UserWarning, match=r"modules_to_save=\['strategy', 'demuxers.0'\]"):
