@@ -82,7 +82,7 @@ def mean(model: Callable[..., Any], copies: int, args: tuple[Any, ...], kwargs: 
 def _rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     first = first_tensor((args, kwargs))
     if first is None:
-        raise MuxwrapError("the arguments hold no tensor with rows, which could take several indices")
+        raise MuxwrapError("the arguments hold no tensor with rows, which could take several indices; give one")
     return first.shape[0]
 
 

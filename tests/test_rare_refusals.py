@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -168,6 +169,16 @@ def test_states_that_cannot_be_compared() -> None:
     model.backbone.whole = False
     with pytest.raises(MuxwrapError, match=r"output of body .* was not reached, so there is no state.*give inputs"):
         evaluation.states.state(model, x, bare=True)
+
+
+def test_a_folder_without_tensors(tmp_path: Path) -> None:
+    model = muxwrap.wrap(make("mlp"), 2, example_input=batch("mlp", 2))
+    model.save_pretrained(tmp_path)
+    for file in tmp_path.iterdir():
+        if file.name != "muxwrap.json":
+            file.unlink()
+    with pytest.raises(MuxwrapError, match="no tensors there; give a folder that save_pretrained wrote"):
+        muxwrap.load(tmp_path, make("mlp"))
 
 
 # -- published, theory ------------------------------------------------------------------------------------------------

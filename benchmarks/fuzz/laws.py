@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import muxwrap
-from benchmarks.fuzz.facts import LARGEST, Facts, first_answer, train
-from benchmarks.fuzz.model import parts_of
+from benchmarks.fuzz.facts import LARGEST, NOISE, Facts, first_answer, train
+from benchmarks.fuzz.model import KEPT, LENGTH, parts_of
 from benchmarks.fuzz.parts import LIGHT
+from benchmarks.fuzz.plan import MASKS
 from benchmarks.fuzz.trunk import observed, share_of
 from muxwrap import Multiplex, MuxwrapError
 
@@ -67,8 +68,14 @@ def check_bare(wrapped: Multiplex, facts: Facts, rows: int) -> None:
     own, found = facts.answers[rows], parts_of(facts.ask(wrapped, rows))
     _compare("n=1 is the bare model", own, found, rows)
     for path, value in own[1].items():
-        if not torch.allclose(value, found[1][path], rtol=0, atol=1e-6):
+        if not torch.allclose(_read(value, facts), _read(found[1][path], facts), rtol=0, atol=1e-6):
             raise FaultError("n=1 is the bare model", f"{rows} rows: the values of the output{path}")
+
+
+def _read(answer: Tensor, facts: Facts) -> Tensor:
+    """Return an answer without that at padded tokens, where torch's fused layers give zero and its others do not."""
+    masked = any(mask in facts.model.plan.extras for mask in MASKS)
+    return answer[:, :KEPT] if masked and answer.ndim > 1 and answer.shape[1] == LENGTH else answer
 
 
 def check_shapes(wrapped: Multiplex, facts: Facts, rows: int) -> None:
@@ -127,7 +134,7 @@ def check_order(wrapped: Multiplex, facts: Facts) -> None:
         if bare is None or moved is None:
             raise FaultError("rows out in order", f"no answer with {LARGEST} rows")
         groups = {row // n, *([(LARGEST - 1) // n] if row in filled else [])}
-        if bool(bare[row] > 1e-9) and not bool(moved[row] > 1e-12):
+        if bool(bare[row] > NOISE) and not bool(moved[row] > 1e-12):
             raise FaultError("a row's answer moves with its input", f"row {row}")
         others = [other for other in range(LARGEST) if other // n not in groups and float(moved[other]) > 1e-9]
         if others:
@@ -138,7 +145,8 @@ def check_index(wrapped: Multiplex, facts: Facts) -> None:
     """What the demuxer learns for one index reaches the rows of that index, and no other."""
     demuxer = wrapped.demuxer
     own = [p for p in demuxer.parameters() if p.shape[:1] == (wrapped.n,) and wrapped.n > 1]
-    if not own or demuxer.name != "mlp":
+    deaf = any(moved is None or bool(moved[row] <= NOISE) for row, moved in facts.moved.items())
+    if not own or demuxer.name != "mlp" or deaf:
         return
     before = first_answer(facts.ask(wrapped, LARGEST))
     with torch.no_grad():

@@ -13,6 +13,9 @@ from benchmarks.fuzz.parts import SOURCES
 from benchmarks.fuzz.plan import MASKS, Plan
 from benchmarks.fuzz.source import argument_names, code_of
 
+LENGTH, KEPT = 11, 7
+"""Tokens of a sequence, and how many of the first row are no padding, where there is a mask."""
+
 
 class Model:
     """A plan's model with weights of its seed, in float64, and the batches that it is called with.
@@ -39,8 +42,8 @@ class Model:
         made: dict[str, Tensor] = {}
         for name in argument_names(self.plan):
             if name in MASKS:
-                keep = torch.ones(rows, 11, dtype=torch.long)
-                keep[0, 7:] = 0
+                keep = torch.ones(rows, LENGTH, dtype=torch.long)
+                keep[0, KEPT:] = 0
                 made[name] = keep if name == "attention_mask" else keep == 0
             elif name == "labels":
                 made[name] = torch.randn(rows, generator=rng).double()

@@ -97,7 +97,8 @@ class Components:
             self._check_twice(site)
             if self.demuxer.uses_sentinel_ids and site.side == "input":
                 raise MuxwrapError(
-                    f"{self.demuxer.name} inserts sentinel ids, and nothing is embedded between them and the {site}"
+                    f"{self.demuxer.name} inserts sentinel ids, and nothing is embedded between them and the {site}; mix the "
+                    "output of the embeddings"
                 )
         self._check_places()
         longer = self.demuxer.uses_sentinel_ids and self.demuxer.prefix_length

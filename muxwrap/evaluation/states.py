@@ -18,7 +18,8 @@ def answers(model: Multiplex, inputs: Any) -> Tensor:
     found = next((t for t in tensors_in(output) if t.ndim and t.shape[0] == rows_of(inputs)), None)
     if found is None:
         raise MuxwrapError(
-            f"{type(model.backbone).__name__} returned no tensor with a row for each of {rows_of(inputs)}"
+            f"{type(model.backbone).__name__} returned no tensor with a row for each of {rows_of(inputs)}; give a "
+            "model that answers per row"
         )
     return found
 

@@ -86,7 +86,8 @@ def _factors(matrices: Tensor) -> tuple[Tensor, Tensor]:
     rank = dim // n
     if not torch.allclose(s, (torch.arange(dim) < rank).double().expand_as(s), atol=1e-3):
         raise MuxwrapError(
-            f"instance_embedding is not a set of projections of rank {rank}, as 'random_ortho_low_rank' needs"
+            f"instance_embedding is not a set of projections of rank {rank}, as 'random_ortho_low_rank' needs; give the config "
+            "that it was saved with"
         )
     return u[..., :rank].to(matrices.dtype), vh[:, :rank].transpose(1, 2).to(matrices.dtype)
 

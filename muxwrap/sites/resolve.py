@@ -171,7 +171,7 @@ _CHANNELS_FIRST = (
     nn.GroupNorm,
     nn.modules.instancenorm._InstanceNorm,
 )
-_SEQUENCE_CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d)
+_SEQUENCE_CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.GroupNorm, nn.InstanceNorm1d)
 _WIDTHS = {
     "input": ("in_features", "in_channels", "num_features", "num_channels", "embedding_dim"),
     "output": ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim"),

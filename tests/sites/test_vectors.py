@@ -34,3 +34,25 @@ def test_one_instance_is_the_bare_model() -> None:
     bare, x = Regression(), torch.randn(5, 8)
     expected = bare(x)
     torch.testing.assert_close(muxwrap.wrap(bare, n=1, example_input=x)(x), expected)
+
+
+class Signal(nn.Module):
+    """Signals to 5 classes: 16 channels of 16 numbers between a convolution and a norm of groups of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.layer = (
+            nn.Conv1d(2, 16, 5, 2, 2),
+            nn.GroupNorm(4, 16),
+            nn.Conv1d(16, 16, 3, padding=1),
+        )
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.norm(torch.tanh(self.stem(x)))).mean(2))
+
+
+def test_a_group_norm_reads_channels_first_where_there_are_as_many_as_numbers() -> None:
+    options = {"mux_at": "stem@input", "demux_at": "norm", "example_input": torch.zeros(1, 2, 32)}
+    (site,) = muxwrap.find_sites(Signal(), **options).demux
+    assert (site.axis, site.dim, site.shape) == (1, 16, (16, 16))
