@@ -30,6 +30,7 @@ from muxwrap.site import Site, Sites
 from muxwrap.sites import Choice, check_paths, check_side_by_side, locate, locate_layers, verify
 from muxwrap.sites.dry_run import watched
 from muxwrap.sites.families import timm
+from muxwrap.sites.heard import UnheardError, check_heard
 from muxwrap.strategies.base import Strategy, list_strategies
 
 
@@ -45,25 +46,29 @@ def build(
     sites: Sites | None = None,
     seed: int = 0,
     check_finite: bool = False,
+    raw_images: bool = True,
 ) -> Components:
     """Make the components of a multiplexed model; the arguments are those of :func:`muxwrap.wrap`.
+
+    ``raw_images=False`` leaves raw images unmixed also where they would be preferred.
 
     Raises:
         MuxwrapError: what cannot work; the backbone is then as it was.
     """
+    chosen: dict[str, Any] = {"mux_at": mux_at, "demux_at": demux_at, "example_input": example_input, "sites": sites}
     try:
         example = advice = None
         check_count(n)
         if sites is None and strategy_class(strategy).places_tokens:
             sites, example = locate_layers(backbone, example_input, mux_at=mux_at, demux_at=demux_at)
         elif sites is None:
-            prefix, pixels = prefix_length(demux, n), image_pixels(strategy, n)
+            prefix, pixels = prefix_length(demux, n), image_pixels(strategy, n) if raw_images else 0
             sites, example, advice = locate(
                 backbone, example_input, mux_at=mux_at, demux_at=demux_at, prefix=prefix, pixels=pixels
             )
         check_paths(backbone, sites)
         with nothing_drawn(on_meta(backbone)):
-            phi = build_strategy(strategy, n, sites, seed)
+            phi = build_strategy(strategy or default_strategy(n, sites.mux[0], raw_images), n, sites, seed)
             separators = nn.ModuleList(build_demuxers(demux, n, sites, phi, seed))
             wide = widenings(backbone, sites, phi)
         made = Components(backbone, n, sites, phi, separators, wide, check_finite)
@@ -73,7 +78,11 @@ def build(
             made.sites = check_side_by_side(made, example)
         if example is not None:
             verify(made, example)
+            if phi.sees == "image":
+                check_heard(made, example)
     except MuxwrapError as error:
+        if isinstance(error, UnheardError) and raw_images and strategy is None:  # the images were muxwrap's choice
+            return build(backbone, n, None, demux, **chosen, seed=seed, check_finite=check_finite, raw_images=False)
         call = f"wrap({type(backbone).__name__}, n={n!r}, strategy={strategy!r}, demux={demux!r})"
         raise MuxwrapError(f"{call}: {error}") from error
     if advice is not None and n > 1:
@@ -133,13 +142,12 @@ def check_backbone(backbone: object) -> None:
         raise MuxwrapError(f"{call}: {problem}")
 
 
-def build_strategy(choice: StrategyChoice, n: int, sites: Sites, seed: int) -> Strategy:
+def build_strategy(choice: Any, n: int, sites: Sites, seed: int) -> Strategy:
     """Make the strategy for the mux sites.
 
     Raises:
         MuxwrapError: the choice is not a strategy, or does not fit.
     """
-    choice = choice or default_strategy(n, sites.mux[0])
     cls = type(choice) if isinstance(choice, Strategy) else strategies.registry.class_of(choice)
     sizes = [_sizes(cls, site, sites.padded) for site in sites.mux]
     if any(other != sizes[0] for other in sizes):

@@ -18,15 +18,16 @@ SMALLEST_CELL = 49  # pixels; a smaller cell holds too little of an image
 SMALLEST_SLOT = 4  # features; a smaller slot holds too little of an instance
 
 
-def default_strategy(n: int, site: Site) -> str:
+def default_strategy(n: int, site: Site, raw_images: bool = True) -> str:
     """Return the name of the strategy for n instances at a site where the user named none.
 
     One instance is left as it is. Strategies that keep instances apart learn fastest: cells for raw images, slots for
     features, as long as there are enough features for a slot each and few enough for a matrix over them; else codes.
+    ``raw_images=False`` is for images of which the model reads a part.
     """
     if n == 1:
         return "identity"
-    if (site.path, site.side) == ("", "input") and site.pixels >= image_pixels(None, n):
+    if raw_images and (site.path, site.side) == ("", "input") and site.pixels >= image_pixels(None, n):
         return "layout"
     return "slots" if n * SMALLEST_SLOT <= site.dim <= DENSE_LIMIT else "hadamard"
 
