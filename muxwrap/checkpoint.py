@@ -29,6 +29,7 @@ from muxwrap.site import Sites
 from muxwrap.sites.families import transformers
 
 CONFIG, FORMAT = "muxwrap.json", 2
+BACKBONE_CONFIG = "backbone_config.json"
 _OWN, _PLAIN, _ADDED = "model", "backbone", "muxwrap"
 _WRITTEN = ("model.safetensors", "pytorch_model.bin")
 """Files of all tensors under the wrapped model's names: those of format 1, and of the Trainer's checkpoints."""
@@ -85,6 +86,8 @@ def save(
     backbone_config: Any = getattr(components.backbone, "config", None)
     if own and hasattr(backbone_config, "save_pretrained"):
         transformers.config_of(components.backbone).save_pretrained(str(folder))
+    elif hasattr(backbone_config, "to_json_file"):  # by a name that no loader takes for that of the weights
+        transformers.config_of(components.backbone).to_json_file(str(folder / BACKBONE_CONFIG), use_diff=False)
 
 
 def describe(components: Components) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from muxwrap.checkpoint import BACKBONE_CONFIG
 from muxwrap.errors import MuxwrapError, check_count, known_names
 
 CONFIG = "config.json"
@@ -18,6 +19,14 @@ ARCHITECTURES: dict[str, tuple[Literal["roberta", "bert"], Literal["sequence", "
     "MuxedBertForTokenClassification": ("bert", "token"),
 }
 """The published classes that answer a task: DataMUX's two, then MUX-PLM's."""
+
+_BACKBONES = {
+    "RobertaForSequenceClassification": "RobertaSequenceClassificationMuxed",
+    "RobertaForTokenClassification": "RobertaTokenClassificationMuxed",
+    "BertForSequenceClassification": "MuxedBertForSequenceClassification",
+    "BertForTokenClassification": "MuxedBertForTokenClassification",
+}
+"""What a folder names that ``save_pretrained`` wrote: the class of its backbone."""
 
 VARIANTS = {
     "roberta": {"gaussian_hadamard", "random_ortho", "binary_hadamard"},
@@ -72,6 +81,7 @@ def read_config(folder: Path, architecture: str | None) -> MuxConfig:
         if key not in values:
             raise MuxwrapError(f"{folder / CONFIG} has no {key!r}; it is not the config of a DataMUX or MUX-PLM model")
     named = architecture if architecture is not None else next(iter(values.get("architectures") or ()), None)
+    named = _BACKBONES.get(str(named), named)
     if named is None:
         raise MuxwrapError(
             f"{folder / CONFIG} does not name an architecture; give architecture=. {known_names('', ARCHITECTURES)}"
@@ -103,7 +113,8 @@ def read_config(folder: Path, architecture: str | None) -> MuxConfig:
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        values = json.loads((folder / CONFIG).read_text())
+        saved = folder / BACKBONE_CONFIG  # of a backbone with a head of its own
+        values = json.loads((saved if saved.exists() else folder / CONFIG).read_text())
     except FileNotFoundError:
         raise MuxwrapError(f"no {CONFIG} there; give the folder of a downloaded checkpoint") from None
     except (ValueError, OSError) as error:
