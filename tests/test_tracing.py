@@ -17,8 +17,9 @@ import muxwrap
 from muxwrap._util.sizes import fixed, moved
 
 FEATURES = muxwrap.list_strategies("features")
-NETS = [("cnn", strategy, "mlp") for strategy in muxwrap.list_strategies()]
-NETS += [("tagger", strategy, "mlp") for strategy in (*FEATURES, *muxwrap.list_strategies("tokens"))]
+POOLED = {"pool"}  # for layers of a trunk, which these nets have not
+NETS = [("cnn", strategy, "mlp") for strategy in muxwrap.list_strategies() if strategy not in POOLED]
+NETS += [("tagger", strategy, "mlp") for strategy in (*FEATURES, "concat", "contextual")]
 NETS += [("tagger", "slots", demux) for demux in ("index", "key", "unbind")] + [("mlp", "slots", "key")]
 NOT_EXPORTED = ("circular", "rotation")  # the exporter knows neither the FFT nor affine_grid (before opset 20)
 EXPORTED = [each for each in NETS if each[0] == "cnn" and each[1] not in NOT_EXPORTED] + NETS[-4:]

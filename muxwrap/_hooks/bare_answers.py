@@ -29,7 +29,13 @@ class EmbeddingWarning:
         states = {state.grad_fn: state for state in call.answers if state.grad_fn is not None}
         if not states:
             return
-        found = next((path for path, answer in named_tensors(output) if _is_made_of(answer, set(states))), None)
+        sizes = {
+            size for state in call.answers for size in state.shape[1:]
+        }  # a loss or a frozen head's logits have others
+        answers = (
+            (path, answer) for path, answer in named_tensors(output) if answer.ndim and answer.shape[-1] in sizes
+        )
+        found = next((path for path, answer in answers if _is_made_of(answer, set(states))), None)
         if found is None:
             self._asked = True
         else:

@@ -44,6 +44,21 @@ def is_announced() -> bool:
     return getattr(_local, "said", None) is not None or _pending() is not None or _more_to_come()
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Let every call in the block be a batch of its own on purpose, though their gradients add up before a step."""
+    outer, _local.apart = is_apart(), True
+    try:
+        yield
+    finally:
+        _local.apart = outer
+
+
+def is_apart() -> bool:
+    """Whether the running call is in such a block."""
+    return getattr(_local, "apart", False)
+
+
 def _check_ranks() -> None:
     if running_shards() is not None:
         raise MuxwrapError(

@@ -8,11 +8,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from muxwrap.demuxers.accumulations import is_announced
+from muxwrap.demuxers.accumulations import is_announced, is_apart
 from muxwrap.demuxers.ranks import running_shards
 
 _Mark = tuple[int, int] | None
+
+_stepped = 0
+"""Steps of all of torch's optimizers; fused ones leave no trace in the versions of the parameters."""
+
+
+def _count(*_: Any) -> None:
+    global _stepped
+    _stepped += 1
+
+
+register_optimizer_step_post_hook(_count)
 
 
 class Watch:
@@ -28,7 +40,7 @@ class Watch:
 
         Not asked in compiled code.
         """
-        if self._warned or torch.compiler.is_compiling() or not torch.is_grad_enabled() or is_announced():
+        if self._warned or torch.compiler.is_compiling() or not torch.is_grad_enabled() or is_announced() or is_apart():
             return False
         if not any(each.center_gradients and each.n > 1 for each in demuxers):
             return False
@@ -38,7 +50,7 @@ class Watch:
         else:
             trained = [p for module in modules for p in module.parameters()]
         parameters = [p for p in trained if p.requires_grad]
-        steps = sum(p._version for p in parameters)  # an optimizer may step on some of them only
+        steps = _stepped + sum(p._version for p in parameters)  # an optimizer may step on some of them only
         mark = next(((id(p.grad), p.grad._version) for p in parameters if p.grad is not None), None)
         if steps != self._steps:
             self._steps, self._mark = steps, mark

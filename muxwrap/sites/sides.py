@@ -60,11 +60,24 @@ def _of_rows(trace: Trace, visit: Visit, mux: tuple[Site, ...]) -> list[str]:
     rows = trace.visits[0].input.shape[0] if trace.visits[0].input is not None else 0
     first = trace.at(mux[0].path)
     made = {id(v.output) for v in trace.visits if first is not None and first.entered <= v.entered < visit.entered}
+    beside = _made_beside(trace, mux)
     return [
         argument
         for argument, seen in visit.given.items()
-        if seen is not visit.input and seen.shape[:1] == (rows,) and id(seen) not in made
+        if seen is not visit.input and seen.shape[:1] == (rows,) and (id(seen) not in made or seen.memory in beside)
     ]
+
+
+def _made_beside(trace: Trace, mux: tuple[Site, ...]) -> set[object]:
+    """Return where what modules make of the backbone's other inputs lies in memory: an embedded time step, for one."""
+    mixed = {site.path for site in mux}
+    known = {seen.memory for seen in trace.visits[0].given.values()}
+    for visit in trace.visits[1:]:
+        if visit.output is None or visit.path in mixed or not visit.given:
+            continue
+        if all(seen.memory in known for seen in visit.given.values()):
+            known.add(visit.output.memory)
+    return known
 
 
 def _side(trace: Trace, visit: Visit, call: tuple[Any, Any], argument: str, mux: tuple[Site, ...]) -> SideInput:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from muxwrap.demuxers.accumulations import apart
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 
@@ -51,6 +52,7 @@ def sandwich(model: Multiplex, between: int = 1, generator: torch.Generator | No
     try:
         for n in (model.sizes[0], model.sizes[-1], *(middle[at] for at in drawn)):
             model.n = n
-            yield n
+            with apart():  # each size is a batch of its own, over which gradients are centered
+                yield n
     finally:
         model.n = before

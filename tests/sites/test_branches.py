@@ -55,7 +55,6 @@ def images(rows: int) -> tuple[dict[str, Tensor]]:
     [
         (lambda: Recommender(torch.add, 16), ids, ["users", "items"]),
         (lambda: Recommender(lambda a, b: torch.cat([a, b], -1), 32), ids, ["users", "items"]),
-        (ImageAndTable, images, ["eye.0", "numbers.0"]),
     ],
 )
 def test_every_branch_is_mixed(net: Callable[[], nn.Module], call: Callable[[int], Any], paths: list[str]) -> None:
@@ -72,12 +71,24 @@ def test_every_branch_is_mixed(net: Callable[[], nn.Module], call: Callable[[int
         assert torch.equal(model(*args), answers)
 
 
-def test_branches_of_other_widths_are_named_by_the_user() -> None:
+def test_the_dearest_branch_is_mixed_where_it_is_most_of_the_work() -> None:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(ImageAndTable().eval(), 2, "hadamard", example_input=images(2))
+    assert [site.path for site in model.sites.mux] == ["eye.0"] and model.sites.share > 0.5
+    rows_seen = []
+    model.backbone.eye[1].register_forward_pre_hook(lambda _module, args: rows_seen.append(len(args[0])))
+    (batch,) = images(5)
+    answers = model(batch)
+    assert rows_seen == [3] and answers.shape == model.backbone(batch).shape
+    moved = (model({**batch, "table": batch["table"] + torch.eye(5)}) - answers).abs().sum(1)
+    assert bool((moved > 0).all())
+
+
+def test_branches_of_other_widths_meet_before_they_are_mixed() -> None:
     net = Recommender(torch.add, 16)
     net.items = nn.Sequential(nn.Embedding(40, 8), nn.Linear(8, 16))  # type: ignore[assignment]
-    with pytest.raises(
-        muxwrap.MuxwrapError, match=r"no way found to multiplex Recommender; name mux_at= and demux_at="
-    ):
-        muxwrap.wrap(net, 2, "hadamard", example_input=ids(2))
+    found = muxwrap.wrap(net, 2, "hadamard", example_input=ids(2))
+    assert [str(site) for site in found.sites.mux] == ["input of layer (axis -1, dim 16)"]
+    muxwrap.unwrap(found)
     model = muxwrap.wrap(net, 2, "hadamard", mux_at=["users", "items"], demux_at="out", example_input=ids(2))
     assert model(*ids(5)).shape == (5,)

@@ -27,11 +27,12 @@ def rows_of_calls(backbone: nn.Module) -> list[int]:
     return rows
 
 
-def test_an_image_model_is_called_three_times() -> None:
+def test_an_image_model_is_called_four_times() -> None:
     backbone = timm.create_model("test_resnet")
     rows = rows_of_calls(backbone)
     muxwrap.wrap(backbone, 2)
-    assert rows == [2, 3, 3]  # the trace, the first candidates, the wrapped model
+    # The trace, the first candidates, the wrapped model, and whether every instance of a mixture reaches an answer.
+    assert rows == [2, 3, 3, 2]
 
 
 @pytest.mark.parametrize(("model_type", "most"), [("bert", 6), ("t5", 18), ("deberta-v2", 12), ("gpt2", 25)])

@@ -275,14 +275,15 @@ class Timed(nn.Module):
 def test_time_steps_are_shared_or_refused_or_mixed() -> None:
     torch.manual_seed(0)
     x, t = torch.randn(4, 2, 6, 6), torch.tensor([0.1, 0.1, 0.7, 0.7])
-    model = muxwrap.wrap(Timed(), 2, example_input=(x[:1], t[:1]))
+    model = muxwrap.wrap(Timed(), 2, mux_at="stem", demux_at="out", example_input=(x[:1], t[:1]))
     assert {side.kind for side in model.sites.sides} == {"same"}
     assert model(x, t).shape == x.shape
     assert torch.equal(seen_by(model, "parts.1", "args[1]", x, t), model.backbone.steps(t[::2, None]))
     with pytest.raises(muxwrap.MuxwrapError, match=r"parts\.0 is given args\[1\] .* differs between rows .* mux_at="):
         model(x, t.flip(0).roll(1))
     muxwrap.unwrap(model)
-    mixed = muxwrap.wrap(model.backbone, 2, mux_at=["stem", "steps"], demux_at="out", example_input=(x[:1], t[:1]))
+    mixed = muxwrap.wrap(model.backbone, 2, example_input=(x[:1], t[:1]))
+    assert [site.path for site in mixed.sites.mux] == ["stem", "steps"]
     assert mixed(x, t.flip(0).roll(1)).shape == x.shape
 
 
@@ -317,7 +318,7 @@ def test_compiled_code_refuses_time_steps_that_differ_and_merges_masks() -> None
     torch.manual_seed(0)
     torch._dynamo.reset()
     x, t = torch.randn(4, 2, 6, 6), torch.tensor([0.1, 0.1, 0.7, 0.7])
-    model = muxwrap.wrap(Timed(), 2, example_input=(x[:1], t[:1]))
+    model = muxwrap.wrap(Timed(), 2, mux_at="stem", demux_at="out", example_input=(x[:1], t[:1]))
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(x, t), model(x, t))
     with pytest.raises(RuntimeError, match=r"parts\.0 is given args\[1\] .* differs between rows"):

@@ -244,6 +244,6 @@ def test_a_site_made_by_hand_learns_its_shape() -> None:
 
 
 def test_names_by_what_they_see() -> None:
-    assert muxwrap.list_strategies("tokens") == ["concat", "contextual"]
+    assert muxwrap.list_strategies("tokens") == ["concat", "contextual", "pool"]
     kinds = [muxwrap.list_strategies(sees) for sees in ("features", "tokens", "image")]
     assert sorted(name for names in kinds for name in names) == muxwrap.list_strategies()

@@ -275,7 +275,7 @@ def test_tokens_count_where_they_are_labelled_or_not_padding() -> None:
 
 
 def test_embeddings_agree_by_their_cosine() -> None:
-    model = muxwrap.wrap(tiny("base", "bert", pad_token_id=7, **STILL), 2)
+    model = muxwrap.wrap(tiny("base", "bert", pad_token_id=7, **STILL), 2, shuffle=False)
     given = sentences((6, 6, 6, 6))
     found = distill(model, [given], 60, task=0.0, distillation=0.0, lr=3e-3, held_out=[given], every=20, progress=False)
     first = found.history[0].agreement

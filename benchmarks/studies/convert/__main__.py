@@ -3,6 +3,7 @@
     python -m benchmarks.studies.convert prepare --data FOLDER --weights model.safetensors --out runs/convert
     python -m benchmarks.studies.convert run --packed runs/convert --device cuda --jobs 8 --minutes 8 --out runs/convert/out
     python -m benchmarks.studies.convert speed --packed runs/convert --device cpu --out runs/convert/out
+    python -m benchmarks.studies.convert work --packed runs/convert --device cpu --out runs/convert/out
     python -m benchmarks.studies.convert collect --out runs/convert/out
 
 ``prepare`` packs data and weights into one file, and the others need nothing else. ``run`` trains what has no record yet,
@@ -26,7 +27,7 @@ from benchmarks.studies.convert.configurations import KINDS, core, others
 from benchmarks.studies.convert.pack import Packed
 from benchmarks.studies.convert.plan import plan
 from benchmarks.studies.convert.report import report
-from benchmarks.studies.convert.work import speeds
+from benchmarks.studies.convert.work import speeds, works
 from benchmarks.studies.convert.workers import Setting, records_in, run
 
 
@@ -41,6 +42,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name, text in (
         ("run", "train and score"),
         ("speed", "measure speed and work"),
+        ("work", "count operations alone"),
         ("collect", "write the results"),
     ):
         command = commands.add_parser(name, help=text)
@@ -90,6 +92,16 @@ def time_all(args: argparse.Namespace) -> None:
     (args.out / f"speed-{device.type}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+def count_all(args: argparse.Namespace) -> None:
+    """Count the operations of every configuration."""
+    torch.set_num_threads(args.threads)
+    packed, device = Packed(args.packed, args.limit), torch.device(args.device)
+    wanted = [each for each in (*core(), *others()) if args.kinds is None or each.kind in args.kinds]
+    found = [record for name in args.tasks for record in works(Task(packed, name, device, args.packed), wanted)]
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "speed-work.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 def read(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the records and the speeds of a folder; of several devices that of the accelerator is shown."""
     speeds_ = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(args.out.glob("speed-*.json"))]
@@ -110,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
         command = "python -m benchmarks.studies.convert run --packed runs/convert --out runs/convert/out"
         merge_records(ROOT / "docs" / "results" / "convert.json", "convert", read(args), key="cell", command=command)
     else:
-        {"run": train, "speed": time_all}[args.command](args)
+        {"run": train, "speed": time_all, "work": count_all}[args.command](args)
     print(report(read(args), args.tasks))
 
 

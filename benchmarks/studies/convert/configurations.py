@@ -98,6 +98,7 @@ def wrap(
         demux_at=demux_at,
         example_input=example,
         seed=seed,
+        shuffle=False,  # a row is compared with its own teacher
     )
 
 

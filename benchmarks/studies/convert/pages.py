@@ -28,7 +28,7 @@ def headline(records: Sequence[Record]) -> list[list[str]]:
 
 def whole(records: Sequence[Record]) -> list[list[str]]:
     """Return a row for every model, those with the most work first."""
-    names = dict.fromkeys(r["configuration"] for r in records if r["kind"] != "speed")
+    names = dict.fromkeys(r["configuration"] for r in records if "mean" in r)
     order = sorted(names, key=lambda name: (-(_work(records, name, "snli") or 0), name))
     return [[name, *_cells(records, name)] for name in order]
 
@@ -43,11 +43,11 @@ def _cells(records: Sequence[Record], configuration: str) -> list[str]:
 
 
 def _means(records: Sequence[Record], configuration: str, task: str) -> list[float]:
-    return [r["mean"] for r in _of(records, configuration, task) if r["kind"] != "speed"]
+    return [r["mean"] for r in _of(records, configuration, task) if "mean" in r]
 
 
 def _work(records: Sequence[Record], configuration: str, task: str) -> float | None:
-    found = [r["layers_worth"] for r in _of(records, configuration, task) if r["kind"] == "speed"]
+    found = [r["layers_worth"] for r in _of(records, configuration, task) if "layers_worth" in r]
     return found[0] if found else None
 
 

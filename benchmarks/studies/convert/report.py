@@ -20,7 +20,7 @@ def report(records: Sequence[Record], tasks: Iterable[str]) -> str:
 def _table(records: Sequence[Record]) -> str:
     scores: dict[str, list[Record]] = {}
     for record in records:
-        if record["kind"] != "speed":
+        if "mean" in record:
             scores.setdefault(record["configuration"], []).append(record)
     speeds = {r["configuration"]: r for r in records if r["kind"] == "speed"}
     teacher = {r["seed"]: r["mean"] for r in scores.get("teacher", [])}

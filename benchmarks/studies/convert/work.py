@@ -43,6 +43,19 @@ def _operations(call: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
+def works(task: Task, configurations: Sequence[Configuration]) -> list[dict[str, Any]]:
+    """Count the operations of every model; nothing is trained or timed."""
+    rows = task.splits["report"]
+    encoder, inputs = task.encoder().eval(), [rows.inputs(*next(iter(rows.batches(32, None))))]
+    found = []
+    for each in (TEACHER, *configurations):
+        worth = layers_worth(each.make(encoder, lambda: inputs, 0).eval(), encoder, rows)
+        name = "teacher" if each == TEACHER else str(each)
+        cell = {"cell": f"work | {task.name} | {name}", "dataset": task.name, "configuration": name, "kind": "work"}
+        found.append({**cell, "layers_worth": round(worth, 3)})
+    return found
+
+
 def speeds(task: Task, configurations: Sequence[Configuration]) -> list[dict[str, Any]]:
     """Time every model in turn, round by round, on the same rows of the reported split; the teacher comes first.
 
