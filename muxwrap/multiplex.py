@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from muxwrap import copies
 from muxwrap._hooks.adapters import inside
 from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
-from muxwrap.attributes import Attributes
-from muxwrap.building import build, check_backbone, check_shuffle
-from muxwrap.defaults import DemuxChoice, StrategyChoice
-from muxwrap.demuxers.base import Demuxer
-from muxwrap.demuxers.ranks import sharing
-from muxwrap.errors import MuxwrapError
-from muxwrap.fixed import Fixed
-from muxwrap.forwarding import (
+from muxwrap._model.attributes import Attributes
+from muxwrap._model.copies import sizes_of
+from muxwrap._model.elastic import Elastic
+from muxwrap._model.forwarding import (
     blank,
     class_for,
     shown,
 )
-from muxwrap.grouped import Grouped
+from muxwrap._model.saving import Saving
+from muxwrap.building import build, check_backbone, check_shuffle
+from muxwrap.defaults import DemuxChoice, StrategyChoice
+from muxwrap.demuxers.base import Demuxer
+from muxwrap.errors import MuxwrapError
 from muxwrap.registry import options_of
-from muxwrap.saving import Saving
 from muxwrap.site import Sites, percent
 from muxwrap.strategies.base import Strategy
 
 
-class Multiplex(Attributes, Saving):
+class Multiplex(Attributes, Saving, Elastic):
     """A model whose trunk runs once for every n rows of a batch (DataMUX, Murahari et al., NeurIPS 2022).
 
     ``Multiplex(backbone, n, ...)`` is :func:`muxwrap.wrap`, which documents the arguments and the errors.
@@ -96,7 +93,7 @@ class Multiplex(Attributes, Saving):
     ) -> None:
         super().__init__()
         check_shuffle(shuffle)
-        self.sizes = copies.sizes_of(n)
+        self.sizes = sizes_of(n)
         self._hold(replace(build(backbone, self.sizes[-1], strategy, demux, **options), shuffle=shuffle))
         self._n = self.sizes[-1]
 
@@ -120,116 +117,6 @@ class Multiplex(Attributes, Saving):
             MuxwrapError: the arguments cannot be mixed, or the call did not pass every site once.
         """
         return self.call_at(self.n, args, kwargs)
-
-    def call_at(self, n: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Call the model with ``n`` rows per mixture.
-
-        Each takes ``sizes[-1] / n`` indices, and gets their mean answer. Where a mixture has tokens of its own (``pool``), n of
-        them are pooled instead.
-        """
-        indices = n if self.strategy.places_tokens else self.sizes[-1]
-        return copies.mean(self._multiplexed(indices, indices // n), indices // n, args, kwargs, f"model(...) at n={n}")
-
-    def _multiplexed(self, indices: int, copies: int) -> Callable[..., Any]:
-        """Return the call of the model with ``indices`` rows per mixture; copies of a row stay side by side."""
-        made = replace(self._components(), n=indices)
-        made.shuffle = made.shuffle and copies == 1
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with sharing(self):
-                return self._attachment.call(made, args, kwargs)
-
-        return call
-
-    def _as_ensemble(self, call: str) -> Callable[..., Any]:
-        if self.strategy.places_tokens:
-            raise MuxwrapError(
-                f"{call}: {self.strategy.name} gives a row the same answer at every index; take a strategy that mixes features "
-                "or images, such as 'slots'"
-            )
-        return self._multiplexed(self.sizes[-1], self.sizes[-1])
-
-    # -- rows per mixture ---------------------------------------------------------------------------------------------
-
-    @property
-    def n(self) -> int:
-        """Rows per mixture."""
-        return self._n
-
-    @n.setter
-    def n(self, n: int) -> None:
-        self.check_size(n, f"model.n = {n!r}")
-        self._n = n
-
-    @contextmanager
-    def at(self, n: int) -> Iterator[None]:
-        """Put ``n`` rows into a mixture inside a block, in all threads; :meth:`fixed` gives a thread a view of its own.
-
-        Raises:
-            MuxwrapError: ``n`` is none of ``sizes``.
-        """
-        before, self.n = self.n, n
-        try:
-            yield
-        finally:
-            self.n = before
-
-    def fixed(self, n: int) -> Fixed:
-        """Return the view of this model that always puts ``n`` rows into a mixture: for threads, for export.
-
-        Raises:
-            MuxwrapError: ``n`` is none of ``sizes``.
-        """
-        return Fixed(self, n)
-
-    def check_size(self, n: int, call: str) -> None:
-        """Refuse a number of rows per mixture that the model was not wrapped for.
-
-        Raises:
-            MuxwrapError: ``n`` is none of ``sizes``; the message repeats ``call``.
-        """
-        if n not in self.sizes:
-            raise MuxwrapError(
-                f"{call}: the model was wrapped for n={self.sizes[-1] if len(self.sizes) == 1 else self.sizes}; wrap with all "
-                f"sizes that are to be used, such as wrap(..., n=(1, 2, {2 * self.sizes[-1]}))"
-            )
-
-    def grouped(self) -> Grouped:
-        """Return the view of this model that takes and gives ``[groups, n, ...]``: for export with free groups."""
-        return Grouped(self)
-
-    def members(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the model with every row at all n indices of a mixture, and return all n answers (MIMO, 2010.06610).
-
-        Args:
-            args: the call's, as for the backbone: B rows, which make B mixtures.
-            kwargs: likewise.
-
-        Returns:
-            The model's own output type, ``[n, B, ...]``: the estimators first, as metrics of ensembles expect them.
-
-        Raises:
-            MuxwrapError: as the call of the model.
-        """
-        return copies.members(self._as_ensemble("model.members(...)"), self.sizes[-1], args, kwargs)
-
-    def ensemble(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the model with every row at all n indices of a mixture, and return the mean answer (MIMO, 2010.06610).
-
-        B rows cost B mixtures, as in the bare model. The mean is that of the answers, for a classifier that of the logits;
-        ``model.members(x).softmax(-1).mean(0)`` is that of the probabilities.
-
-        Args:
-            args: the call's, as for the backbone.
-            kwargs: likewise.
-
-        Returns:
-            The model's own output type, ``[B, ...]``.
-
-        Raises:
-            MuxwrapError: as the call of the model; an answer is not of a floating dtype.
-        """
-        return copies.mean(self._as_ensemble(call := "model.ensemble(...)"), self.sizes[-1], args, kwargs, call)
 
     def _components(self) -> Components:
         """Return what a call works with; read anew for every call, since any of it may be replaced."""

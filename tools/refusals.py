@@ -31,7 +31,7 @@ ROOMS = {
     "_util": "Examples and named models",
     "_hooks": "Calling a wrapped model",
     "multiplex": "A wrapped model's attributes",
-    "forwarding": "A wrapped model's attributes",
+    "_model": "A wrapped model's attributes",
     "checkpoint": "Saving and loading",
     "strategies": "Strategies",
     "demuxers": "Demuxers",

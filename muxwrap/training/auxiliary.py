@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from muxwrap._model.forwarding import blank, class_for, shown
 from muxwrap._util.nested import replace_object
 from muxwrap.demuxers.ranks import sharing
-from muxwrap.forwarding import blank, class_for, shown
 from muxwrap.multiplex import Multiplex, check_wrapped
 
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from muxwrap.asked import Asked
+from muxwrap._model.asked import Asked
+from muxwrap._model.forwarding import PARTS, REPLACING_METHODS, UNLOADING_METHODS, belongs_to, check_change, forwarded
 from muxwrap.errors import MuxwrapError
-from muxwrap.forwarding import PARTS, REPLACING_METHODS, UNLOADING_METHODS, belongs_to, check_change, forwarded
 
 _METHODS = {"at", "attach", "detach", "ensemble", "fixed", "grouped", "members"}
 """Short names that a backbone may have, too."""

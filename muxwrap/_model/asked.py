@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from muxwrap import copies
 from muxwrap._hooks.adapters import inside, prefix_of
 from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.parts import FEATURES
-from muxwrap.forwarding import blank, shown
+from muxwrap._model import copies
+from muxwrap._model.forwarding import blank, shown
 from muxwrap.site import Sites
 from muxwrap.strategies.base import Strategy
 

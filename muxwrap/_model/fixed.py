@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from muxwrap.forwarding import class_for
+from muxwrap._model.forwarding import class_for
 
 
 class Fixed(nn.Module):

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from muxwrap._model.forwarding import class_for, shown
 from muxwrap._util.nested import map_tensors
-from muxwrap.forwarding import class_for, shown
 
 
 class Grouped(nn.Module):
