@@ -34,7 +34,7 @@ def fit_arguments(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> Any:
     if mask is None or tokens is None:
         raise MuxwrapError(
             f"the layers ({type(layer).__name__}) take no attention mask, and without one {call.model.strategy.name} cannot "
-            "keep the instances of a mixture apart"
+            "keep the instances of a mixture apart; take a strategy that mixes features, such as 'slots'"
         )
     named = {**dict(zip(names, args, strict=False)), **kwargs}
     made = {name: _fitted(call, layer, name, value, tokens) for name, value in named.items() if name != mask}
