@@ -115,7 +115,8 @@ class Components:
             raise MuxwrapError(f"{self.strategy.name} mixes at one site and separates at one; name one of each")
         if not list_around(self.backbone, self.sites.mux[0].path)[0]:
             raise MuxwrapError(
-                f"{self.strategy.name} mixes between two layers, and the {self.sites.mux[0]} is not in a list of them"
+                f"{self.strategy.name} mixes between two layers, and the {self.sites.mux[0]} is not in a list of them; "
+                "name the output of one with mux_at=, such as mux_at='encoder.layer.1'"
             )
         if self.demuxer.name != "unbind":
             raise MuxwrapError(

@@ -30,11 +30,15 @@ def place(call: Call, x: Tensor) -> Tensor:
     """Mix grouped rows ``[g, n, L, d]`` into ``[g, M, d]`` and keep their places, and what a mean does not tell of them."""
     strategy: Any = call.model.strategy
     if x.ndim != 4:
-        raise MuxwrapError(f"{strategy.name} pools tokens [rows, L, d], and got rows {list(x.shape[2:])}")
+        raise MuxwrapError(
+            f"{strategy.name} pools tokens [rows, L, d], and got rows {list(x.shape[2:])}; name a module with mux_at= that "
+            "passes tokens on"
+        )
     mask, ids = call.side_inputs.get(MASK), call.side_inputs.get("input_ids")
     if mask is not None and mask.shape[1:] != x.shape[2:3]:
         raise MuxwrapError(
-            f"{strategy.name} leaves padding out by a mask [rows, {x.shape[2]}], and got one of shape {list(mask.shape)}"
+            f"{strategy.name} leaves padding out by a mask [rows, {x.shape[2]}], and got one of shape {list(mask.shape)}; "
+            "give one number per token"
         )
     mask = mask if mask is None else mask.expand(call.rows or 1, -1)
     grouped = [None if each is None else call.group(each) for each in (mask, ids)]

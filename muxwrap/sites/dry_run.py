@@ -139,12 +139,12 @@ def mixing_fails(components: Components, call: Any) -> str | None:
             with quiet(components.backbone):
                 run(multiplexed, call)
         except _ReachedError:
-            return None
-        except Exception as error:
+            pass
+        except Exception as error:  # also of a call that does not get there
             return f"{type(error).__name__}: {error}"
         finally:
             handle.remove()
-    return f"the {site} was never reached"
+    return None
 
 
 class _ReachedError(Exception):

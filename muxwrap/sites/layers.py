@@ -51,7 +51,9 @@ def _mux_site(trial: Trial, choice: Choice) -> Site:
         return _tokens_at(trial, first.path, "output" if len(layers) > 1 else "input")
     if isinstance(choice, (list, tuple)):
         if len(choice) != 1:
-            raise MuxwrapError(f"mux_at={choice!r} names {len(choice)} sites, and tokens are pooled at one of a trunk")
+            raise MuxwrapError(
+                f"mux_at={choice!r} names {len(choice)} sites, and tokens are pooled at one of a trunk; name one layer"
+            )
         choice = choice[0]
     return _checked(trial, site_from(trial.trace, trial.backbone, choice, "output", "mux_at"), "mux_at")
 
@@ -61,7 +63,7 @@ def _demux_site(trial: Trial, mux: Site, choice: Choice) -> Site:
     if isinstance(choice, (list, tuple)):
         if len(choice) != 1:
             raise MuxwrapError(
-                f"demux_at={choice!r} names {len(choice)} sites, and pooled tokens are spread out at one"
+                f"demux_at={choice!r} names {len(choice)} sites, and pooled tokens are spread out at one; name one module"
             )
         choice = choice[0]
     if choice is not None:
@@ -97,7 +99,8 @@ def _tokens_at(trial: Trial, path: str, side: Any) -> Site:
     site = site_at(trial.trace, path, side)
     if site is None:
         raise MuxwrapError(
-            f"the {side} of {path} holds no tokens in a run of the example, or is reached more than once"
+            f"the {side} of {path} holds no tokens in a run of the example, or is reached more than once; name another "
+            "module with mux_at= and demux_at="
         )
     return site
 
@@ -109,7 +112,9 @@ def _checked(trial: Trial, site: Site, argument: str) -> Site:
             "trunk; name one of them, such as mux_at='encoder.layer.1'"
         )
     if site.axis != -1 or site.shape is None or len(site.shape) != 2:
-        raise MuxwrapError(f"the {site} holds rows {list(site.shape or ())}, which are not tokens [L, d]")
+        raise MuxwrapError(
+            f"the {site} holds rows {list(site.shape or ())}, which are not tokens [L, d]; name a layer that passes tokens on"
+        )
     return site
 
 

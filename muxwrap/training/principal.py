@@ -103,7 +103,9 @@ def at_site(backbone: nn.Module, site: Site, inputs: Any) -> Tensor:
         return found[0]
     finally:
         handle.remove()
-    raise MuxwrapError(f"the {site} was never reached, so there is nothing to measure")
+    raise MuxwrapError(
+        f"the {site} was never reached, so there is nothing to measure; give batches whose call reaches it"
+    )
 
 
 class _ReachedError(Exception):

@@ -151,7 +151,8 @@ def answers_of(output: Any) -> Tensor:
     found = first_tensor(output)
     if found is None:
         raise MuxwrapError(
-            f"the model returned a {type(output).__name__} without a tensor; there is no answer to teach"
+            f"the model returned a {type(output).__name__} without a tensor, so there is no answer to teach; let "
+            "it return its logits"
         )
     return found
 

@@ -79,7 +79,7 @@ def check_places(teacher: nn.Module, places: Sequence[tuple[str, str]], coeffici
     if missing:
         raise MuxwrapError(
             f"{coefficient}: the teacher, a {type(teacher).__name__}, has no module {missing[0]!r} whose states the student's "
-            f"could be compared with; give a teacher of the backbone's make, or {coefficient.partition('=')[0]}=0"
+            f"could be compared with; give a teacher of the backbone's make, or {coefficient.partition('=')[0]}=0)"
         )
 
 

@@ -77,7 +77,9 @@ class Pool(Strategy):
         self.separators = tuple(_check_whole("separators", each, 0) for each in separators)
         self.grid = None if grid is None else _check_grid(grid)
         if self.grid is not None and self.separators:
-            raise MuxwrapError(f"pool(grid={grid!r}, separators={separators!r}): an image has no separators")
+            raise MuxwrapError(
+                f"pool(grid={grid!r}, separators={separators!r}): an image has no separators; leave one of the two out"
+            )
         self.isolated = isolated
         self.proportional = proportional
 
