@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
@@ -32,6 +32,8 @@ def check_heard(made: Components, example: Any) -> None:
     pixels = first_tensor(example)
     if made.n == 1 or on_meta(made.backbone) or pixels is None or not pixels.is_floating_point():
         return
+    if any(map(_pools_whole_maps, made.backbone.modules())):
+        return  # after which every place holds something of every other
     moved = _moves(made, example)
     unheard = [i for i, moves in enumerate(moved) if not moves]
     if any(moved) and unheard:
@@ -40,6 +42,13 @@ def check_heard(made: Components, example: Any) -> None:
             f"instances {unheard}: what is separated at the {made.sites.demux[0]} was read from other parts alone; mix after "
             "the stem with mux_at= and a strategy for features, such as 'slots', or name demux_at= where the whole map passes"
         )
+
+
+def _pools_whole_maps(module: nn.Module) -> bool:
+    """Whether a module makes one number of a whole map, as nearly every CNN does before its head."""
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        return module.output_size in (1, (1, 1))
+    return type(module).__name__ in ("SelectAdaptivePool2d", "FastAdaptiveAvgPool")  # timm's
 
 
 def _moves(made: Components, example: Any) -> list[bool]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from nets import batch, make
 from texts import tiny
 from torch import Tensor, nn
 
@@ -27,11 +28,18 @@ def rows_of_calls(backbone: nn.Module) -> list[int]:
     return rows
 
 
-def test_an_image_model_is_called_four_times() -> None:
+def test_an_image_model_is_called_three_times() -> None:
     backbone = timm.create_model("test_resnet")
     rows = rows_of_calls(backbone)
     muxwrap.wrap(backbone, 2)
-    # The trace, the first candidates, the wrapped model, and whether every instance of a mixture reaches an answer.
+    assert rows == [2, 3, 3]  # the trace, the first candidates, the wrapped model
+
+
+def test_one_more_call_asks_whether_every_instance_reaches_an_answer() -> None:
+    """Where no module is known to pool the whole map."""
+    backbone = make("cnn")
+    rows = rows_of_calls(backbone)
+    muxwrap.wrap(backbone, 2, "layout", mux_at="@input", example_input=batch("cnn", 1))
     assert rows == [2, 3, 3, 2]
 
 
