@@ -132,14 +132,19 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
-def load_into(model: nn.Module, components: Components, folder: str | Path) -> None:
+def load_into(model: nn.Module, components: Components, folder: str | Path) -> int | None:
     """Load what was saved of a model that was wrapped as this one: a checkpoint of the Trainer does not say how.
+
+    Returns:
+        The rows per mixture that the model was saved with, or None where the folder does not say.
 
     Raises:
         MuxwrapError: the saved model was wrapped in another way, or its tensors do not fit.
     """
+    rows = None
     if (Path(folder) / CONFIG).exists():
         saved, own = read_config(folder), json.loads(json.dumps(describe(components)))
+        rows = saved.get("rows")
         same = {
             "n": saved["n"] == own["n"],
             "strategy": _is_part_of(saved["strategy"], own["strategy"]),
@@ -153,6 +158,7 @@ def load_into(model: nn.Module, components: Components, folder: str | Path) -> N
                 "backbone, which is then wrapped as the saved one"
             )
     load_tensors(model, folder)
+    return rows
 
 
 def _is_part_of(saved: dict[str, Any], own: dict[str, Any]) -> bool:

@@ -14,7 +14,6 @@ from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
 from muxwrap._model.attributes import Attributes
 from muxwrap._model.copies import sizes_of
-from muxwrap._model.elastic import Elastic
 from muxwrap._model.forwarding import (
     blank,
     class_for,
@@ -30,7 +29,7 @@ from muxwrap.site import Sites, percent
 from muxwrap.strategies.base import Strategy
 
 
-class Multiplex(Attributes, Saving, Elastic):
+class Multiplex(Attributes, Saving):
     """A model whose trunk runs once for every n rows of a batch (DataMUX, Murahari et al., NeurIPS 2022).
 
     ``Multiplex(backbone, n, ...)`` is :func:`muxwrap.wrap`, which documents the arguments and the errors.

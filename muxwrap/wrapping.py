@@ -120,7 +120,9 @@ def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
             one, or it is wrapped in another way.
     """
     if isinstance(backbone, Multiplex):
-        checkpoint.load_into(backbone, backbone._components(), folder)
+        rows = checkpoint.load_into(backbone, backbone._components(), folder)
+        if rows in backbone.sizes:
+            backbone.n = rows
         return backbone
     config = checkpoint.read_config(folder)
     phi, demux = config["strategy"], config["demux"]

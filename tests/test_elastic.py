@@ -194,3 +194,23 @@ def test_where_tokens_are_pooled_n_of_them_are() -> None:
         MuxwrapError, match=r"model\.ensemble\(\.\.\.\): pool gives a row the same answer at every index"
     ):
         model.ensemble(input_ids=ids)
+
+
+def test_loading_into_a_wrapped_model_sets_the_saved_n(tmp_path: Path) -> None:
+    model = wrapped()
+    model.n = 2
+    model.save_pretrained(tmp_path)
+    assert muxwrap.load(tmp_path, wrapped()).n == 2
+
+
+def test_features_of_a_row_that_takes_several_indices_are_not_shuffled() -> None:
+    """In training, too, the copies of a row stay in one mixture, as in a whole call."""
+    timm = pytest.importorskip("timm")
+    backbone = timm.create_model("test_vit", num_classes=5)
+    model = muxwrap.wrap(backbone, (1, 2), mux_at="patch_embed", demux_at="norm@output", shuffle=True).train()
+    x = torch.randn(3, 3, 160, 160)
+    whole = model.forward_features(x)
+    model.n = 1
+    alone = model.forward_features(x)
+    torch.testing.assert_close(model.forward_features(x), alone)  # no order is drawn
+    assert whole.shape == alone.shape

@@ -5,33 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from torch import nn
 
 from muxwrap._hooks.adapters import inside, prefix_of
-from muxwrap._hooks.attachment import Attachment
-from muxwrap._hooks.components import Components
 from muxwrap._hooks.parts import FEATURES
 from muxwrap._model import copies
+from muxwrap._model.elastic import Elastic
 from muxwrap._model.forwarding import blank, shown
 from muxwrap.site import Sites
-from muxwrap.strategies.base import Strategy
 
 
-class Asked(nn.Module):
+class Asked(Elastic):
     """The part of a wrapped model that answers other libraries."""
 
     backbone: nn.Module
-    strategy: Strategy
     sites: Sites
-    sizes: tuple[int, ...]
-    n: int
-    _attachment: Attachment
-
-    def _components(self) -> Components:
-        raise NotImplementedError
 
     def attach(self) -> None:
         """Put the hooks on."""
@@ -43,9 +33,10 @@ class Asked(nn.Module):
 
     def _call_part(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method that is a part of the backbone's forward, with as many rows per mixture as in a whole call."""
-        indices = self.n if self.strategy.places_tokens else self.sizes[-1]
-        part = partial(self._attachment.call_part, name, replace(self._components(), n=indices))
-        return copies.mean(part, indices // self.n if name == FEATURES else 1, args, kwargs, f"model.{name}(...)")
+        indices = self._indices(self.n)
+        taken = indices // self.n if name == FEATURES else 1  # by a row
+        part = self._multiplexed(indices, taken, name)
+        return copies.mean(part, taken, args, kwargs, f"model.{name}(...)")
 
     def _attached_anew(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a method that may replace modules with hooks, and put the hooks on the new ones."""

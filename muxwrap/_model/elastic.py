@@ -36,16 +36,22 @@ class Elastic(nn.Module):
         Each takes ``sizes[-1] / n`` indices, and gets their mean answer. Where a mixture has tokens of its own (``pool``), n of
         them are pooled instead.
         """
-        indices = n if self.strategy.places_tokens else self.sizes[-1]
+        indices = self._indices(n)
         return copies.mean(self._multiplexed(indices, indices // n), indices // n, args, kwargs, f"model(...) at n={n}")
 
-    def _multiplexed(self, indices: int, copies: int) -> Callable[..., Any]:
-        """Return the call of the model with ``indices`` rows per mixture; copies of a row stay side by side."""
+    def _indices(self, n: int) -> int:
+        """Return the indices of a mixture of ``n`` rows."""
+        return n if self.strategy.places_tokens else self.sizes[-1]
+
+    def _multiplexed(self, indices: int, copies: int, part: str | None = None) -> Callable[..., Any]:
+        """Return the call of the model, or of a part of it, with so many indices; copies of a row stay side by side."""
         made = replace(self._components(), n=indices)
         made.shuffle = made.shuffle and copies == 1
 
         def call(*args: Any, **kwargs: Any) -> Any:
             with sharing(self):
+                if part is not None:
+                    return self._attachment.call_part(part, made, *args, **kwargs)
                 return self._attachment.call(made, args, kwargs)
 
         return call
