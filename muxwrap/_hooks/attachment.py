@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -13,16 +12,16 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from muxwrap._hooks import placing, side_inputs, sides
-from muxwrap._hooks.adapters import is_adapted, is_adapter
 from muxwrap._hooks.answers import AnswerCheck
 from muxwrap._hooks.bare_answers import EmbeddingWarning
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.explain import FAILURES, explained, of_mixtures
 from muxwrap._hooks.fitting import fit_arguments, read_padding
+from muxwrap._hooks.hooked import FrozenWarning, Hooked
 from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
 from muxwrap._hooks.parts import FEATURES, call_features, call_head
-from muxwrap._hooks.running import hooks_of, in_call, is_copy_of, is_hook_of, running
+from muxwrap._hooks.running import in_call, is_copy_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
 from muxwrap._hooks.trunk import layer_at, layers_between
 from muxwrap._hooks.widening import check_used, stem_at
@@ -49,8 +48,8 @@ class Attachment:
     def __init__(self, *, check_answers: bool = True) -> None:
         self.key = Key()
         self.handles: list[RemovableHandle] = []
-        self._hooked: dict[str, tuple[nn.Module, int]] = {}
-        self._may_be_frozen = True
+        self._hooked = Hooked(self.key)
+        self._frozen = FrozenWarning()
         self._answers = AnswerCheck() if check_answers else None
         self._embeddings = EmbeddingWarning()
         self._watch = Watch()
@@ -74,15 +73,14 @@ class Attachment:
                 self._before(module, separate_input, k)
             else:
                 self._after(module, separate_output, k)
-        modules = model.backbone.named_modules(remove_duplicate=False)
-        hooked = {path: (module, self._hooks_on(module)) for path, module in modules}
-        self._hooked = {path: found for path, found in hooked.items() if found[1]}
+        self._hooked.note(model.backbone)
 
     def detach(self, backbone: nn.Module) -> None:
         """Take every hook off; the backbone keeps nothing of them."""
         for handle in self.handles:
             handle.remove()
-        self.handles, self._hooked = [], {}
+        self.handles = []
+        self._hooked.forget()
         for module in backbone.modules():  # what conversions carried over to new modules, and copies have
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
                 for each in [each for each, hook in hooks.items() if is_copy_of(hook, self.key)]:
@@ -187,81 +185,23 @@ class Attachment:
                 raise MuxwrapError(f"the {site} was reached {count} times in one call; name a module that runs once")
         check_used(call.wide, sites)
 
-    def _hooks_on(self, module: nn.Module) -> int:
-        return sum(is_hook_of(hook, self.key) for hook in hooks_of(module))
-
     def _prepare(self, model: Components) -> None:
-        """Make sure before a call that the hooks are where the model is to be mixed and separated."""
-        if torch.compiler.is_compiling():
-            self._check_places(model)
-        else:
-            self._follow(model)
-            self._warn_of_frozen(model)
-
-    def _follow(self, model: Components) -> None:
-        """Take the hooks to adapters that were put around hooked modules since, or off those that were taken away.
+        """Make sure before a call that the hooks are where the model is to be mixed and separated.
 
         Raises:
-            MuxwrapError: the hooks are off, or something else was put in the place of a hooked module: a layer that was
-                fused, converted or initialised anew need not be what was there.
+            MuxwrapError: the hooks are off, or a hooked module was replaced.
         """
+        if torch.compiler.is_compiling():
+            self._hooked.check_unchanged(model)
+            return
         if not self.handles:
             raise MuxwrapError(
                 "the model is detached, so nothing is mixed or separated; model.attach() puts the hooks on again"
             )
-        moved = False
-        for path, (old, hooks) in self._hooked.items():
-            try:
-                module = model.backbone.get_submodule(path)
-            except AttributeError:
-                raise MuxwrapError(
-                    f"the module at {_place(model, path)} was replaced after wrapping, and there is none of that name any "
-                    "more; muxwrap.unwrap the model and wrap it again"
-                ) from None
-            if self._hooks_on(module) == hooks:
-                self._hooked[path] = module, hooks  # a conversion may have carried them over
-                continue
-            if not _is_adapter_of(module, old) and not _is_adapter_of(old, module):
-                raise MuxwrapError(
-                    f"the module at {_place(model, path)} was replaced after wrapping (by a {type(module).__name__}), and "
-                    "the new one does not mix or separate; model.detach() and then model.attach() puts that right where it "
-                    "does what the old one did (a fused layer does more: fuse the bare model, then wrap it)"
-                )
-            moved = True
-        if moved:
+        if self._hooked.moved(model):
             self.detach(model.backbone)
             self.attach(model)
-
-    def _check_places(self, model: Components) -> None:
-        """Refuse, in traced code that cannot follow, modules that were replaced since the last call."""
-        for path, (old, _) in self._hooked.items():
-            if model.backbone.get_submodule(path) is not old:
-                raise MuxwrapError(
-                    f"the module at {path!r} was replaced after the last call; call the model once before it is compiled"
-                )
-
-    def _warn_of_frozen(self, model: Components) -> None:
-        """Warn once where PEFT trains adapters and froze what muxwrap added, which it would not save either."""
-        if not (self._may_be_frozen and model.backbone.training and torch.is_grad_enabled()):
-            return
-        frozen = model.frozen()
-        self._may_be_frozen = not frozen
-        if frozen and is_adapted(model.backbone):
-            warnings.warn(
-                f"PEFT froze {', '.join(frozen)}: only the adapters train and are saved. Where multiplexing has not been "
-                f"trained yet, give modules_to_save={frozen} to PEFT's config, or wrap what get_peft_model returns",
-                stacklevel=6,
-            )
-
-
-def _is_adapter_of(module: nn.Module, layer: nn.Module) -> bool:
-    return is_adapter(module) and any(each is layer for each in module.modules())
-
-
-def _place(model: Components, path: str) -> str:
-    """Return how a message calls a hooked module: by its site, if it is one."""
-    sites = (site for site in (*model.sites.mux, *model.sites.demux) if site.path == path)
-    return next((f"the {site}" for site in sites), repr(path))
+        self._frozen.look(model)
 
 
 def _before_module(do: Callable[..., Any], *arguments: Any) -> Any:
