@@ -29,7 +29,6 @@ from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.site import Site, Sites
 from muxwrap.sites import Choice, check_paths, check_side_by_side, locate, locate_layers, verify
 from muxwrap.sites.dry_run import watched
-from muxwrap.sites.families import timm
 from muxwrap.sites.heard import UnheardError, check_heard
 from muxwrap.strategies.base import Strategy, list_strategies
 
@@ -107,8 +106,7 @@ def check_backbone(backbone: object) -> None:
     """Refuse what cannot be wrapped, before anything is called.
 
     Raises:
-        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, learns prompts, or returns maps of
-            several stages.
+        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, or learns prompts.
     """
     if not isinstance(backbone, nn.Module):
         raise MuxwrapError(f"wrap({backbone!r}): {type(backbone).__name__} is not a torch.nn.Module")
@@ -137,9 +135,6 @@ def check_backbone(backbone: object) -> None:
             f"{call}: prompt learning puts tokens of its own before every row, outside of the model in it; adapt the wrapped "
             "model: get_peft_model(muxwrap.wrap(model, n), config)"
         )
-    problem = timm.refusal(backbone)
-    if problem is not None:
-        raise MuxwrapError(f"{call}: {problem}")
 
 
 def build_strategy(choice: Any, n: int, sites: Sites, seed: int) -> Strategy:

@@ -91,8 +91,14 @@ class Components:
         """Refuse settings of the published text models where they cannot work.
 
         Raises:
-            MuxwrapError: the demuxer inserts sentinel ids, or a module is to run twice, where that cannot be done.
+            MuxwrapError: the demuxer inserts sentinel ids, a module is to run twice, or a part of what passes is named, where
+                that cannot be done.
         """
+        for site in (*self.sites.mux, *self.sites.demux):
+            if site.part is not None and (site in self.sites.mux or site.side == "input"):
+                raise MuxwrapError(
+                    f"the {site} names a part of what passes, which only separates outputs; leave part out"
+                )
         for site in self.sites.mux:
             self._check_twice(site)
             if self.demuxer.uses_sentinel_ids and site.side == "input":

@@ -27,7 +27,7 @@ def separate_input(call: Call, k: int, _module: nn.Module, args: Any, kwargs: An
 
 def separate_output(call: Call, k: int, _module: nn.Module, _args: Any, output: Any) -> Any:
     """Separate what a module returned."""
-    return packed.separated(call, output, partial(_separate, call, k))
+    return packed.separated(call, output, partial(_separate, call, k), call.model.sites.demux[k].part)
 
 
 def _separate(call: Call, k: int, h: Tensor) -> Tensor:

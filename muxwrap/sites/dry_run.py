@@ -14,7 +14,7 @@ from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.side_inputs import MASK
 from muxwrap._util.examples import quiet, run, with_rows
-from muxwrap._util.nested import first_tensor, tensors_in
+from muxwrap._util.nested import first_tensor, tensor_at, tensors_in
 from muxwrap.site import Site, Sites
 from muxwrap.sites.repeat import Repeat
 from muxwrap.strategies.features.identity import Identity
@@ -114,7 +114,7 @@ def watched(backbone: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, T
     found: dict[Site, Tensor] = {}
 
     def see(site: Site, value: Any) -> None:
-        tensor = first_tensor(value)
+        tensor = tensor_at(value, site.part)
         if tensor is not None and site not in found:
             found[site] = tensor[-1].detach().clone()
 
