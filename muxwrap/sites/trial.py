@@ -7,6 +7,7 @@ exact, and a run that fails also tells which other sites would fail in the same 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from muxwrap.sites import rows
 from muxwrap.sites.first_token import finite, ignores_others, may_narrow, narrow
 from muxwrap.sites.matching import Match, Matching
 from muxwrap.sites.runs import BARE_ROWS, Answers, Runs
+from muxwrap.sites.sides import Sides
 from muxwrap.sites.trace import Trace
 
 
@@ -54,6 +56,11 @@ class Trial:
     def trace(self) -> Trace:
         """A bare run of two rows."""
         return self.runs.trace
+
+    @cached_property
+    def sides(self) -> Sides:
+        """What modules are given of the rows besides."""
+        return Sides(self.backbone, self.trace, self.runs.example)
 
     @property
     def masked(self) -> bool:
