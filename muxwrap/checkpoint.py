@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from muxwrap import demuxers, strategies
+from muxwrap import _backbones, demuxers, strategies
 from muxwrap._hooks.components import Components
 from muxwrap._util.writer import Writer, read
 from muxwrap.errors import MuxwrapError
@@ -74,6 +74,7 @@ def save(
     distinct = {name: tensors[name].detach().contiguous() for name in names}
     writer.check(distinct)
     config = {**describe(components), "sizes": list(model.sizes), "rows": model.n}
+    config["recipe"] = _backbones.recipe_of(components.backbone)
     text = json.dumps(config, indent=2)  # fails before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     own = transformers.named_as_loaded(components.backbone)
@@ -166,8 +167,25 @@ def _is_part_of(saved: dict[str, Any], own: dict[str, Any]) -> bool:
     return saved["name"] == own["name"] and saved["options"].items() <= own["options"].items()
 
 
-def load_tensors(model: nn.Module, folder: str | Path) -> None:
-    """Load every tensor of a saved model into one that is wrapped alike.
+def make_backbone(folder: str | Path, shown: str) -> nn.Module:
+    """Make the backbone of a saved model, with random weights.
+
+    Args:
+        folder: with ``muxwrap.json``.
+        shown: the call that messages repeat.
+
+    Raises:
+        MuxwrapError: the folder does not say how, or the library is missing or does not make it.
+    """
+    config = read_config(folder)
+    recipe = config.get("recipe")
+    if "recipe" not in config and (Path(folder) / "config.json").exists():
+        recipe = {"library": "transformers", "class": config["backbone"]}  # a folder of version 0.1.0
+    return _backbones.make(recipe, Path(folder), shown)
+
+
+def load_tensors(model: nn.Module, folder: str | Path, *, as_saved: bool = False) -> None:
+    """Load every tensor of a saved model into one that is wrapped alike, in the saved dtypes or in the model's.
 
     Raises:
         MuxwrapError: a name or a shape differs: the backbone is of another architecture.
@@ -177,6 +195,9 @@ def load_tensors(model: nn.Module, folder: str | Path) -> None:
     if problem is not None:
         backbone = type(model.get_submodule("backbone")).__name__
         raise MuxwrapError(f"load({str(folder)!r}): the saved tensors do not fit this {backbone}: {problem}")
+    if as_saved:
+        for name, own in model.state_dict(keep_vars=True).items():
+            own.data = own.data.to(tensors[name].dtype if name in tensors else own.dtype)
     model.load_state_dict(tensors, strict=False)
 
 

@@ -124,6 +124,34 @@ def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
         if rows in backbone.sizes:
             backbone.n = rows
         return backbone
+    return _wrapped_as_saved(folder, backbone)
+
+
+def from_pretrained(folder: str | Path, backbone: nn.Module | None = None) -> Multiplex:
+    """Load a saved model together with its backbone, which its library makes where the folder says how.
+
+    Args:
+        folder: what :meth:`Multiplex.save_pretrained` wrote.
+        backbone: a bare model of the same architecture, for one that no library makes (a class of your own, adapters); its
+            weights are overwritten. Models of Transformers and of timm need none.
+
+    Returns:
+        The wrapped model in evaluation mode, in the dtypes in which it was saved.
+
+    Raises:
+        MuxwrapError: as for :func:`load`; or ``backbone`` is needed, or the library is not installed.
+
+    Example:
+        >>> model = muxwrap.from_pretrained("folder")
+    """
+    shown = f"from_pretrained({str(folder)!r})"
+    made = checkpoint.make_backbone(folder, shown) if backbone is None else backbone
+    if isinstance(made, Multiplex):
+        return load(folder, made).eval()
+    return _wrapped_as_saved(folder, made, as_saved=backbone is None).eval()
+
+
+def _wrapped_as_saved(folder: str | Path, backbone: nn.Module, *, as_saved: bool = False) -> Multiplex:
     config = checkpoint.read_config(folder)
     phi, demux = config["strategy"], config["demux"]
     model = Multiplex(
@@ -137,7 +165,7 @@ def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
     )
     model.n = config.get("rows", config["n"])
     try:
-        checkpoint.load_tensors(model, folder)
+        checkpoint.load_tensors(model, folder, as_saved=as_saved)
     except MuxwrapError:
         model.detach()
         raise
