@@ -14,7 +14,7 @@ from muxwrap.multiplex import Multiplex
 from muxwrap.site import Site, Sites
 from muxwrap.sites import find_sites
 from muxwrap.strategies.base import Strategy, list_strategies, register_strategy
-from muxwrap.wrapping import load, unwrap, wrap
+from muxwrap.wrapping import from_pretrained, load, unwrap, wrap
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports them
     from muxwrap import demuxers as demuxers
@@ -38,6 +38,7 @@ __all__ = [
     "Strategy",
     "evaluate",
     "find_sites",
+    "from_pretrained",
     "list_demuxers",
     "list_strategies",
     "load",
