@@ -19,6 +19,7 @@ from muxwrap.wrapping import load, unwrap, wrap
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports them
     from muxwrap import demuxers as demuxers
     from muxwrap import evaluation as evaluation
+    from muxwrap import inference as inference
     from muxwrap import published as published
     from muxwrap import samplers as samplers
     from muxwrap import strategies as strategies
@@ -50,6 +51,7 @@ __all__ = [
 _SUBPACKAGES = (
     "demuxers",
     "evaluation",
+    "inference",
     "published",
     "samplers",
     "strategies",
