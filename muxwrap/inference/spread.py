@@ -47,7 +47,7 @@ def _spread(ray: Any, job: Job, parts: Sequence[Part], workers: int | None) -> I
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     # Ray ends a process with a GPU after every task, and the model would be loaded anew; max_calls=0 keeps it.
-    run = ray.remote(_run).options(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=TRIES - 1, max_calls=0)
+    run = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=TRIES - 1, max_calls=0)(_run)
     held = ray.put(_on_cpu(job))
     waiting = list(reversed(parts))
     running: dict[Any, Part] = {}
