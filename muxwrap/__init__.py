@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap.strategies.base import Strategy as Strategy
     from muxwrap.strategies.base import list_strategies as list_strategies
     from muxwrap.strategies.base import register_strategy as register_strategy
+    from muxwrap.wrapping import from_pretrained as from_pretrained
     from muxwrap.wrapping import load as load
     from muxwrap.wrapping import unwrap as unwrap
     from muxwrap.wrapping import wrap as wrap
@@ -46,6 +47,7 @@ __all__ = [
     "Strategy",
     "evaluate",
     "find_sites",
+    "from_pretrained",
     "list_demuxers",
     "list_strategies",
     "load",
@@ -64,6 +66,7 @@ _FOUND_IN = {
     "Strategy": "strategies.base",
     "evaluate": "evaluation",
     "find_sites": "sites",
+    "from_pretrained": "wrapping",
     "list_demuxers": "demuxers.base",
     "list_strategies": "strategies.base",
     "load": "wrapping",

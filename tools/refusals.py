@@ -33,6 +33,8 @@ ROOMS = {
     "multiplex": "A wrapped model's attributes",
     "_model": "A wrapped model's attributes",
     "checkpoint": "Saving and loading",
+    "_backbones": "Saving and loading",
+    "_hub": "Saving and loading",
     "strategies": "Strategies",
     "demuxers": "Demuxers",
     "samplers": "Samplers",

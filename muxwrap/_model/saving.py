@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from muxwrap.errors import MuxwrapError
 
 class Saving(nn.Module):
     """The part of a wrapped model that saves it."""
+
+    _unknown: Mapping[str, Any] = MappingProxyType({})
+    """Fields of the file that this model was loaded from which a later version wrote."""
 
     def _components(self) -> Components:
         raise NotImplementedError
@@ -32,7 +36,9 @@ class Saving(nn.Module):
         push_to_hub: bool = False,
         **unsupported: Any,
     ) -> None:
-        """Write the wrapped model into a folder; :func:`load` reads it back.
+        """Write the wrapped model into a folder; :func:`from_pretrained` and :func:`load` read it back.
+
+        All files replace those of an earlier save together: a save that is killed leaves the old model or the new one.
 
         ``muxwrap.json`` says how it was wrapped, and ``muxwrap.safetensors`` holds what was added. ``model.safetensors`` is
         the backbone alone, under its own names, and with the ``config.json`` of a Transformers model
@@ -44,8 +50,8 @@ class Saving(nn.Module):
             state_dict: tensors to save instead of the model's own, under the wrapped model's names.
             is_main_process: other processes write nothing.
             save_function: called as ``save_function(tensors, path)`` in place of ``torch.save``; it writes
-                ``pytorch_model.bin`` and ``muxwrap.bin`` instead of the files above.
-            safe_serialization: False writes these pickles, too, which :func:`load` reads with ``weights_only=True``.
+                ``pytorch_model.bin`` and ``muxwrap.bin`` instead of the files above, into a folder from which they are moved.
+            safe_serialization: False writes these pickles, too, which :func:`load` reads if ``allow_pickle=True`` is given.
             max_shard_size: bytes, or a string such as ``"5GB"``. Nothing is cut; tensors that need more are refused.
             push_to_hub: refused.
             unsupported: refused by name.
@@ -59,7 +65,7 @@ class Saving(nn.Module):
         check_options(unsupported)
         writer = Writer(save_function, safe_serialization, max_shard_size)
         if is_main_process:
-            checkpoint.save(self, self._components(), save_directory, state_dict, writer)
+            checkpoint.save(self, self._components(), save_directory, state_dict, writer, self._unknown)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the tensors by name; where a parameter has several names, the later ones get copies of it.
