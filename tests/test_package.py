@@ -12,6 +12,7 @@ import muxwrap
 USED = {
     "demuxers": "MLP",
     "evaluation": "crosstalk",
+    "inference": "predict",
     "published": "load",
     "samplers": "LengthBatches",
     "strategies": "Slots",

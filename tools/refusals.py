@@ -42,6 +42,7 @@ ROOMS = {
     "evaluation": "Evaluation",
     "throughput": "Throughput",
     "published": "Published checkpoints",
+    "cli": "Command line",
     "theory": "Theory",
 }
 """Titles of the page by file or folder of the package, in the order of the page."""
