@@ -101,6 +101,7 @@ def describe(components: Components) -> dict[str, Any]:
         "backbone": type(components.backbone).__name__,
         "n": components.n,
         "check_finite": components.check_finite,
+        "largest": components.largest,
         "shuffle": components.shuffle,
         "strategy": _named(components.strategy, "strategy"),
         "demux": _named(components.demuxer, "demuxer"),
