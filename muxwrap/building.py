@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from muxwrap import demuxers, strategies
 from muxwrap._hooks.adapters import learns_prompts
-from muxwrap._hooks.components import Components
+from muxwrap._hooks.components import CheckFinite, Components
 from muxwrap._hooks.running import is_hooked
 from muxwrap._hooks.widening import widenings
 from muxwrap._util.examples import quiet, run
@@ -44,7 +44,7 @@ def build(
     example_input: Any = None,
     sites: Sites | None = None,
     seed: int = 0,
-    check_finite: bool = False,
+    check_finite: CheckFinite = False,
     raw_images: bool = True,
 ) -> Components:
     """Make the components of a multiplexed model; the arguments are those of :func:`muxwrap.wrap`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
+from muxwrap._util.owners import numbered
 from muxwrap.errors import MuxwrapError
 
 WINDOW = 50  # batches that are drawn together and then sorted by length, in training
@@ -27,15 +28,32 @@ class LengthBatches(Sampler[list[int]]):
         rows: rows of a batch; a multiple of n leaves no group incomplete but the last.
         shuffle: for training.
         seed: of the shuffling; call :meth:`set_epoch` before every epoch, as for ``DistributedSampler``.
+        group_by: an id for every row: of a tenant, a user, a document. A batch then holds rows of one id, so that no mixture
+            holds rows of two; batches of ids with few rows are small. (:meth:`Multiplex.grouped_by` does the same inside of a
+            batch of several ids.)
 
     Raises:
-        MuxwrapError: ``rows`` below 1.
+        MuxwrapError: ``rows`` below 1, or ids for other rows.
     """
 
-    def __init__(self, lengths: Sequence[int], rows: int, *, shuffle: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        rows: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        group_by: Iterable[Any] | None = None,
+    ) -> None:
         if rows < 1:
             raise MuxwrapError(f"LengthBatches(rows={rows}): a batch has at least one row")
         self.lengths = torch.as_tensor(lengths)
+        ids = [0] * len(self.lengths) if group_by is None else group_by
+        self.owners = numbered(ids, "LengthBatches(group_by=...)")
+        if len(self.owners) != len(self.lengths):
+            raise MuxwrapError(
+                f"LengthBatches(group_by=...): {len(self.owners)} ids for {len(self.lengths)} rows; give one id for each row"
+            )
         self.rows = rows
         self.shuffle = shuffle
         self.seed = seed
@@ -46,20 +64,26 @@ class LengthBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.rows)
+        return int((-(-self.owners.bincount() // self.rows)).sum())
 
     def __iter__(self) -> Iterator[list[int]]:
         if not self.shuffle:
-            yield from self._cut(self.lengths.argsort(descending=True, stable=True))
+            batches = [batch for rows in self._of_each(torch.arange(len(self.lengths))) for batch in self._cut(rows)]
+            yield from sorted(batches, key=lambda batch: -int(self.lengths[batch[0]]))
             return
         rng = torch.Generator().manual_seed(self.seed + self.epoch)
-        drawn = torch.randperm(len(self.lengths), generator=rng).split(self.rows * WINDOW)
-        batches = [
-            batch for window in drawn for batch in self._cut(window[self.lengths[window].argsort(descending=True)])
-        ]
+        drawn = self._of_each(torch.randperm(len(self.lengths), generator=rng))
+        windows = (window for rows in drawn for window in rows.split(self.rows * WINDOW))
+        batches = [batch for window in windows for batch in self._cut(window)]
         yield from (batches[i] for i in torch.randperm(len(batches), generator=rng).tolist())
 
-    def _cut(self, order: Tensor) -> list[list[int]]:
+    def _of_each(self, order: Tensor) -> Sequence[Tensor]:
+        """Return the rows of each owner, in the order given."""
+        return order[self.owners[order].argsort(stable=True)].split(self.owners.bincount().tolist())
+
+    def _cut(self, rows: Tensor) -> list[list[int]]:
+        """Sort rows by length and cut them into batches."""
+        order = rows[self.lengths[rows].argsort(descending=True, stable=True)]
         return [batch.tolist() for batch in order.split(self.rows)]
 
     def in_order(self, answers: Tensor) -> Tensor:

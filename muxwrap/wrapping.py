@@ -11,6 +11,7 @@ from torch import nn
 
 from muxwrap import checkpoint, demuxers, strategies
 from muxwrap._hooks.adapters import inside
+from muxwrap._hooks.components import CheckFinite
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
@@ -29,7 +30,7 @@ def wrap(
     example_input: Any = None,
     sites: Sites | None = None,
     seed: int = 0,
-    check_finite: bool = False,
+    check_finite: bool | CheckFinite = False,
     shuffle: bool | None = None,
 ) -> Multiplex:
     """Put data multiplexing into a model (DataMUX, Murahari et al., NeurIPS 2022).
@@ -52,7 +53,9 @@ def wrap(
             arguments. Needed where the model's own metadata does not tell what it takes.
         sites: found sites; then nothing is searched and no example is needed.
         seed: fixes φ and the demuxer's initial values; the global random state is left alone.
-        check_finite: refuse rows with NaN or infinity where they are mixed (eager mode).
+        check_finite: what is done about rows with NaN or infinity where they are mixed, which would spoil every answer of
+            their mixture: ``"raise"`` (or True) refuses them, ``"isolate"`` leaves them out and answers them alone with NaN;
+            False passes them on. See :attr:`Multiplex.check_finite`.
         shuffle: deal the rows of a call to the mixtures and indices at random in training, drawn of torch's generator; the
             answers come back in the rows' own order. For losses that compare the rows of a batch, see
             :class:`~muxwrap.demuxers.IndexNorm`. By default they are not, with a warning where embeddings are trained.
@@ -190,4 +193,5 @@ def _wrapped_as(saved: checkpoint.Saved, backbone: nn.Module) -> Multiplex:
             "which contradict each other; save the model again"
         )
     model.n = rows
+    model.largest = config.get("largest")
     return model

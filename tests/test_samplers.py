@@ -38,6 +38,19 @@ def test_order_comes_back(lengths: list[int], rows: int) -> None:
     assert sampler.in_order(answers).flatten().tolist() == list(range(len(lengths)))
 
 
+@given(lengths=lengths, rows=st.integers(1, 20), shuffle=st.booleans(), owners=st.integers(1, 9))
+def test_a_batch_holds_rows_of_one_owner(lengths: list[int], rows: int, shuffle: bool, owners: int) -> None:
+    ids = [f"tenant {length % owners}" for length in lengths]
+    sampler = LengthBatches(lengths, rows, shuffle=shuffle, group_by=ids)
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert all(len({ids[row] for row in batch}) == 1 and len(batch) <= rows for batch in batches)
+    if not shuffle:
+        answers = torch.tensor([[float(row)] for batch in batches for row in batch])
+        assert sampler.in_order(answers).flatten().tolist() == list(range(len(lengths)))
+
+
 def test_shuffling_depends_on_seed_and_epoch_only() -> None:
     sampler = LengthBatches(list(range(100)), 8, shuffle=True, seed=1)
     first = list(sampler)
@@ -68,6 +81,10 @@ def test_collating() -> None:
 
 
 def test_errors() -> None:
+    with pytest.raises(MuxwrapError, match="2 ids for 3 rows; give one id for each row"):
+        LengthBatches([1, 2, 3], 2, group_by=["a", "b"])
+    with pytest.raises(MuxwrapError, match="'abc' is one value; give one id for each row"):
+        LengthBatches([1, 2, 3], 2, group_by="abc")
     with pytest.raises(MuxwrapError, match="rows=0"):
         LengthBatches([1], 0)
     with pytest.raises(MuxwrapError, match="shuffle=False"):

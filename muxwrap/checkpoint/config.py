@@ -19,16 +19,16 @@ from muxwrap.site import Sites
 CONFIG, FORMAT = "muxwrap.json", 2
 """The format's number rises when a field changes what the others mean; new fields that do not are kept and not read."""
 
-_REQUIRED = {
+_REQUIRED: dict[str, Any] = {
     "format": int,
     "backbone": str,
     "n": int,
-    "check_finite": bool,
+    "check_finite": bool | str,
     "strategy": dict,
     "demux": dict,
     "sites": dict,
 }
-_OPTIONAL = ("shuffle", "sizes", "rows", "recipe", digests.KEY)
+_OPTIONAL = ("largest", "shuffle", "sizes", "rows", "recipe", digests.KEY)
 
 
 def describe(components: Components) -> dict[str, Any]:
@@ -42,6 +42,7 @@ def describe(components: Components) -> dict[str, Any]:
         "backbone": type(components.backbone).__name__,
         "n": components.n,
         "check_finite": components.check_finite,
+        "largest": components.largest,
         "shuffle": components.shuffle,
         "strategy": _named(components.strategy, "strategy"),
         "demux": _named(components.demuxer, "demuxer"),
@@ -76,8 +77,9 @@ def parsed(path: Path, shown: str) -> dict[str, Any]:
         raise MuxwrapError(f"{shown}: written in format {written}, this muxwrap reads up to {FORMAT}; update muxwrap")
     for key, kind in _REQUIRED.items():
         if not isinstance(config.get(key), kind):
+            named = getattr(kind, "__name__", kind)
             raise MuxwrapError(
-                f"{shown}: {key} in {CONFIG} is {config.get(key)!r} and not a {kind.__name__}; save the model again"
+                f"{shown}: {key} in {CONFIG} is {config.get(key)!r} and not a {named}; save the model again"
             )
     for key, registry in (("strategy", strategies.registry), ("demux", demuxers.registry)):
         _check_options(config[key], registry, f"{shown}: the {key} in {CONFIG}")
