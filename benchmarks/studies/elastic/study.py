@@ -26,7 +26,6 @@ import muxwrap
 from benchmarks.results import device_name, merge_records, read_records
 from benchmarks.studies.common.command_line import parser, set_threads
 from benchmarks.studies.common.recipe import Recipe, taught_loss, train
-from benchmarks.studies.ensemble.scores import probabilities
 from benchmarks.studies.vision.data import Data, Split, load
 from benchmarks.studies.vision.training import ShuffledRows
 from muxwrap.training import sandwich
