@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.sites import rows
-from muxwrap.sites.first_token import finite, ignores_others, may_narrow, narrow
+from muxwrap.sites.first_token import finite, ignores_others, may_narrow, narrow, reads_first_alone
 from muxwrap.sites.matching import Match, Matching
 from muxwrap.sites.runs import BARE_ROWS, Answers, Runs
 from muxwrap.sites.sides import Sides
@@ -113,7 +113,12 @@ class Trial:
             return sites
         first = narrow(sites)
         works = not isinstance(self.runs.mixed(first, False), str) and self._problem_with_prefix(first) is None
-        return first if works else sites
+        return first if works and self._first_alone_in_training(sites.demux[0]) else sites
+
+    def _first_alone_in_training(self, site: Site) -> bool:
+        """Whether no head that runs in training only reads other tokens: two rows, for the sake of batch norms."""
+        call = self.runs.call(False, BARE_ROWS)
+        return reads_first_alone(self.backbone, site, call, BARE_ROWS, training=True)
 
     def _calls(self, sites: Sites) -> tuple[bool, ...]:
         """Return with which of the calls, without and with padding, to begin: that which fails most likely.
