@@ -77,7 +77,7 @@ def build(
             made.sites = check_side_by_side(made, example)
         if example is not None:
             verify(made, example)
-            if phi.sees == "image":
+            if phi.sees == "image" or any(site.axis is None for site in sites.mux):
                 check_heard(made, example)
     except MuxwrapError as error:
         if isinstance(error, UnheardError) and raw_images and strategy is None:  # the images were muxwrap's choice

@@ -35,7 +35,7 @@ def share_between(trace: Trace, mux: Sequence[Site], demux: Sequence[Site]) -> f
     return max(0, end - begin - of_rows) / trace.operations
 
 
-def _operations(site: Site, visit: Visit) -> int:
+def _operations(site: Site, visit: Visit) -> float:
     return visit.before if site.side == "input" else visit.after
 
 
