@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from muxwrap.demuxers.base import Demuxer, list_demuxers, register_demuxer
 from muxwrap.errors import MuxwrapError
+from muxwrap.loading import from_pretrained, load
 from muxwrap.multiplex import Multiplex
 from muxwrap.site import Site, Sites
 from muxwrap.sites import find_sites
 from muxwrap.strategies.base import Strategy, list_strategies, register_strategy
-from muxwrap.wrapping import from_pretrained, load, unwrap, wrap
+from muxwrap.wrapping import unwrap, wrap
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports them
     from muxwrap import demuxers as demuxers

@@ -13,7 +13,7 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.sites.families.transformers import config_of
 
 EXTRA = "hf"
-CONFIG = "config.json"
+MODEL_CONFIG = "config.json"
 
 
 def candidates(backbone: nn.Module) -> Iterator[dict[str, Any]]:
@@ -37,10 +37,10 @@ def read(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
         MuxwrapError: there is no config, or it is not one.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise MuxwrapError(
-            f"{CONFIG} of the {recipe.get('class')} cannot be read ({error}); give the model, backbone=..."
+            f"{MODEL_CONFIG} of the {recipe.get('class')} cannot be read ({error}); give the model, backbone=..."
         ) from error
     return {**recipe, "config": config}
 
