@@ -22,23 +22,50 @@ class LengthBatches(Sampler[list[int]]):
     with it rows are drawn at random in windows of 50 batches, sorted there, and the batches are shuffled again, so that
     companions differ from epoch to epoch.
 
+    In several processes each takes its part, as of a ``DistributedSampler``: as many batches of the same sizes in every
+    process, rows that no other process has, all rows together, and some of them twice if their number is not a multiple of
+    the processes'. The batches of one step are of like length, so that no process waits for another.
+
     Args:
         lengths: of every row of the data set.
-        rows: rows of a batch; a multiple of n leaves no group incomplete but the last.
+        rows: rows of a batch, in each process; a multiple of n leaves no group incomplete but the last.
         shuffle: for training.
-        seed: of the shuffling; call :meth:`set_epoch` before every epoch, as for ``DistributedSampler``.
+        seed: of the shuffling, the same in all processes; call :meth:`set_epoch` before every epoch, as for
+            ``DistributedSampler``.
+        num_replicas: number of processes: ``torch.distributed.get_world_size()``. One by default; a loader that Accelerate or
+            Lightning divides among processes has to come from a sampler that does not.
+        rank: of this process: ``torch.distributed.get_rank()``.
 
     Raises:
-        MuxwrapError: ``rows`` below 1.
+        MuxwrapError: ``rows`` or ``num_replicas`` below 1, a rank that is none of the processes', or no rows at all for several
+            processes.
     """
 
-    def __init__(self, lengths: Sequence[int], rows: int, *, shuffle: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        rows: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
         if rows < 1:
             raise MuxwrapError(f"LengthBatches(rows={rows}): a batch has at least one row")
+        if not 0 <= rank < num_replicas:
+            raise MuxwrapError(
+                f"LengthBatches(num_replicas={num_replicas}, rank={rank}): ranks count from 0 to num_replicas - 1; give "
+                "torch.distributed.get_world_size() and get_rank()"
+            )
+        if num_replicas > 1 and not len(lengths):
+            raise MuxwrapError(f"LengthBatches(lengths=[], num_replicas={num_replicas}): no rows; give their lengths")
         self.lengths = torch.as_tensor(lengths)
         self.rows = rows
         self.shuffle = shuffle
         self.seed = seed
+        self.num_replicas = num_replicas
+        self.rank = rank
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -46,37 +73,56 @@ class LengthBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.rows)
+        return -(-len(self.lengths) // (self.rows * self.num_replicas))
 
     def __iter__(self) -> Iterator[list[int]]:
+        for step in self._steps():
+            yield step[self.rank :: self.num_replicas].tolist()
+
+    def _steps(self) -> Iterator[Tensor]:
+        """Yield the rows of all processes step by step: their number is a multiple of the processes'."""
+        together = self.rows * self.num_replicas
         if not self.shuffle:
-            yield from self._cut(self.lengths.argsort(descending=True, stable=True))
+            order = self.lengths.argsort(descending=True, stable=True)
+            yield from self._filled(order, order.flip(0)).split(together)  # with the shortest, which cost least
             return
         rng = torch.Generator().manual_seed(self.seed + self.epoch)
-        drawn = torch.randperm(len(self.lengths), generator=rng).split(self.rows * WINDOW)
-        batches = [
-            batch for window in drawn for batch in self._cut(window[self.lengths[window].argsort(descending=True)])
+        drawn = torch.randperm(len(self.lengths), generator=rng)
+        windows = self._filled(drawn, drawn).split(together * WINDOW)
+        steps = [
+            step for window in windows for step in window[self.lengths[window].argsort(descending=True)].split(together)
         ]
-        yield from (batches[i] for i in torch.randperm(len(batches), generator=rng).tolist())
+        yield from (steps[i] for i in torch.randperm(len(steps), generator=rng).tolist())
 
-    def _cut(self, order: Tensor) -> list[list[int]]:
-        return [batch.tolist() for batch in order.split(self.rows)]
+    def _filled(self, order: Tensor, again: Tensor) -> Tensor:
+        missing = -len(order) % self.num_replicas
+        return torch.cat([order, again.repeat(-(-missing // max(len(again), 1)))[:missing]])
 
     def in_order(self, answers: Tensor) -> Tensor:
         """Put the concatenated answers of one pass back into the data set's order.
 
         Args:
-            answers: ``[rows of the data set, ...]``, in the order in which this sampler gave the rows.
+            answers: ``[rows of the data set, ...]``, in the order in which this sampler gave the rows. Of several processes:
+                the answers of rank 0, then those of rank 1 and so on, with rows that were given twice.
 
         Raises:
             MuxwrapError: a shuffled pass has no order to restore, or rows are missing.
         """
         if self.shuffle:
             raise MuxwrapError("in_order(): this sampler shuffles; make one with shuffle=False for evaluation")
-        if len(answers) != len(self.lengths):
-            raise MuxwrapError(f"in_order(): {len(answers)} answers for {len(self.lengths)} rows; every row needs one")
-        order = torch.tensor([row for batch in self for row in batch], device=answers.device)
-        restored = torch.empty_like(answers)
+        steps = list(self._steps())
+        ranks = [
+            torch.cat([step[rank :: self.num_replicas] for step in steps]) for rank in range(self.num_replicas) if steps
+        ]
+        order = (
+            torch.cat(ranks).to(answers.device) if ranks else torch.empty(0, dtype=torch.long, device=answers.device)
+        )
+        if len(answers) != len(order):
+            every = (
+                "every row needs one" if self.num_replicas == 1 else f"give those of all {self.num_replicas} processes"
+            )
+            raise MuxwrapError(f"in_order(): {len(answers)} answers for {len(order)} rows; {every}")
+        restored = answers.new_empty((len(self.lengths), *answers.shape[1:]))
         restored[order] = answers
         return restored
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from muxwrap._util.classes import class_of
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.families.transformers import config_of
 
@@ -20,7 +21,7 @@ def candidates(backbone: nn.Module) -> Iterator[dict[str, Any]]:
     """Yield the class's name, with the config as it will be read from the file."""
     if hasattr(getattr(backbone, "config", None), "to_json_string"):
         yield {
-            "class": type(backbone).__name__,
+            "class": class_of(backbone).__name__,
             "config": json.loads(config_of(backbone).to_json_string(use_diff=False)),
         }
 
