@@ -10,11 +10,14 @@ from pathlib import Path
 import pages
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from helpers import ROOT
+from torch.distributed.fsdp import fully_shard
 
 import muxwrap
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
+PRELOADED = transformers.BertForSequenceClassification, fully_shard, dcp  # imported once, before the processes are made
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="starts processes by fork"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
