@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap.demuxers.base import register_demuxer as register_demuxer
     from muxwrap.errors import MuxwrapError as MuxwrapError
     from muxwrap.evaluation import evaluate as evaluate
+    from muxwrap.loading import from_pretrained as from_pretrained
+    from muxwrap.loading import load as load
     from muxwrap.multiplex import Multiplex as Multiplex
     from muxwrap.site import Site as Site
     from muxwrap.site import Sites as Sites
@@ -31,8 +33,6 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap.strategies.base import Strategy as Strategy
     from muxwrap.strategies.base import list_strategies as list_strategies
     from muxwrap.strategies.base import register_strategy as register_strategy
-    from muxwrap.wrapping import from_pretrained as from_pretrained
-    from muxwrap.wrapping import load as load
     from muxwrap.wrapping import unwrap as unwrap
     from muxwrap.wrapping import wrap as wrap
 
@@ -66,10 +66,10 @@ _FOUND_IN = {
     "Strategy": "strategies.base",
     "evaluate": "evaluation",
     "find_sites": "sites",
-    "from_pretrained": "wrapping",
+    "from_pretrained": "loading",
     "list_demuxers": "demuxers.base",
     "list_strategies": "strategies.base",
-    "load": "wrapping",
+    "load": "loading",
     "register_demuxer": "demuxers.base",
     "register_strategy": "strategies.base",
     "unwrap": "wrapping",

@@ -1,15 +1,12 @@
-"""The calls of one line: a model wrapped, unwrapped, and loaded again."""
+"""The calls of one line: a model wrapped, and unwrapped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from muxwrap import checkpoint, demuxers, strategies
 from muxwrap._hooks.adapters import inside
 from muxwrap._hooks.components import CheckFinite
 from muxwrap.defaults import DemuxChoice, StrategyChoice
@@ -108,90 +105,3 @@ def unwrap(model: nn.Module) -> nn.Module:
             f"unwrap({type(model).__name__}): not a wrapped model; unwrap takes what wrap returned{inner}"
         )
     return model.detach()
-
-
-def load(folder: str | Path, backbone: nn.Module, *, allow_pickle: bool = False) -> Multiplex:
-    """Wrap a bare backbone as the saved model was wrapped, and load every tensor, the backbone's own included.
-
-    Args:
-        folder: what :meth:`Multiplex.save_pretrained` wrote, or a checkpoint of ``transformers.Trainer``.
-        backbone: a bare model of the same architecture; its weights are overwritten. Or a model wrapped as the saved one, which
-            is loaded and returned: checkpoints of the Trainer hold the tensors, and not how the model was wrapped.
-        allow_pickle: read files that ``save_pretrained(safe_serialization=False)`` wrote, with ``weights_only=True``.
-
-    Raises:
-        MuxwrapError: the folder holds no wrapped model, or files that are cut, changed or of several saves; a strategy or
-            demuxer is not registered; the backbone is another one, or it is wrapped in another way.
-    """
-    return _loaded(checkpoint.read(folder, f"load({str(folder)!r})", allow_pickle=allow_pickle), backbone)
-
-
-def from_pretrained(folder: str | Path, backbone: nn.Module | None = None, *, allow_pickle: bool = False) -> Multiplex:
-    """Load a saved model together with its backbone, which its library makes where the folder says how.
-
-    Args:
-        folder: what :meth:`Multiplex.save_pretrained` wrote.
-        backbone: a bare model of the same architecture, for one that no library makes (a class of your own, adapters); its
-            weights are overwritten. Models of Transformers and of timm need none.
-        allow_pickle: see :func:`load`.
-
-    Returns:
-        The wrapped model in evaluation mode; without ``backbone=`` in the dtypes in which it was saved.
-
-    Raises:
-        MuxwrapError: as for :func:`load`; or ``backbone`` is needed, or the library is not installed.
-
-    Example:
-        >>> model = muxwrap.from_pretrained("folder")
-    """
-    saved = checkpoint.read(folder, f"from_pretrained({str(folder)!r})", allow_pickle=allow_pickle)
-    made = checkpoint.make_backbone(saved) if backbone is None else backbone
-    return _loaded(saved, made, as_saved=backbone is None).eval()
-
-
-def _loaded(saved: checkpoint.Saved, backbone: nn.Module, *, as_saved: bool = False) -> Multiplex:
-    if isinstance(backbone, Multiplex):
-        model, rows = backbone, checkpoint.load_into(backbone, backbone._components(), saved)
-        if rows in model.sizes:
-            model.n = rows
-    else:
-        model = _wrapped_as(saved, backbone)
-        try:
-            checkpoint.fill(model, saved, as_saved=as_saved)
-        except MuxwrapError:
-            model.detach()
-            raise
-    model._unknown = checkpoint.unknown_fields(saved.config or {})
-    return model
-
-
-def _wrapped_as(saved: checkpoint.Saved, backbone: nn.Module) -> Multiplex:
-    config = saved.wrapping
-    phi, demux, sites = config["strategy"], config["demux"], saved.sites
-    try:
-        model = Multiplex(
-            backbone,
-            config.get("sizes", config["n"]),
-            partial(strategies.registry.get(phi["name"]), **phi["options"]),
-            partial(demuxers.registry.get(demux["name"]), **demux["options"]),
-            sites=sites,
-            check_finite=config["check_finite"],
-            shuffle=config.get("shuffle"),
-        )
-    except MuxwrapError as error:
-        raise MuxwrapError(f"{saved.shown}: {error}") from error
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-        raise MuxwrapError(
-            f"{saved.shown}: the model cannot be wrapped as {checkpoint.CONFIG} says ({type(error).__name__}: {error}); give "
-            "the backbone that was saved, or save the model again"
-        ) from error
-    rows = config.get("rows", config["n"])
-    if model.sizes[-1] != config["n"] or rows not in model.sizes:
-        model.detach()
-        raise MuxwrapError(
-            f"{saved.shown}: {checkpoint.CONFIG} says n={config['n']!r} of sizes {model.sizes} and {rows!r} rows per mixture, "
-            "which contradict each other; save the model again"
-        )
-    model.n = rows
-    model.largest = config.get("largest")
-    return model

@@ -33,6 +33,7 @@ ROOMS = {
     "multiplex": "A wrapped model's attributes",
     "_model": "A wrapped model's attributes",
     "checkpoint": "Saving and loading",
+    "loading": "Saving and loading",
     "_backbones": "Saving and loading",
     "_hub": "Saving and loading",
     "strategies": "Strategies",

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from muxwrap._backbones.recipe import make, recipe_of
+from muxwrap._backbones.transformers import MODEL_CONFIG
 
-__all__ = ["make", "recipe_of"]
+__all__ = ["MODEL_CONFIG", "make", "recipe_of"]

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from muxwrap._util.classes import class_of
+
 _NO_MATTER = {"training", "gradient_checkpointing", "grad_checkpointing"}
 """Attributes that change how a model is run, and not what it computes."""
 _VALUES = (bool, int, float, str, type(None), torch.dtype)
@@ -25,8 +27,8 @@ def difference(a: nn.Module, b: nn.Module) -> str | None:
     """
     left, right = dict(a.named_modules()), dict(b.named_modules())
     for path in (*left, *right):
-        if path not in left or path not in right or type(left[path]) is not type(right[path]):
-            found = [type(side[path]).__name__ if path in side else "missing" for side in (left, right)]
+        if path not in left or path not in right or class_of(left[path]) is not class_of(right[path]):
+            found = [class_of(side[path]).__name__ if path in side else "missing" for side in (left, right)]
             return f"{path or 'the model'} is {found[0]} in one and {found[1]} in the other"
         key = _differing(left[path], right[path])
         if key is not None:
@@ -37,7 +39,7 @@ def difference(a: nn.Module, b: nn.Module) -> str | None:
 def _differing(a: nn.Module, b: nn.Module) -> str | None:
     own, other = _plain(a), _plain(b)
     for key in sorted(own.keys() | other.keys()):
-        replaced = key not in other and hasattr(type(a), key)  # a method of the class, for this object alone
+        replaced = key not in other and hasattr(class_of(a), key)  # a method of the class, for this object alone
         told_later = key == "padding_idx" and own.get(key) is None  # decoders', which they use for nothing else
         if replaced or (key in other and own.get(key, key) != other[key] and not told_later):
             return key

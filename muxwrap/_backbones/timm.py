@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from muxwrap._util.classes import class_of
+
 EXTRA = "timm"
 _ARGUMENTS = ("num_classes", "in_chans", "global_pool", "drop_rate", "img_size")
 """No other argument is passed on: some name files and addresses."""
@@ -17,7 +19,7 @@ def candidates(backbone: nn.Module) -> Iterator[dict[str, Any]]:
     """Yield the name with more and more arguments: not every architecture takes each of them."""
     metadata: dict[str, Any] = getattr(backbone, "pretrained_cfg", None) or getattr(backbone, "default_cfg", None) or {}
     name, tag = metadata.get("architecture"), metadata.get("tag")
-    if not name or not type(backbone).__module__.startswith("timm."):
+    if not name or not class_of(backbone).__module__.startswith("timm."):
         return
     found = _arguments(backbone)
     for tagged in ([f"{name}.{tag}"] if tag else []) + [name]:  # the tag gives the pixels' mean and deviation

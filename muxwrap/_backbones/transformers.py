@@ -9,18 +9,19 @@ from typing import Any
 
 from torch import nn
 
+from muxwrap._util.classes import class_of
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.families.transformers import config_of
 
 EXTRA = "hf"
-CONFIG = "config.json"
+MODEL_CONFIG = "config.json"
 
 
 def candidates(backbone: nn.Module) -> Iterator[dict[str, Any]]:
     """Yield the class's name, with the config as it will be read from the file."""
     if hasattr(getattr(backbone, "config", None), "to_json_string"):
         yield {
-            "class": type(backbone).__name__,
+            "class": class_of(backbone).__name__,
             "config": json.loads(config_of(backbone).to_json_string(use_diff=False)),
         }
 
@@ -37,10 +38,10 @@ def read(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
         MuxwrapError: there is no config, or it is not one.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise MuxwrapError(
-            f"{CONFIG} of the {recipe.get('class')} cannot be read ({error}); give the model, backbone=..."
+            f"{MODEL_CONFIG} of the {recipe.get('class')} cannot be read ({error}); give the model, backbone=..."
         ) from error
     return {**recipe, "config": config}
 

@@ -47,7 +47,7 @@ class Writer:
         self.limit = None if self.max_shard_size is None else _bytes(self.max_shard_size)
 
     def check(self, tensors: Mapping[str, Tensor]) -> None:
-        """Refuse tensors that take too much, or that have no values.
+        """Refuse tensors that take too much, that have no values, or that are parts of tensors.
 
         Raises:
             MuxwrapError: there is such a tensor.
@@ -56,6 +56,13 @@ class Writer:
         if empty is not None:
             raise MuxwrapError(
                 f"save_pretrained: {empty} is on the device 'meta' and has no values; load the weights first"
+            )
+        sharded = next((name for name, tensor in tensors.items() if hasattr(tensor, "full_tensor")), None)
+        if sharded is not None:
+            raise MuxwrapError(
+                f"save_pretrained: {sharded} is sharded over processes; gather them in every process with torch.distributed."
+                "checkpoint.state_dict.get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, "
+                "cpu_offload=True)), and give that as state_dict= in rank 0"
             )
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         if self.limit is not None and size > self.limit:

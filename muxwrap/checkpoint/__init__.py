@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from muxwrap.checkpoint.config import CONFIG, describe, unknown_fields
 from muxwrap.checkpoint.loading import fill, load_into, make_backbone
-from muxwrap.checkpoint.reading import Saved, read
+from muxwrap.checkpoint.reading import Saved, files, read
 from muxwrap.checkpoint.saving import BACKBONE_CONFIG, save
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "CONFIG",
     "Saved",
     "describe",
+    "files",
     "fill",
     "load_into",
     "make_backbone",

@@ -11,6 +11,7 @@ from torch import nn
 
 from muxwrap import demuxers, strategies
 from muxwrap._hooks.components import Components
+from muxwrap._util.classes import class_of
 from muxwrap.checkpoint import digests
 from muxwrap.errors import MuxwrapError
 from muxwrap.registry import options_of
@@ -39,7 +40,7 @@ def describe(components: Components) -> dict[str, Any]:
     """
     return {
         "format": FORMAT,
-        "backbone": type(components.backbone).__name__,
+        "backbone": class_of(components.backbone).__name__,
         "n": components.n,
         "check_finite": components.check_finite,
         "largest": components.largest,

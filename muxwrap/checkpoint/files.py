@@ -37,6 +37,8 @@ def read_tensors(
     there = [name for name in TENSORS if find(folder, name) is not None]
     listed = [name for name in config.get(digests.KEY, ()) if name in TENSORS]
     missing = next((name for name in listed if name not in there), None)
+    if missing is not None:
+        _check_asked(missing, shown, allow_pickle)  # it may be missing because pickles are not downloaded either
     # One of the Trainer's may have come beside a backbone's file of another name.
     names = [name for name in there if name in listed or name == WHOLE[0]] if listed else there
     main = next((name for name in names if not name.startswith(ADDED)), None)
@@ -73,9 +75,13 @@ def _read(folder: Path, name: str, shown: str, allow_pickle: bool) -> dict[str, 
     path = find(folder, name)
     if path is None:
         raise FileNotFoundError(folder / name)
-    if path.suffix == PICKLED and not allow_pickle:
+    _check_asked(name, shown, allow_pickle)
+    return read(path, f"{shown}: {name}")
+
+
+def _check_asked(name: str, shown: str, allow_pickle: bool) -> None:
+    if name.endswith(PICKLED) and not allow_pickle:
         raise MuxwrapError(
             f"{shown}: {name} is a pickle, and pickles are read only if that is asked for; give allow_pickle=True (torch then "
             "reads it with weights_only=True), or save the model as safetensors"
         )
-    return read(path, f"{shown}: {name}")

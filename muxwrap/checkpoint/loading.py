@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from muxwrap import _backbones
+from muxwrap._backbones import MODEL_CONFIG
 from muxwrap._hooks.components import Components
 from muxwrap.checkpoint import digests
 from muxwrap.checkpoint.config import CONFIG, describe
@@ -15,8 +16,6 @@ from muxwrap.checkpoint.files import changed
 from muxwrap.checkpoint.reading import Saved
 from muxwrap.checkpoint.tensors import misfit
 from muxwrap.errors import MuxwrapError
-
-_BACKBONE = "config.json"
 
 
 def make_backbone(saved: Saved) -> nn.Module:
@@ -26,13 +25,13 @@ def make_backbone(saved: Saved) -> nn.Module:
         MuxwrapError: the folder does not say how, or the library is missing or does not make it.
     """
     config = saved.wrapping
-    if changed(saved.folder, config, _BACKBONE):
+    if changed(saved.folder, config, MODEL_CONFIG):
         raise MuxwrapError(
-            f"{saved.shown}: {_BACKBONE} is not the one that was saved; give the model it belongs to, backbone=..., or take "
+            f"{saved.shown}: {MODEL_CONFIG} is not the one that was saved; give the model it belongs to, backbone=..., or take "
             f"{digests.KEY!r} out of {CONFIG} if the change is meant"
         )
     recipe = config.get("recipe")
-    if "recipe" not in config and (saved.folder / _BACKBONE).exists():
+    if "recipe" not in config and (saved.folder / MODEL_CONFIG).exists():
         recipe = {"library": "transformers", "class": config["backbone"]}  # a folder of version 0.1.0
     return _backbones.make(recipe, saved.folder, saved.shown)
 

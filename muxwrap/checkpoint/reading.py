@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from muxwrap._backbones import MODEL_CONFIG
+from muxwrap._util.writer import SAFE
 from muxwrap.checkpoint import digests
 from muxwrap.checkpoint.config import CONFIG, parsed, sites_of
-from muxwrap.checkpoint.files import WHOLE, read_tensors
+from muxwrap.checkpoint.files import TENSORS, WHOLE, read_tensors
 from muxwrap.checkpoint.folder import find
 from muxwrap.checkpoint.tensors import PREFIX, misfit
 from muxwrap.errors import MuxwrapError
@@ -61,6 +63,11 @@ class Saved:
         if self.added is None or misfit(model, self.backbone) is None:
             return self.backbone
         return {**{PREFIX + name: value for name, value in self.backbone.items()}, **self.added}
+
+
+def files(pickled: bool) -> list[str]:
+    """Return the names of the files that are read."""
+    return [CONFIG, MODEL_CONFIG, *(name for name in TENSORS if pickled or name.endswith(SAFE))]
 
 
 def read(folder: str | Path, shown: str, *, allow_pickle: bool = False) -> Saved:

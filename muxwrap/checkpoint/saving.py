@@ -11,11 +11,13 @@ from torch import Tensor
 
 from muxwrap import _backbones
 from muxwrap._hooks.components import Components
+from muxwrap._hub.card import NAME as PAGE
+from muxwrap._hub.card import is_ours, page
 from muxwrap._util.writer import Writer
 from muxwrap.checkpoint.config import CONFIG, describe
 from muxwrap.checkpoint.digests import sealed
 from muxwrap.checkpoint.files import ADDED, OWN, PLAIN, TENSORS
-from muxwrap.checkpoint.folder import replacing
+from muxwrap.checkpoint.folder import find, replacing
 from muxwrap.checkpoint.tensors import added, distinct, misfit, of_backbone
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.families import transformers
@@ -30,6 +32,8 @@ def save(
     state_dict: Mapping[str, Tensor] | None = None,
     writer: Writer | None = None,
     unknown: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
+    name: str = "folder",
 ) -> None:
     """Write a wrapped model into a folder, which is made if it is not there.
 
@@ -40,6 +44,8 @@ def save(
         state_dict: tensors to write instead of the model's own.
         writer: how; by default as safetensors.
         unknown: fields that a later version wrote into the config which this model was loaded from.
+        card: what the model's page says that was measured.
+        name: by which the model is loaded, on that page.
 
     Raises:
         MuxwrapError: the strategy or the demuxer has no registered name, so that nobody could load it, or the tensors cannot
@@ -58,6 +64,8 @@ def save(
         _write_backbone_config(components.backbone, new, own)
         text = json.dumps(sealed(config, CONFIG, new), indent=2)
         (new / CONFIG).write_text(text + "\n", encoding="utf-8")
+        if is_ours(find(folder, PAGE)):
+            (new / PAGE).write_text(page(config, card, name), encoding="utf-8")
 
 
 def _checked(model: Any, state_dict: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

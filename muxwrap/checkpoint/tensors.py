@@ -53,7 +53,8 @@ def _tied(model: nn.Module) -> list[list[str]]:
     groups: dict[Any, list[str]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         view = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        same = id(tensor) if tensor.is_meta or not tensor.numel() else view
+        placeless = tensor.is_meta or not tensor.numel() or tensor.data_ptr() == 0  # the last, if it is sharded
+        same = id(tensor) if placeless else view
         groups.setdefault(same, []).append(name)
     return list(groups.values())
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from muxwrap import checkpoint, wrapping
+from muxwrap import checkpoint, loading, wrapping
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 from muxwrap.published.backbones import make_backbone
@@ -54,7 +54,7 @@ def load(
     """
     folder = Path(folder)
     if (folder / checkpoint.CONFIG).exists():
-        return wrapping.load(folder, backbone(folder, architecture=architecture), allow_pickle=allow_pickle)
+        return loading.load(folder, backbone(folder, architecture=architecture), allow_pickle=allow_pickle)
     try:
         config = read_config(folder, architecture)
         tensors = translated(_tensors(folder, config, allow_pickle), config)

@@ -129,6 +129,7 @@ def test_a_model_without_a_recipe_needs_a_backbone(tmp_path: Path) -> None:
 def edit(folder: Path, **changes: Any) -> None:
     path = folder / "muxwrap.json"
     config = json.loads(path.read_text())
+    del config["sha256"]
     path.write_text(json.dumps({**config, **changes}))
 
 
@@ -157,6 +158,9 @@ def test_a_recipe_makes_models_of_the_library_and_nothing_else(recipe: Any, mess
 def test_a_config_that_cannot_be_read(tmp_path: Path) -> None:
     muxwrap.wrap(bert(), 2).save_pretrained(tmp_path)
     (tmp_path / "config.json").unlink()
+    with pytest.raises(MuxwrapError, match=r"config.json is not the one that was saved"):
+        muxwrap.from_pretrained(tmp_path)
+    edit(tmp_path)
     with pytest.raises(
         MuxwrapError, match=r"config.json of the BertForSequenceClassification cannot be read .*backbone="
     ):

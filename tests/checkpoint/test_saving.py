@@ -253,8 +253,8 @@ def test_a_given_state_dict_is_what_is_saved(safe: bool | None, tmp_path: Path) 
 
 def test_the_format_follows_the_arguments_and_none_is_left_from_before(tmp_path: Path) -> None:
     model, other = wrapped("hadamard", "mlp"), wrapped("hadamard", "mlp", seed=4)
-    safe = {"muxwrap.json", "model.safetensors", "muxwrap.safetensors"}
-    pickled = {"muxwrap.json", "pytorch_model.bin", "muxwrap.bin"}
+    safe = {"README.md", "muxwrap.json", "model.safetensors", "muxwrap.safetensors"}
+    pickled = {"README.md", "muxwrap.json", "pytorch_model.bin", "muxwrap.bin"}
     paths = []
 
     def save(tensors: object, path: str) -> None:
