@@ -67,9 +67,10 @@ def _read(loader: str, folder: Path) -> Any:
 
         return getattr(transformers, loader).from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
         raise MuxwrapError(
-            f"serve: {loader} cannot read {folder} ({type(error).__name__}: {' '.join(str(error).split())[:200]}); save it there with "
-            "save_pretrained, and install 'muxwrap[hf]'"
+            f"serve: {loader} cannot read {folder} ({told[:200]}); save it there with save_pretrained, and install "
+            "'muxwrap[hf]'"
         ) from error
 
 
