@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap import evaluation as evaluation
     from muxwrap import published as published
     from muxwrap import samplers as samplers
+    from muxwrap import serving as serving
     from muxwrap import strategies as strategies
     from muxwrap import theory as theory
     from muxwrap import throughput as throughput
@@ -52,6 +53,7 @@ _SUBPACKAGES = (
     "evaluation",
     "published",
     "samplers",
+    "serving",
     "strategies",
     "theory",
     "throughput",

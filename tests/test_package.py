@@ -14,6 +14,7 @@ USED = {
     "evaluation": "crosstalk",
     "published": "load",
     "samplers": "LengthBatches",
+    "serving": "server",
     "strategies": "Slots",
     "theory": "multiplexed",
     "throughput": "measure",
