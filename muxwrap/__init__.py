@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap import inference as inference
     from muxwrap import published as published
     from muxwrap import samplers as samplers
+    from muxwrap import serving as serving
     from muxwrap import strategies as strategies
     from muxwrap import theory as theory
     from muxwrap import throughput as throughput
@@ -83,6 +84,7 @@ _SUBPACKAGES = (
     "inference",
     "published",
     "samplers",
+    "serving",
     "strategies",
     "theory",
     "throughput",

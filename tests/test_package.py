@@ -15,6 +15,7 @@ USED = {
     "inference": "predict",
     "published": "load",
     "samplers": "LengthBatches",
+    "serving": "server",
     "strategies": "Slots",
     "theory": "multiplexed",
     "throughput": "measure",

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from served import LATE, at_once, in_process, model, rows, slow
+from served import LATE, at_once, free_port, in_process, model, rows, slow
 
 from muxwrap import serving
 from muxwrap.errors import MuxwrapError
@@ -101,14 +101,6 @@ def test_at_a_signal_what_was_accepted_is_answered(tmp_path: Any) -> None:
         assert process.wait(20) == 0
     finally:
         process.kill()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def test_servers_that_cannot_start() -> None:
