@@ -12,6 +12,7 @@ import muxwrap
 from muxwrap.cli.bench import bench
 from muxwrap.cli.inspect import inspect
 from muxwrap.cli.list import list_
+from muxwrap.cli.predict import predict
 from muxwrap.errors import MuxwrapError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("list")(list_)
 app.command()(inspect)
 app.command()(bench)
+app.command()(predict)
 
 
 def _version(asked: bool) -> None:
