@@ -101,7 +101,8 @@ class Machine(RuleBasedStateMachine):
             self.model.sizes,
             self.model.check_finite,
         )
-        loaded.classes = self.plain.classes  # an attribute is not saved
+        if "classes" in vars(self.plain):  # an attribute is not saved
+            loaded.classes = self.plain.classes
         self.take(loaded.eval())
 
     @rule(pickled=st.booleans())
