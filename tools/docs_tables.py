@@ -263,6 +263,26 @@ def wrap_time() -> str:
     return f"{table}\n\n{_origin(data)}"
 
 
+def static_shapes() -> str:
+    """Batch-1 throughput of graphs with fixed shapes, as `benchmarks.speed.static_shapes` measured it."""
+    data = _results("static_shapes")
+    if data is None:
+        return "*Not measured before these pages were built: `benchmarks.speed.static_shapes` does it.*"
+    rows = [
+        [
+            r["backbone"],
+            r["runtime"],
+            r["name"],
+            str(r["rows"]),
+            f"{r['instances_per_second']:,.1f}",
+            f"{r['ratio_to_bare']:.2f}x",
+        ]
+        for r in data["records"]
+    ]
+    table = _table("| backbone | runtime | model | images per call | images/s | speed-up |", rows)
+    return f"{table}\n\n{_origin(data)}"
+
+
 def retrieval_levels() -> str:
     """What `benchmarks/studies/text/retrieval.py` reached on unseen text, by n and configuration."""
     data = _results("retrieval_levels")
@@ -468,6 +488,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accelerator": partial(throughput, "throughput_accelerator", "accelerator.py", ON_ACCELERATOR),
     "retrieval levels": retrieval_levels,
     "wrap time": wrap_time,
+    "static shapes": static_shapes,
     "damped crosstalk": damped_crosstalk,
     "overview": overview,
     "text": text,
