@@ -19,6 +19,7 @@ from muxwrap.wrapping import load, unwrap, wrap
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports them
     from muxwrap import demuxers as demuxers
     from muxwrap import evaluation as evaluation
+    from muxwrap import frontiers as frontiers
     from muxwrap import published as published
     from muxwrap import samplers as samplers
     from muxwrap import strategies as strategies
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap import throughput as throughput
     from muxwrap import training as training
     from muxwrap.evaluation import evaluate as evaluate
+    from muxwrap.frontiers import frontier as frontier
 
 __version__ = "0.1.0"
 
@@ -38,6 +40,7 @@ __all__ = [
     "Strategy",
     "evaluate",
     "find_sites",
+    "frontier",
     "list_demuxers",
     "list_strategies",
     "load",
@@ -50,6 +53,7 @@ __all__ = [
 _SUBPACKAGES = (
     "demuxers",
     "evaluation",
+    "frontiers",
     "published",
     "samplers",
     "strategies",
@@ -58,11 +62,13 @@ _SUBPACKAGES = (
     "training",
 )
 
+_FUNCTIONS = {"evaluate": "evaluation", "frontier": "frontiers"}
+
 
 def __getattr__(name: str) -> Any:
-    """Import a subpackage, or what is evaluated with, at its first use (PEP 562)."""
-    if name == "evaluate":
-        return import_module("muxwrap.evaluation").evaluate
+    """Import a subpackage, or what measures a model, at its first use (PEP 562)."""
+    if name in _FUNCTIONS:
+        return getattr(import_module(f"muxwrap.{_FUNCTIONS[name]}"), name)
     if name not in _SUBPACKAGES:
         raise AttributeError(f"module 'muxwrap' has no attribute {name!r}")
     return import_module(f"muxwrap.{name}")

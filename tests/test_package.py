@@ -12,6 +12,7 @@ import muxwrap
 USED = {
     "demuxers": "MLP",
     "evaluation": "crosstalk",
+    "frontiers": "register_rival",
     "published": "load",
     "samplers": "LengthBatches",
     "strategies": "Slots",

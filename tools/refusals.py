@@ -39,6 +39,7 @@ ROOMS = {
     "training": "Training",
     "evaluation": "Evaluation",
     "throughput": "Throughput",
+    "frontiers": "The chart of a trained model",
     "published": "Published checkpoints",
     "theory": "Theory",
 }

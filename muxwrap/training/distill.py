@@ -19,7 +19,7 @@ from muxwrap.training.agreement import Agreement, no_autocast
 from muxwrap.training.distill_loop import DistillLoop, DistillMeasurement
 from muxwrap.training.distillation_loss import coefficients
 from muxwrap.training.stream import endless, own_random_state
-from muxwrap.training.teacher import teacher_of
+from muxwrap.training.teacher import fingerprint, teacher_of
 from muxwrap.training.teaching import Teaching
 from muxwrap.training.warm_up import rise_and_fall
 
@@ -123,18 +123,12 @@ def distill(
         made = AdamW(trained, lr=lr) if optimizer is None else optimizer(trained)
         schedule = LambdaLR(made, partial(rise_and_fall, steps)) if scheduler is None else scheduler(made)
         file = None if resume is None else Path(resume)
-        identity = {"steps": steps, "every": every, "seed": seed, "teacher": _fingerprint(frozen)}
+        identity = {"steps": steps, "every": every, "seed": seed, "teacher": fingerprint(frozen)}
         loop = DistillLoop(teaching, made, schedule, measured, every, patience, seed, autocast, file, identity)
         loop.run(endless(batches, seed, device), steps, progress)
     best = loop.best_step()
     agreement = next(each.agreement for each in loop.history if each.step == best)
     return Distilled(loop.history[-1].step, best, agreement, tuple(loop.history), frozen)
-
-
-def _fingerprint(teacher: nn.Module) -> float:
-    """Return a number that tells one teacher from another, the same for the same weights wherever they lie."""
-    sums = [value.detach().double().cpu().abs().sum() for value in teacher.parameters()]
-    return float(torch.stack(sums).sum()) if sums else 0.0
 
 
 def _check(steps: int, every: int, patience: int | None, held_out: Any, dtype: Any) -> None:
