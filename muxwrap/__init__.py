@@ -1,20 +1,13 @@
 """Data multiplexing for any PyTorch model: n inputs share one pass of the network.
 
-``muxwrap.training``, ``muxwrap.throughput`` and the other subpackages are imported when they are first used.
+Every name and every subpackage is imported when it is first used, so that ``import muxwrap`` costs nothing: a command line can
+complete words and print its help without torch.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from muxwrap.demuxers.base import Demuxer, list_demuxers, register_demuxer
-from muxwrap.errors import MuxwrapError
-from muxwrap.multiplex import Multiplex
-from muxwrap.site import Site, Sites
-from muxwrap.sites import find_sites
-from muxwrap.strategies.base import Strategy, list_strategies, register_strategy
-from muxwrap.wrapping import load, unwrap, wrap
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports them
     from muxwrap import demuxers as demuxers
@@ -26,8 +19,22 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap import theory as theory
     from muxwrap import throughput as throughput
     from muxwrap import training as training
+    from muxwrap.demuxers.base import Demuxer as Demuxer
+    from muxwrap.demuxers.base import list_demuxers as list_demuxers
+    from muxwrap.demuxers.base import register_demuxer as register_demuxer
+    from muxwrap.errors import MuxwrapError as MuxwrapError
     from muxwrap.evaluation import evaluate as evaluate
     from muxwrap.frontiers import frontier as frontier
+    from muxwrap.multiplex import Multiplex as Multiplex
+    from muxwrap.site import Site as Site
+    from muxwrap.site import Sites as Sites
+    from muxwrap.sites import find_sites as find_sites
+    from muxwrap.strategies.base import Strategy as Strategy
+    from muxwrap.strategies.base import list_strategies as list_strategies
+    from muxwrap.strategies.base import register_strategy as register_strategy
+    from muxwrap.wrapping import load as load
+    from muxwrap.wrapping import unwrap as unwrap
+    from muxwrap.wrapping import wrap as wrap
 
 __version__ = "0.1.0"
 
@@ -50,6 +57,26 @@ __all__ = [
     "wrap",
 ]
 
+_FOUND_IN = {
+    "Demuxer": "demuxers.base",
+    "Multiplex": "multiplex",
+    "MuxwrapError": "errors",
+    "Site": "site",
+    "Sites": "site",
+    "Strategy": "strategies.base",
+    "evaluate": "evaluation",
+    "find_sites": "sites",
+    "frontier": "frontiers",
+    "list_demuxers": "demuxers.base",
+    "list_strategies": "strategies.base",
+    "load": "wrapping",
+    "register_demuxer": "demuxers.base",
+    "register_strategy": "strategies.base",
+    "unwrap": "wrapping",
+    "wrap": "wrapping",
+}
+"""The module of every public name."""
+
 _SUBPACKAGES = (
     "demuxers",
     "evaluation",
@@ -62,16 +89,15 @@ _SUBPACKAGES = (
     "training",
 )
 
-_FUNCTIONS = {"evaluate": "evaluation", "frontier": "frontiers"}
-
 
 def __getattr__(name: str) -> Any:
-    """Import a subpackage, or what measures a model, at its first use (PEP 562)."""
-    if name in _FUNCTIONS:
-        return getattr(import_module(f"muxwrap.{_FUNCTIONS[name]}"), name)
-    if name not in _SUBPACKAGES:
+    """Import a public name or a subpackage at its first use (PEP 562)."""
+    if name in _SUBPACKAGES:
+        return import_module(f"muxwrap.{name}")
+    if name not in _FOUND_IN:
         raise AttributeError(f"module 'muxwrap' has no attribute {name!r}")
-    return import_module(f"muxwrap.{name}")
+    found = globals()[name] = getattr(import_module(f"muxwrap.{_FOUND_IN[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

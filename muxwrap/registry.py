@@ -6,12 +6,13 @@ Adding one is a class and a decorator in a file of its own; nothing else has to 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from torch import nn
 
+from muxwrap._util.docstrings import plain, summary
 from muxwrap.errors import MuxwrapError, known_names
 
 T = TypeVar("T", bound=nn.Module)
@@ -54,6 +55,10 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """Return every registered name, sorted."""
         return sorted(self._classes)
+
+    def described(self, names: Iterable[str]) -> list[tuple[str, str]]:
+        """Return names, each with the line that the class's docstring begins with."""
+        return [(name, plain(summary(self.get(name)))) for name in names]
 
     def get(self, name: str) -> type[T]:
         """Return the class called ``name``.

@@ -7,7 +7,6 @@ its tables, and a test compares them.
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import sys
@@ -27,13 +26,13 @@ from benchmarks.studies.text.findings import TABLES as TEXT_FINDINGS
 from benchmarks.studies.text.findings import scores
 from benchmarks.studies.vision.findings import TABLES as VISION_FINDINGS
 from muxwrap import MuxwrapError, demuxers, strategies
+from muxwrap._util.docstrings import cost, summary
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 MARKER = re.compile(r"^( *)<!-- table: ([\w ]+) -->$", re.MULTILINE)
 KEPT = re.compile(r"(<!-- table: ([\w ]+) -->\n\n).*?(<!-- end -->)", re.DOTALL)
 ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):(<code>|`)~?(?:\w+\.)*(\w+)(</code>|`)")
-COST = re.compile(r"Cost: (.+?\.)(?:\s|$)", re.DOTALL)
 SCALES = {"mean": "1/n", "sqrt": "1/√n", "sum": "1"}
 N, DIM = 8, 256  # what "numbers kept" are counted at
 ZOO = {"name": "architecture", "parameters": "parameters", "mux": "mixed at", "demux": "separated at"}
@@ -149,8 +148,8 @@ def demuxer_facts() -> str:
 
 def costs(registry: Any) -> str:
     """One line a class: the cost that its docstring states."""
-    found = ((name, COST.search(inspect.cleandoc(registry.get(name).__doc__))) for name in registry.names())
-    return _table("| name | cost |", ([_link(name), _inline(cost[1])] for name, cost in found if cost))
+    found = ((name, cost(registry.get(name))) for name in registry.names())
+    return _table("| name | cost |", ([_link(name), _inline(text)] for name, text in found if text))
 
 
 def demo() -> str:
@@ -446,7 +445,7 @@ def _inline(text: str) -> str:
 
 
 def _summary(made: Any) -> str:
-    return _inline(inspect.cleandoc(type(made).__doc__).split("\n\n")[0])
+    return _inline(summary(type(made)))
 
 
 def _kept(module: Any) -> int:

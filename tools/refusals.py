@@ -41,6 +41,7 @@ ROOMS = {
     "throughput": "Throughput",
     "frontiers": "The chart of a trained model",
     "published": "Published checkpoints",
+    "cli": "Command line",
     "theory": "Theory",
 }
 """Titles of the page by file or folder of the package, in the order of the page."""

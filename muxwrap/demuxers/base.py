@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 
@@ -126,6 +126,18 @@ def register_demuxer(name: str) -> Callable[[type[D]], type[D]]:
     return registry.register(name)
 
 
-def list_demuxers() -> list[str]:
-    """Return the names that ``demux=`` takes, sorted."""
-    return registry.names()
+@overload
+def list_demuxers(*, with_description: Literal[False] = False) -> list[str]: ...
+
+
+@overload
+def list_demuxers(*, with_description: Literal[True]) -> list[tuple[str, str]]: ...
+
+
+def list_demuxers(*, with_description: bool = False) -> list[str] | list[tuple[str, str]]:
+    """Return the names that ``demux=`` takes, sorted.
+
+    Args:
+        with_description: return pairs of a name and the line that the class's docstring begins with.
+    """
+    return registry.described(registry.names()) if with_description else registry.names()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 
@@ -164,11 +164,20 @@ def register_strategy(name: str) -> Callable[[type[S]], type[S]]:
     return registry.register(name)
 
 
-def list_strategies(sees: Sees | None = None) -> list[str]:
+@overload
+def list_strategies(sees: Sees | None = None, *, with_description: Literal[False] = False) -> list[str]: ...
+
+
+@overload
+def list_strategies(sees: Sees | None = None, *, with_description: Literal[True]) -> list[tuple[str, str]]: ...
+
+
+def list_strategies(sees: Sees | None = None, *, with_description: bool = False) -> list[str] | list[tuple[str, str]]:
     """Return the names that ``strategy=`` takes, sorted.
 
     Args:
         sees: only those that are applied to ``"features"`` (they fit anywhere), to ``"tokens"`` or to an ``"image"``.
+        with_description: return pairs of a name and the line that the class's docstring begins with.
     """
-    names = registry.names()
-    return [name for name in names if sees in (None, registry.get(name).sees)]
+    names = [name for name in registry.names() if sees in (None, registry.get(name).sees)]
+    return registry.described(names) if with_description else names

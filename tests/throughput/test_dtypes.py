@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ from nets import batch, make
 from torch import nn
 
 import muxwrap
-from muxwrap.cli import main
 from muxwrap.throughput import Configuration, bfloat16_instructions, compare, compare_dtypes, measure, predict
 
 QUICK = {"mixtures": (1, 2), "rounds": 2, "seconds": 0.0}
@@ -109,20 +106,3 @@ def test_prediction_in_another_dtype() -> None:
     backbone = Slow(torch.bfloat16)
     assert predict(backbone, 2, example_input=torch.randn(1, 8), dtype="bfloat16") > 0
     assert backbone.stem.weight.dtype == torch.float32
-
-
-def test_the_command_line_takes_the_faster_dtype(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    out = tmp_path / "bench.json"
-    assert main(["bench", "timm:test_vit", "-n", "2", "--rounds", "1", "--dtype", "auto", "--json", str(out)]) == 0
-    printed = capsys.readouterr().out
-    (dtype,) = {record["dtype"] for record in json.loads(out.read_text())}
-    tried = [line for line in printed.splitlines() if line.startswith("| bare |")]
-    assert len(tried) == 3  # in both dtypes, and beside n=2
-    assert f"The bare model is fastest in {dtype}" in printed
-    assert f"| n=2 | {dtype} |" in printed
-    assert "for bfloat16: " in printed or torch.accelerator.is_available()
-
-
-def test_the_command_line_predicts_in_a_dtype(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "timm:test_vit", "-n", "2", "--dtype", "bfloat16", "--predict"]) == 0
-    assert "x, predicted in bfloat16" in capsys.readouterr().out

@@ -11,7 +11,6 @@ from nets import batch, make
 from torch import nn
 
 import muxwrap
-from muxwrap.cli import main
 from muxwrap.throughput import Configuration, Machine, compare, measure, predict
 
 matplotlib.use("Agg")
@@ -101,22 +100,3 @@ def test_a_table_costs_what_is_looked_up() -> None:
         backbone = nn.Sequential(nn.Embedding(tokens, 8), *[nn.Linear(8, 8) for _ in range(20)])
         found.append(predict(backbone, 4, example_input=torch.zeros(1, 5, dtype=torch.long), machine=rates))
     assert found[0] == pytest.approx(found[1])
-
-
-def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:
-    assert main(["list"]) == 0
-    assert "slots" in capsys.readouterr().out
-    assert main(["inspect", "timm:test_resnet", "-n", "2"]) == 0
-    shown = capsys.readouterr().out
-    assert "Multiplex(ResNet, n=2)" in shown and "99.9 % of the operations run once per mixture" in shown
-    assert main(["inspect", "timm:no_such_model"]) == 2
-    assert "cannot be made" in capsys.readouterr().err
-    assert main(["inspect", "resnet18"]) == 2
-    assert "timm:NAME" in capsys.readouterr().err
-    out, plot = f"{tmp_path}/bench.json", f"{tmp_path}/bench.png"
-    assert main(["bench", "timm:test_resnet", "-n", "2", "4", "--rounds", "1", "--json", out, "--plot", plot]) == 0
-    assert "| n=4 |" in capsys.readouterr().out
-    with open(out) as file:
-        assert [record["n"] for record in json.load(file)] == [1, 2, 4]
-    with open(plot, "rb") as file:
-        assert file.read(4) == b"\x89PNG"
