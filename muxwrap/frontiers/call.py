@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from muxwrap._hooks.running import is_hooked
 from muxwrap.defaults import StrategyChoice, strategy_class
 from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.frontiers import rivals as _registered  # noqa: F401 - they register themselves
@@ -107,7 +108,8 @@ def frontier(
 
 
 def _check(model: object, train: object, options: dict[str, Any]) -> None:
-    if isinstance(model, Multiplex) or not isinstance(model, nn.Module):
+    wrapped = isinstance(model, nn.Module) and any(map(is_hooked, model.modules()))
+    if wrapped or isinstance(model, Multiplex) or not isinstance(model, nn.Module):
         raise MuxwrapError(
             f"frontier({type(model).__name__}): it charts what a trained model can become; give that model, a torch.nn.Module "
             "that is not wrapped"

@@ -104,9 +104,9 @@ def distill(
         progress: show a bar, if tqdm is installed.
 
     Raises:
-        MuxwrapError: the model is not wrapped; the teacher shares its weights or has not the states; batches are empty, end
-            too early or hold no input; labels that are not classes; the loss is not finite; a bad number; a file of
-            another call.
+        MuxwrapError: the model is not wrapped, or nothing of it learns; the teacher shares its weights or has not the states;
+            batches are empty, end too early or hold no input; labels that are not classes; the loss is not finite; a bad
+            number; a file of another call.
     """
     model = getattr(model, "_orig_mod", model)
     check_wrapped(model, "distill")
@@ -120,6 +120,11 @@ def distill(
     with own_random_state(device):
         measured = None if held_out is None else Agreement(model, frozen, held_out, weights.distillation > 0, autocast)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not trained:
+            raise MuxwrapError(
+                f"distill({type(model.backbone).__name__}): no parameter requires a gradient, so there is nothing to learn; "
+                "requires_grad_() of some, or a strategy that learns, such as 'reversible'"
+            )
         made = AdamW(trained, lr=lr) if optimizer is None else optimizer(trained)
         schedule = LambdaLR(made, partial(rise_and_fall, steps)) if scheduler is None else scheduler(made)
         file = None if resume is None else Path(resume)

@@ -25,6 +25,10 @@ def refused(match: str, *args: Any, **kwargs: Any) -> None:
 def test_models_and_batches() -> None:
     net = make("mlp")
     refused(r"frontier\(MLP\).*not wrapped", muxwrap.wrap(make("mlp"), 2, example_input=X), PAIRS, PAIRS)
+    bare = make("mlp")
+    wrapped = muxwrap.wrap(bare, 2, example_input=X)
+    refused(r"frontier\(MLP\).*not wrapped", bare, PAIRS, PAIRS)
+    muxwrap.unwrap(wrapped)
     refused(r"frontier\(str\).*not wrapped", "bert", PAIRS, PAIRS)
     refused(r"frontier\(train=list_iterator\).*give a list or a data loader", net, iter(PAIRS), PAIRS)
     refused(r"frontier\(train=int\).*give a list or a data loader", net, 3, PAIRS)
