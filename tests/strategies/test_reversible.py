@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import muxwrap
-from muxwrap.demuxers import ReversibleDemuxer
+from muxwrap.demuxers import Uncouple
 from muxwrap.strategies import Reversible, Sign
 from muxwrap.training import distill
 
@@ -75,12 +75,12 @@ def test_every_slot_reaches_the_others() -> None:
 def test_an_instance_comes_back_where_the_nets_can_tell() -> None:
     """With an untouched mixture the demuxer sees each instance's own slot, whatever its companions were."""
     strategy = moved(2, 8)
-    demuxer = ReversibleDemuxer(2, 8, strategy=strategy).double()
+    demuxer = Uncouple(2, 8, strategy=strategy).double()
     x = numbers(0, 2, 2, 8)
     other = x.clone()
     other[:, 1] = numbers(9, 2, 8)
     assert_close(demuxer(strategy(x))[:, 0], demuxer(strategy(other))[:, 0])
-    cut = ReversibleDemuxer(2, 8, strategy=Sign(2, 8)).double()
+    cut = Uncouple(2, 8, strategy=Sign(2, 8)).double()
     assert not torch.allclose(cut(strategy(x))[:, 0], cut(strategy(other))[:, 0])
 
 
@@ -88,13 +88,13 @@ def test_its_own_demuxer_is_the_default() -> None:
     model = muxwrap.wrap(
         make("mlp"), 2, "reversible", mux_at="stem", demux_at="hidden", example_input=torch.randn(1, 12)
     )
-    assert isinstance(model.demuxer, ReversibleDemuxer)
+    assert isinstance(model.demuxer, Uncouple)
     assert muxwrap.wrap(make("mlp"), 2, "reversible", "mlp", example_input=torch.randn(1, 12)).demuxer.name == "mlp"
 
 
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(
-        muxwrap.MuxwrapError, match=r"reversible\(n=2, dim=20\) cannot take apart .*dim=16.*demuxer 'mlp'"
+        muxwrap.MuxwrapError, match=r"uncouple\(n=2, dim=20\) cannot take apart .*dim=16.*demuxer 'mlp'"
     ):
         muxwrap.wrap(make("mlp"), 2, "reversible", mux_at="stem", demux_at="head", example_input=torch.randn(1, 12))
 

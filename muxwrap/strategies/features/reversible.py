@@ -21,7 +21,7 @@ class Reversible(Strategy):
 
     RevMUX (Xu et al., EMNLP 2024, arXiv:2410.04519, section 3): a backbone that stays frozen reads compressed instances which
     know of each other, and since every step only adds what a net makes of another slot, all can be taken back by the same
-    nets: the demuxer ``reversible`` does, and is the default here. For n slots the chain is
+    nets: the demuxer ``uncouple`` does, and is the default here. For n slots the chain is
 
         y_1 = x_{n-1} + f_1(x_n), y_k = x_{n-k} + f_k(y_{k-1}) for 1 < k < n, y_n = x_n + f_n(y_{n-1}),
 
@@ -45,7 +45,7 @@ class Reversible(Strategy):
         MuxwrapError: a bad ``n``, ``dim``, ``hidden`` or ``scale``, n > dim, or a ``dim`` above the limit for dense matrices.
     """
 
-    own_demuxer: ClassVar[str | None] = "reversible"
+    own_demuxer: ClassVar[str | None] = "uncouple"
     keys: Tensor
 
     def __init__(

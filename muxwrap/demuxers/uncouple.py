@@ -14,8 +14,8 @@ from muxwrap.strategies.base import Strategy
 from muxwrap.strategies.features.reversible import Reversible
 
 
-@registry.register("reversible")
-class ReversibleDemuxer(Demuxer):
+@registry.register("uncouple")
+class Uncouple(Demuxer):
     """h_i = B·ReLU(A_i s_i + a_i) + b, s_1 ... s_n the slots of h, taken back through the strategy's own nets.
 
     The other half of the strategy ``reversible`` (RevMUX, Xu et al., EMNLP 2024, section 3): what its nets added in the mixture
@@ -53,7 +53,7 @@ class ReversibleDemuxer(Demuxer):
         coupled = isinstance(strategy, Reversible)
         if n > dim or (coupled and (strategy.n, strategy.dim) != (n, dim)):
             raise MuxwrapError(
-                f"reversible(n={n}, dim={dim}) cannot take apart what {type(strategy).__name__}(n={strategy.n}, "
+                f"uncouple(n={n}, dim={dim}) cannot take apart what {type(strategy).__name__}(n={strategy.n}, "
                 f"dim={strategy.dim}) mixed; separate where there are as many features as where they were mixed, at least one "
                 "an instance, or take the demuxer 'mlp'"
             )
