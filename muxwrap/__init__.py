@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports them
     from muxwrap import demuxers as demuxers
     from muxwrap import evaluation as evaluation
+    from muxwrap import frontiers as frontiers
     from muxwrap import inference as inference
     from muxwrap import published as published
     from muxwrap import samplers as samplers
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap.demuxers.base import register_demuxer as register_demuxer
     from muxwrap.errors import MuxwrapError as MuxwrapError
     from muxwrap.evaluation import evaluate as evaluate
+    from muxwrap.frontiers import frontier as frontier
     from muxwrap.loading import from_pretrained as from_pretrained
     from muxwrap.loading import load as load
     from muxwrap.multiplex import Multiplex as Multiplex
@@ -49,6 +51,7 @@ __all__ = [
     "evaluate",
     "find_sites",
     "from_pretrained",
+    "frontier",
     "list_demuxers",
     "list_strategies",
     "load",
@@ -68,6 +71,7 @@ _FOUND_IN = {
     "evaluate": "evaluation",
     "find_sites": "sites",
     "from_pretrained": "loading",
+    "frontier": "frontiers",
     "list_demuxers": "demuxers.base",
     "list_strategies": "strategies.base",
     "load": "loading",
@@ -81,6 +85,7 @@ _FOUND_IN = {
 _SUBPACKAGES = (
     "demuxers",
     "evaluation",
+    "frontiers",
     "inference",
     "published",
     "samplers",

@@ -12,6 +12,7 @@ import muxwrap
 USED = {
     "demuxers": "MLP",
     "evaluation": "crosstalk",
+    "frontiers": "register_rival",
     "inference": "predict",
     "published": "load",
     "samplers": "LengthBatches",

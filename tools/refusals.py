@@ -42,6 +42,7 @@ ROOMS = {
     "training": "Training",
     "evaluation": "Evaluation",
     "throughput": "Throughput",
+    "frontiers": "The chart of a trained model",
     "published": "Published checkpoints",
     "cli": "Command line",
     "theory": "Theory",

@@ -61,6 +61,9 @@ class Strategy(nn.Module, ABC):
     """Whether a mixture has tokens of its own, of which ``place`` says which tokens of the instances they hold. It is then
     mixed and separated between two layers of a trunk, and those between get masks and positions that fit."""
 
+    own_demuxer: ClassVar[str | None] = None
+    """The name of the demuxer that belongs to it, which separates where the user names none."""
+
     def __init__(
         self, n: int, dim: int, *, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0
     ) -> None:
