@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # mkdocs runs this file f
 
 from benchmarks.studies.ablations.studies import STUDIES as STUDIED
 from benchmarks.studies.convert import pages as convert
+from benchmarks.studies.convert_images import report as convert_images
+from benchmarks.studies.elastic import report as elastic
 from benchmarks.studies.ensemble import report as ensemble
 from benchmarks.studies.text.findings import TABLES as TEXT_FINDINGS
 from benchmarks.studies.text.findings import scores
@@ -386,12 +388,12 @@ def vision_finding(name: str) -> str:
     return VISION_FINDINGS[name](data["records"], speeds["records"] if speeds else []) if data else _missing("vision")
 
 
-def ensembles() -> str:
-    """One network as an ensemble beside one network and several, as `benchmarks.studies.ensemble` measured it."""
-    data = _results("ensemble")
+def reported(study: str, report: Any) -> str:
+    """The table of a study, as its own report makes it, and how it was made."""
+    data = _results(study)
     if data is None:
-        return _missing("ensemble")
-    return "\n\n".join([_table(ensemble.HEAD, ensemble.rows(data["records"])), _origin(data)])
+        return _missing(study)
+    return "\n\n".join([_table(report.HEAD, report.rows(data["records"])), _origin(data)])
 
 
 def converted(name: str) -> str:
@@ -496,7 +498,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "capacity": capacity,
     "ablations": ablations,
     "published": published,
-    "ensemble": ensembles,
+    "ensemble": partial(reported, "ensemble", ensemble),
+    "elastic": partial(reported, "elastic", elastic),
+    "convert images": partial(reported, "convert_images", convert_images),
     "convert headline": partial(converted, "headline"),
     "convert": partial(converted, "whole"),
     "speed": partial(speed, "throughput"),
