@@ -31,12 +31,15 @@ def kind_of(module: nn.Module, args: Any, kwargs: Any, argument: str) -> tuple[S
     return "same", None
 
 
-def left_out(kind: SideKind, side: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a side input that leaves nothing out, one that leaves some positions out, and which stay ``[length]``."""
+def left_out(kind: SideKind, side: Tensor, length: int, end: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a side input that leaves nothing out, one that leaves some positions out, and which stay ``[length]``.
+
+    Those are in the middle, or with ``end`` the last ones, where a head may read.
+    """
+    beginning = torch.arange(length, device=side.device) < (length + 1) // 2
     if kind == "lengths":
-        stay = torch.arange(length, device=side.device) < (length + 1) // 2
-        return torch.full_like(side, length), torch.full_like(side, int(stay.sum())), stay
-    stay = unmasked(length, side.device)
+        return torch.full_like(side, length), torch.full_like(side, int(beginning.sum())), beginning
+    stay = beginning if end else unmasked(length, side.device)
     kept, gone = {"keep": (1, 0), "padding": (0, 1)}.get(kind, (0, -1))
     whole, part = torch.full_like(side, kept), torch.full_like(side, gone)
     if kind == "additive":
