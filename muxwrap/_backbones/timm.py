@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -32,7 +31,7 @@ def stored(recipe: dict[str, Any]) -> dict[str, Any]:
     return recipe
 
 
-def read(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
+def read(recipe: dict[str, Any], config: bytes | None) -> dict[str, Any]:
     """Return a stored recipe as it is."""
     return recipe
 

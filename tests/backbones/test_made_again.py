@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import muxwrap
 from muxwrap import MuxwrapError
 from muxwrap._backbones import recipe_of
-from muxwrap._backbones.alike import difference
+from muxwrap._backbones.alike import alike
 
 timm = pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")
@@ -64,7 +64,7 @@ def saved_and_loaded(model: muxwrap.Multiplex, folder: Path) -> muxwrap.Multiple
     assert torch.equal(before, torch.get_rng_state())
     assert not loaded.training
     assert_same_state(loaded, model)
-    assert difference(model.backbone, loaded.backbone) is None
+    assert alike(model.backbone, loaded.backbone)
     return loaded
 
 
@@ -121,9 +121,9 @@ def test_a_model_without_a_recipe_needs_a_backbone(tmp_path: Path) -> None:
     with pytest.raises(MuxwrapError, match=r"does not say how its backbone is made .*; give the bare model, backbone="):
         muxwrap.from_pretrained(tmp_path)
     assert_same_state(muxwrap.from_pretrained(tmp_path, make("tagger", seed=9)), model)
-    alike = muxwrap.wrap(make("tagger", seed=9), 2, example_input=batch("tagger", 1))
-    assert muxwrap.from_pretrained(tmp_path, alike) is alike
-    assert_same_state(alike, model)
+    same = muxwrap.wrap(make("tagger", seed=9), 2, example_input=batch("tagger", 1))
+    assert muxwrap.from_pretrained(tmp_path, same) is same
+    assert_same_state(same, model)
 
 
 def edit(folder: Path, **changes: Any) -> None:
