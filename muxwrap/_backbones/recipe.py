@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from muxwrap._backbones import timm, transformers
+from muxwrap._backbones import timm, torchvision, transformers
 from muxwrap._backbones.alike import alike, without_values
 from muxwrap.errors import MuxwrapError
 
-FAMILIES: dict[str, Any] = {"transformers": transformers, "timm": timm}
+FAMILIES: dict[str, Any] = {"transformers": transformers, "timm": timm, "torchvision": torchvision}
 
 
 def recipe_of(backbone: nn.Module) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from muxwrap._backbones import recipe_of
 from muxwrap._backbones.alike import alike
 
 timm = pytest.importorskip("timm")
+torchvision = pytest.importorskip("torchvision")
 transformers = pytest.importorskip("transformers")
 
 SMALL = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -54,6 +55,8 @@ IMAGES: list[Callable[[], nn.Module]] = [
     lambda: timm.create_model("test_vit", num_classes=10, img_size=32, global_pool="avg"),
     lambda: timm.create_model("test_convnext", num_classes=10).half().float(),
     image_model,
+    lambda: torchvision.models.resnet18(num_classes=5),
+    lambda: torchvision.models.mobilenet_v3_small(),
 ]
 
 
@@ -107,6 +110,7 @@ CHANGED: list[Callable[[], nn.Module]] = [
     lambda: changed(lambda m: setattr(m.conv1[0], "stride", (1, 1)), timm.create_model("test_resnet")),
     lambda: changed(lambda m: setattr(m, "forward", lambda x: m.forward_features(x)), timm.create_model("test_vit")),
     lambda: make("tagger"),
+    lambda: changed(lambda m: m.layer1.append(nn.Identity()), torchvision.models.resnet18()),
 ]
 
 
@@ -141,6 +145,8 @@ def edit(folder: Path, **changes: Any) -> None:
         ({"library": "timm", "name": "test_resnet", "arguments": {"checkpoint_path": "x"}}, "checkpoint_path= is not"),
         ({"library": "timm", "name": "test_resnet"}, "'arguments'"),
         ({"library": "timm", "name": "test_vit", "arguments": {"img_size": 0}}, "give the bare model"),
+        ({"library": "torchvision", "name": "fcn_resnet50", "classes": 5}, "not a classifier of torchvision"),
+        ({"library": "torchvision", "name": "resnet18", "classes": "x"}, "give the bare model"),
         ({"library": "transformers", "class": "pipeline"}, "give the bare model"),
         ({"library": "transformers", "class": "AutoConfig"}, "AutoConfig is not a model"),
         ({"library": "transformers", "class": "NoSuchModel"}, "NoSuchModel"),
