@@ -92,6 +92,15 @@ def test_image_models(made: Callable[[], nn.Module], tmp_path: Path) -> None:
     assert (loaded.n, loaded.sizes) == (1, (1, 2))
 
 
+def test_images_are_prepared_as_for_the_saved_model(tmp_path: Path) -> None:
+    own = {"mean": (0.1, 0.2, 0.3), "input_size": (3, 64, 64)}
+    backbone = timm.create_model("test_resnet", num_classes=10, pretrained_cfg_overlay=own)
+    loaded = saved_and_loaded(muxwrap.wrap(backbone, 2), tmp_path)
+    found, wanted = (timm.data.resolve_model_data_config(model) for model in (loaded.backbone, backbone))
+    assert found == wanted
+    assert found["mean"] == own["mean"] and found["input_size"] == own["input_size"]
+
+
 def changed(change: Callable[[Any], object], model: nn.Module) -> nn.Module:
     change(model)
     return model
@@ -140,11 +149,17 @@ def edit(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"library": "timm", "name": "hf-hub:timm/resnet18", "arguments": {}}, "not an architecture of timm"),
-        ({"library": "timm", "name": "local-dir:/tmp", "arguments": {}}, "not an architecture of timm"),
-        ({"library": "timm", "name": "test_resnet", "arguments": {"checkpoint_path": "x"}}, "checkpoint_path= is not"),
+        (
+            {"library": "timm", "name": "hf-hub:timm/resnet18", "arguments": {}, "pixels": {}},
+            "not an architecture of timm",
+        ),
+        ({"library": "timm", "name": "local-dir:/tmp", "arguments": {}, "pixels": {}}, "not an architecture of timm"),
+        (
+            {"library": "timm", "name": "test_resnet", "arguments": {"checkpoint_path": "x"}, "pixels": {}},
+            "checkpoint_path= is not",
+        ),
         ({"library": "timm", "name": "test_resnet"}, "'arguments'"),
-        ({"library": "timm", "name": "test_vit", "arguments": {"img_size": 0}}, "give the bare model"),
+        ({"library": "timm", "name": "test_vit", "arguments": {"img_size": 0}, "pixels": {}}, "give the bare model"),
         ({"library": "torchvision", "name": "fcn_resnet50", "classes": 5}, "not a classifier of torchvision"),
         ({"library": "torchvision", "name": "resnet18", "classes": "x"}, "give the bare model"),
         ({"library": "transformers", "class": "pipeline"}, "give the bare model"),
