@@ -46,7 +46,7 @@ def from_pretrained(
         name: a folder that :meth:`Multiplex.save_pretrained` wrote, or a repository of the Hugging Face hub, ``"user/name"``,
             from which its files alone are downloaded (``pip install 'muxwrap[hub]'``).
         backbone: a bare model of the same architecture, for one that no library makes (a class of your own, adapters); its
-            weights are overwritten. Models of Transformers and of timm need none.
+            weights are overwritten. Models of Transformers, timm and torchvision need none.
         allow_pickle: see :func:`load`.
         revision: of a repository: a branch, a tag or a commit.
         token: by default that of ``hf auth login``.

@@ -19,32 +19,31 @@ _NO_MATTER = {"training", "gradient_checkpointing", "grad_checkpointing"}
 _VALUES = (bool, int, float, str, type(None), torch.dtype)
 
 
-def difference(a: nn.Module, b: nn.Module) -> str | None:
-    """Describe the first difference between two models, their tensors' values aside; None where there is none.
+def alike(a: nn.Module, b: nn.Module) -> bool:
+    """Whether two models differ in nothing but their tensors' values.
 
     Compared are, module by module, the class, the plain attributes (numbers, names, functions: strides, heads, an
     activation) and the shapes of parameters and buffers. Attributes that ``a`` alone has are somebody's notes.
     """
     left, right = dict(a.named_modules()), dict(b.named_modules())
-    for path in (*left, *right):
-        if path not in left or path not in right or class_of(left[path]) is not class_of(right[path]):
-            found = [class_of(side[path]).__name__ if path in side else "missing" for side in (left, right)]
-            return f"{path or 'the model'} is {found[0]} in one and {found[1]} in the other"
-        key = _differing(left[path], right[path])
-        if key is not None:
-            return f"{path or 'the model'} differs in {key}"
-    return None
+    return left.keys() == right.keys() and all(_alike(left[path], right[path]) for path in left)
 
 
-def _differing(a: nn.Module, b: nn.Module) -> str | None:
+def _alike(a: nn.Module, b: nn.Module) -> bool:
     own, other = _plain(a), _plain(b)
-    for key in sorted(own.keys() | other.keys()):
-        replaced = key not in other and hasattr(class_of(a), key)  # a method of the class, for this object alone
-        told_later = key == "padding_idx" and own.get(key) is None  # decoders', which they use for nothing else
-        if replaced or (key in other and own.get(key, key) != other[key] and not told_later):
-            return key
+    replaced = any(
+        hasattr(class_of(a), key) for key in own.keys() - other.keys()
+    )  # methods of the class, for this object
+    told_later = (
+        {"padding_idx"} if own.get("padding_idx", 0) is None else set()
+    )  # decoders', which they use for nothing else
     shapes = [{name: tuple(t.shape) for name, t in _tensors(module).items()} for module in (a, b)]
-    return next((name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name)), None)
+    return (
+        class_of(a) is class_of(b)
+        and not replaced
+        and all(key in own and own[key] == value for key, value in other.items() if key not in told_later)
+        and shapes[0] == shapes[1]
+    )
 
 
 def _plain(module: nn.Module) -> dict[str, Any]:

@@ -1,21 +1,20 @@
 """How a backbone is made again: the library, and what it has to be told.
 
-A recipe is stored only if what it makes differs in nothing but its tensors' values, see :func:`difference`.
+A recipe is stored only if what it makes differs in nothing but its tensors' values, see :func:`alike`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from muxwrap._backbones import timm, transformers
-from muxwrap._backbones.alike import difference, without_values
+from muxwrap._backbones import timm, torchvision, transformers
+from muxwrap._backbones.alike import alike, without_values
 from muxwrap.errors import MuxwrapError
 
-FAMILIES: dict[str, Any] = {"transformers": transformers, "timm": timm}
+FAMILIES: dict[str, Any] = {"transformers": transformers, "timm": timm, "torchvision": torchvision}
 
 
 def recipe_of(backbone: nn.Module) -> dict[str, Any] | None:
@@ -27,17 +26,17 @@ def recipe_of(backbone: nn.Module) -> dict[str, Any] | None:
                     new = family.make(recipe)
             except Exception:  # an architecture that does not take an argument, a config that its class refuses
                 continue
-            if difference(backbone, new) is None:
+            if alike(backbone, new):
                 return {"library": library, **family.stored(recipe), **_dtypes(backbone, new)}
     return None
 
 
-def make(recipe: dict[str, Any] | None, folder: Path, shown: str) -> nn.Module:
+def make(recipe: dict[str, Any] | None, config: bytes | None, shown: str) -> nn.Module:
     """Make a backbone with random weights; nobody's random state moves.
 
     Args:
         recipe: what :func:`recipe_of` returned.
-        folder: with the files that the library reads.
+        config: the text of the model's ``config.json``, if there is one.
         shown: the call that messages repeat.
 
     Raises:
@@ -51,7 +50,7 @@ def make(recipe: dict[str, Any] | None, folder: Path, shown: str) -> nn.Module:
         )
     try:
         with torch.random.fork_rng(devices=()):
-            made: nn.Module = family.make(family.read(recipe, folder))
+            made: nn.Module = family.make(family.read(recipe, config))
         for name, dtype in recipe.get("buffers", {}).items():
             made.get_buffer(name).data = made.get_buffer(name).to(getattr(torch, dtype))
     except MuxwrapError as error:

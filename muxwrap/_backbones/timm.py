@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,6 +12,8 @@ from muxwrap._util.classes import class_of
 EXTRA = "timm"
 _ARGUMENTS = ("num_classes", "in_chans", "global_pool", "drop_rate", "img_size")
 """No other argument is passed on: some name files and addresses."""
+_PIXELS = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
+"""What a model's metadata say of images; the user may have changed it, and timm prepares images by it."""
 
 
 def candidates(backbone: nn.Module) -> Iterator[dict[str, Any]]:
@@ -22,9 +23,10 @@ def candidates(backbone: nn.Module) -> Iterator[dict[str, Any]]:
     if not name or not class_of(backbone).__module__.startswith("timm."):
         return
     found = _arguments(backbone)
+    pixels = {key: metadata[key] for key in _PIXELS if key in metadata}
     for tagged in ([f"{name}.{tag}"] if tag else []) + [name]:  # the tag gives the pixels' mean and deviation
         for count in range(1, len(found) + 1):
-            yield {"name": tagged, "arguments": dict(list(found.items())[:count])}
+            yield {"name": tagged, "arguments": dict(list(found.items())[:count]), "pixels": pixels}
 
 
 def stored(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def stored(recipe: dict[str, Any]) -> dict[str, Any]:
     return recipe
 
 
-def read(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
+def read(recipe: dict[str, Any], config: bytes | None) -> dict[str, Any]:
     """Return a stored recipe as it is."""
     return recipe
 
@@ -47,7 +49,9 @@ def make(recipe: dict[str, Any]) -> nn.Module:
     unknown = arguments.keys() - set(_ARGUMENTS)
     if unknown:
         raise ValueError(f"{sorted(unknown)[0]}= is not an argument that is saved")
-    made: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+    made: Any = timm.create_model(name, pretrained=False, **arguments)
+    pixels = {key: recipe["pixels"][key] for key in _PIXELS if key in recipe["pixels"]}
+    made.pretrained_cfg.update((key, tuple(v) if isinstance(v, list) else v) for key, v in pixels.items())
     return made
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -31,19 +30,18 @@ def stored(recipe: dict[str, Any]) -> dict[str, Any]:
     return {"class": recipe["class"]}
 
 
-def read(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a stored recipe with the config in the folder.
+def read(recipe: dict[str, Any], config: bytes | None) -> dict[str, Any]:
+    """Return a stored recipe with the config.
 
     Raises:
         MuxwrapError: there is no config, or it is not one.
     """
     try:
-        config = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return {**recipe, "config": json.loads(config or b"")}
+    except ValueError as error:
         raise MuxwrapError(
             f"{MODEL_CONFIG} of the {recipe.get('class')} cannot be read ({error}); give the model, backbone=..."
         ) from error
-    return {**recipe, "config": config}
 
 
 def make(recipe: dict[str, Any]) -> nn.Module:

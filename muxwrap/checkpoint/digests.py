@@ -24,10 +24,15 @@ def of_file(path: Path) -> str:
     return found.hexdigest()
 
 
+def of_bytes(content: bytes) -> str:
+    """Return the digest of what a file holds."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def of_config(config: dict[str, Any], own: str) -> str:
     """Return the digest of a config without the entry of its ``own`` name."""
     rest = {**config, KEY: {name: value for name, value in config[KEY].items() if name != own}}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return of_bytes(json.dumps(rest, sort_keys=True).encode())
 
 
 def sealed(config: dict[str, Any], own: str, folder: Path) -> dict[str, Any]:

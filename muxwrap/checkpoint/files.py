@@ -52,7 +52,7 @@ def read_tensors(
         return backbone, None
     new = _read(folder, beside, shown, allow_pickle)
     for name in (main, beside):
-        if changed(folder, config, name) and not _is_whole(backbone, new):
+        if _changed(folder, config, name) and not _is_whole(backbone, new):
             raise MuxwrapError(
                 f"{shown}: {name} is not the file that was saved with {', '.join(listed)}; save the model again, or take "
                 f"{digests.KEY!r} out of muxwrap.json to read the files as they are"
@@ -60,7 +60,7 @@ def read_tensors(
     return backbone, new
 
 
-def changed(folder: Path, config: Mapping[str, Any], name: str) -> bool:
+def _changed(folder: Path, config: Mapping[str, Any], name: str) -> bool:
     """Whether a file differs from the one that was saved."""
     path, wanted = find(folder, name), digests.expected(config, name)
     return wanted is not None and (path is None or digests.of_file(path) != wanted)

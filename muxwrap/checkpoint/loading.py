@@ -12,7 +12,6 @@ from muxwrap._backbones import MODEL_CONFIG
 from muxwrap._hooks.components import Components
 from muxwrap.checkpoint import digests
 from muxwrap.checkpoint.config import CONFIG, describe
-from muxwrap.checkpoint.files import changed
 from muxwrap.checkpoint.reading import Saved
 from muxwrap.checkpoint.tensors import misfit
 from muxwrap.errors import MuxwrapError
@@ -24,16 +23,17 @@ def make_backbone(saved: Saved) -> nn.Module:
     Raises:
         MuxwrapError: the folder does not say how, or the library is missing or does not make it.
     """
-    config = saved.wrapping
-    if changed(saved.folder, config, MODEL_CONFIG):
+    config, text = saved.wrapping, saved.model_config
+    wanted = digests.expected(config, MODEL_CONFIG)
+    if wanted is not None and (text is None or digests.of_bytes(text) != wanted):
         raise MuxwrapError(
             f"{saved.shown}: {MODEL_CONFIG} is not the one that was saved; give the model it belongs to, backbone=..., or take "
             f"{digests.KEY!r} out of {CONFIG} if the change is meant"
         )
     recipe = config.get("recipe")
-    if "recipe" not in config and (saved.folder / MODEL_CONFIG).exists():
+    if "recipe" not in config and text is not None:
         recipe = {"library": "transformers", "class": config["backbone"]}  # a folder of version 0.1.0
-    return _backbones.make(recipe, saved.folder, saved.shown)
+    return _backbones.make(recipe, text, saved.shown)
 
 
 def load_into(model: nn.Module, components: Components, saved: Saved) -> int | None:

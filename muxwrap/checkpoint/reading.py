@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from muxwrap.checkpoint.tensors import PREFIX, misfit
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Sites
 
-_TRIES = 10
+_TRIES, _PAUSE = 100, 0.01
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Saved:
         config: how the model was wrapped; None in a checkpoint of the Trainer.
         backbone: the tensors of the backbone's file, or of the whole model.
         added: the tensors of what was added, if they have a file.
+        model_config: the text of the backbone's config, if it has one.
         shown: the call that messages repeat.
     """
 
@@ -37,6 +39,7 @@ class Saved:
     config: dict[str, Any] | None
     backbone: dict[str, Tensor]
     added: dict[str, Tensor] | None
+    model_config: bytes | None
     shown: str
 
     @property
@@ -83,16 +86,21 @@ def read(folder: str | Path, shown: str, *, allow_pickle: bool = False) -> Saved
     """
     folder = Path(folder)
     for _ in range(_TRIES):
-        before = _text(folder)
+        before = _identity(folder)
+        found: Saved | MuxwrapError | None
         try:
-            return _read(folder, shown, allow_pickle)
-        except (MuxwrapError, FileNotFoundError) as error:
-            problem = error
-            if _text(folder) == before:
-                break
-    if isinstance(problem, MuxwrapError):
-        raise problem
-    raise MuxwrapError(f"{shown}: files vanish while they are read; stop what writes there") from problem
+            found = _read(folder, shown, allow_pickle)
+        except MuxwrapError as error:
+            found = error
+        except FileNotFoundError:  # moved between the time it was found and the time it is opened
+            found = None
+        # A save exchanges this file and all others in one step, so if it is the same still, they are of one save.
+        if found is not None and _identity(folder) == before:
+            if isinstance(found, MuxwrapError):
+                raise found
+            return found
+        time.sleep(_PAUSE)
+    raise MuxwrapError(f"{shown}: the files change while they are read; stop what writes there")
 
 
 def _read(folder: Path, shown: str, allow_pickle: bool) -> Saved:
@@ -106,12 +114,16 @@ def _read(folder: Path, shown: str, allow_pickle: bool) -> Saved:
             f"{shown}: {CONFIG} is not as it was saved; save the model again, or take {digests.KEY!r} out of it if the change "
             "is meant"
         )
-    return Saved(folder, config, *read_tensors(folder, config or {}, shown, allow_pickle), shown)
+    tensors = read_tensors(folder, config or {}, shown, allow_pickle)
+    beside = find(folder, MODEL_CONFIG)
+    return Saved(folder, config, *tensors, None if beside is None else beside.read_bytes(), shown)
 
 
-def _text(folder: Path) -> bytes | None:
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """Return what tells one ``muxwrap.json`` from the next, though it says the same."""
     path = find(folder, CONFIG)
     try:
-        return None if path is None else path.read_bytes()
-    except FileNotFoundError:
-        return None
+        found = None if path is None else path.stat()
+    except FileNotFoundError:  # just moved
+        return (0,)
+    return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)

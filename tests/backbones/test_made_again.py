@@ -16,9 +16,10 @@ from torch import Tensor, nn
 import muxwrap
 from muxwrap import MuxwrapError
 from muxwrap._backbones import recipe_of
-from muxwrap._backbones.alike import difference
+from muxwrap._backbones.alike import alike
 
 timm = pytest.importorskip("timm")
+torchvision = pytest.importorskip("torchvision")
 transformers = pytest.importorskip("transformers")
 
 SMALL = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -54,6 +55,8 @@ IMAGES: list[Callable[[], nn.Module]] = [
     lambda: timm.create_model("test_vit", num_classes=10, img_size=32, global_pool="avg"),
     lambda: timm.create_model("test_convnext", num_classes=10).half().float(),
     image_model,
+    lambda: torchvision.models.resnet18(num_classes=5),
+    lambda: torchvision.models.mobilenet_v3_small(),
 ]
 
 
@@ -64,7 +67,7 @@ def saved_and_loaded(model: muxwrap.Multiplex, folder: Path) -> muxwrap.Multiple
     assert torch.equal(before, torch.get_rng_state())
     assert not loaded.training
     assert_same_state(loaded, model)
-    assert difference(model.backbone, loaded.backbone) is None
+    assert alike(model.backbone, loaded.backbone)
     return loaded
 
 
@@ -89,6 +92,15 @@ def test_image_models(made: Callable[[], nn.Module], tmp_path: Path) -> None:
     assert (loaded.n, loaded.sizes) == (1, (1, 2))
 
 
+def test_images_are_prepared_as_for_the_saved_model(tmp_path: Path) -> None:
+    own = {"mean": (0.1, 0.2, 0.3), "input_size": (3, 64, 64)}
+    backbone = timm.create_model("test_resnet", num_classes=10, pretrained_cfg_overlay=own)
+    loaded = saved_and_loaded(muxwrap.wrap(backbone, 2), tmp_path)
+    found, wanted = (timm.data.resolve_model_data_config(model) for model in (loaded.backbone, backbone))
+    assert found == wanted
+    assert found["mean"] == own["mean"] and found["input_size"] == own["input_size"]
+
+
 def changed(change: Callable[[Any], object], model: nn.Module) -> nn.Module:
     change(model)
     return model
@@ -107,6 +119,7 @@ CHANGED: list[Callable[[], nn.Module]] = [
     lambda: changed(lambda m: setattr(m.conv1[0], "stride", (1, 1)), timm.create_model("test_resnet")),
     lambda: changed(lambda m: setattr(m, "forward", lambda x: m.forward_features(x)), timm.create_model("test_vit")),
     lambda: make("tagger"),
+    lambda: changed(lambda m: m.layer1.append(nn.Identity()), torchvision.models.resnet18()),
 ]
 
 
@@ -121,9 +134,9 @@ def test_a_model_without_a_recipe_needs_a_backbone(tmp_path: Path) -> None:
     with pytest.raises(MuxwrapError, match=r"does not say how its backbone is made .*; give the bare model, backbone="):
         muxwrap.from_pretrained(tmp_path)
     assert_same_state(muxwrap.from_pretrained(tmp_path, make("tagger", seed=9)), model)
-    alike = muxwrap.wrap(make("tagger", seed=9), 2, example_input=batch("tagger", 1))
-    assert muxwrap.from_pretrained(tmp_path, alike) is alike
-    assert_same_state(alike, model)
+    same = muxwrap.wrap(make("tagger", seed=9), 2, example_input=batch("tagger", 1))
+    assert muxwrap.from_pretrained(tmp_path, same) is same
+    assert_same_state(same, model)
 
 
 def edit(folder: Path, **changes: Any) -> None:
@@ -136,11 +149,19 @@ def edit(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"library": "timm", "name": "hf-hub:timm/resnet18", "arguments": {}}, "not an architecture of timm"),
-        ({"library": "timm", "name": "local-dir:/tmp", "arguments": {}}, "not an architecture of timm"),
-        ({"library": "timm", "name": "test_resnet", "arguments": {"checkpoint_path": "x"}}, "checkpoint_path= is not"),
+        (
+            {"library": "timm", "name": "hf-hub:timm/resnet18", "arguments": {}, "pixels": {}},
+            "not an architecture of timm",
+        ),
+        ({"library": "timm", "name": "local-dir:/tmp", "arguments": {}, "pixels": {}}, "not an architecture of timm"),
+        (
+            {"library": "timm", "name": "test_resnet", "arguments": {"checkpoint_path": "x"}, "pixels": {}},
+            "checkpoint_path= is not",
+        ),
         ({"library": "timm", "name": "test_resnet"}, "'arguments'"),
-        ({"library": "timm", "name": "test_vit", "arguments": {"img_size": 0}}, "give the bare model"),
+        ({"library": "timm", "name": "test_vit", "arguments": {"img_size": 0}, "pixels": {}}, "give the bare model"),
+        ({"library": "torchvision", "name": "fcn_resnet50", "classes": 5}, "not a classifier of torchvision"),
+        ({"library": "torchvision", "name": "resnet18", "classes": "x"}, "give the bare model"),
         ({"library": "transformers", "class": "pipeline"}, "give the bare model"),
         ({"library": "transformers", "class": "AutoConfig"}, "AutoConfig is not a model"),
         ({"library": "transformers", "class": "NoSuchModel"}, "NoSuchModel"),

@@ -17,6 +17,7 @@ from nets import batch, make
 
 import muxwrap
 from muxwrap.checkpoint import folder as folders
+from muxwrap.checkpoint import reading
 
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes made by fork")
 QUIET = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -148,3 +149,22 @@ def test_loads_during_saves_and_saves_at_once(tmp_path: Path) -> None:
         found.append(which(tmp_path))
     assert which(tmp_path) in ("old", "new")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("change", [True, False], ids=["changed", "moved"])
+def test_files_that_change_all_the_time(change: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        tries.append(1)
+        if not change:  # between the time it was found and the time it is opened
+            raise FileNotFoundError("model.safetensors")
+        OLD.save_pretrained(tmp_path)  # which writes the same as is there
+        return read_tensors(*arguments)
+
+    tries: list[int] = []
+    OLD.save_pretrained(tmp_path)
+    read_tensors = reading.read_tensors
+    monkeypatch.setattr(reading, "read_tensors", interrupted)
+    monkeypatch.setattr(reading, "_TRIES", 3)
+    with pytest.raises(muxwrap.MuxwrapError, match=r"the files change while they are read; stop what writes there"):
+        muxwrap.load(tmp_path, make("tagger"))
+    assert len(tries) == 3

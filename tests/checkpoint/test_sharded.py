@@ -142,6 +142,18 @@ def test_saved_in_one_way_and_read_in_the_other(kind: str, found: Any) -> None:
     torch.testing.assert_close(found[f"{kind} crossed"], found[f"{kind} saved"], rtol=0, atol=0)
 
 
+def test_what_is_sharded_is_not_saved_in_parts(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(
+            muxwrap.MuxwrapError, match=r"save_pretrained: .* is sharded over processes; gather them in"
+        ):
+            fully_shard(wrapped(seed=0)).save_pretrained(tmp_path / "refused")
+    finally:
+        torch.distributed.destroy_process_group()
+    assert not (tmp_path / "refused").exists()
+
+
 def test_a_folder_is_written_of_gathered_tensors(folder: Path, found: Any) -> None:
     assert "is sharded over processes; gather them in every process" in found["refused"]
     assert not (folder / "refused").exists()
