@@ -41,6 +41,8 @@ ROOMS = {
     "throughput": "Throughput",
     "published": "Published checkpoints",
     "theory": "Theory",
+    "serving": "Serving",
+    "cli": "The command line",
 }
 """Titles of the page by file or folder of the package, in the order of the page."""
 
