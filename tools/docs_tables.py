@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # mkdocs runs this file from elsewhere
 
+from benchmarks.serving import report as served
 from benchmarks.studies.ablations.studies import STUDIES as STUDIED
 from benchmarks.studies.convert import pages as convert
 from benchmarks.studies.convert_images import report as convert_images
@@ -405,6 +406,14 @@ def converted(name: str) -> str:
     return "\n\n".join([_table(convert.HEAD, rows), *([] if name == "headline" else [_origin(data)])])
 
 
+def under_load() -> str:
+    """A server with the bare model, with n=8 and with elastic n, as `benchmarks.serving` measured it."""
+    data = _results("serving")
+    if data is None:
+        return "*Not measured before these pages were built: `python -m benchmarks.serving` writes the results.*"
+    return "\n\n".join([served.table(data["records"]), *served.soaks(data["records"]), _origin(data)])
+
+
 def origin(study: str) -> str:
     """How the results of a study were made."""
     data = _results(study)
@@ -503,6 +512,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "convert images": partial(reported, "convert_images", convert_images),
     "convert headline": partial(converted, "headline"),
     "convert": partial(converted, "whole"),
+    "serving": under_load,
     "speed": partial(speed, "throughput"),
     "speed bfloat16": partial(speed, "throughput_bfloat16"),
     "bfloat16": partial(throughput, "throughput_bfloat16", "throughput.py", BFLOAT16),

@@ -22,7 +22,7 @@ from benchmarks.serving.app import serving
 from benchmarks.serving.judge import differing
 from benchmarks.serving.load import drive
 from benchmarks.serving.memory import megabytes, slope
-from benchmarks.serving.report import table
+from benchmarks.serving.report import soaks, table
 from benchmarks.serving.subject import SIZES, Subject
 
 SERVERS: dict[str, dict[str, Any]] = {
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     subject = Subject(args.layers, args.width, args.length)
     if args.soak:
         records = [soak(subject, args)]
-        print(_soaked(records[0]))
+        print(*soaks(records))
     else:
         records = compare(subject, args)
         print(table(records))
@@ -117,14 +117,6 @@ def soak(subject: Subject, args: argparse.Namespace) -> dict[str, Any]:
         "megabytes": [round(value, 1) for _, value in samples],
         "growth_mb_per_minute": 60 * slope(*zip(*later, strict=True)) if len(later) > 1 else None,
     }
-
-
-def _soaked(record: dict[str, Any]) -> str:
-    memory = record["megabytes"]
-    return (
-        f"{record['requests']} requests in {record['minutes']:g} minutes, failures: {record['failures'] or 'none'}; memory "
-        f"{memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at last, {record['growth_mb_per_minute'] or 0:+.2f} MB a minute"
-    )
 
 
 def _waiting(args: argparse.Namespace) -> dict[str, Any]:

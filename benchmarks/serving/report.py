@@ -1,4 +1,4 @@
-"""The table of a load test."""
+"""The table of a load test, and the line of a soak."""
 
 from __future__ import annotations
 
@@ -30,4 +30,19 @@ def _row(record: dict[str, Any], bare: float | None) -> tuple[str, ...]:
         f"{record['fill']:.0%}",
         ", ".join(f"{n}: {count / whole:.0%}" for n, count in used.items()),
         "" if record["unequal"] is None else f"{record['unequal']} of {record['requests']}",
+    )
+
+
+def soaks(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a line for every soak."""
+    return [_soak(record) for record in records if record["kind"] == "soak"]
+
+
+def _soak(record: dict[str, Any]) -> str:
+    memory, growth = record["megabytes"], record["growth_mb_per_minute"]
+    failures = ", ".join(f"{count} of {name}" for name, count in record["failures"].items()) or "none"
+    return (
+        f"{record['minutes']:g} minutes with {record['clients']} clients, {record['server']}: {record['requests']:,} requests "
+        f"answered, failures: {failures}; memory of all processes {memory[0]:,.0f} MB at first and {memory[-1]:,.0f} MB at last"
+        + ("." if growth is None else f", {growth:+.2f} MB a minute after the first fifth.")
     )

@@ -164,6 +164,9 @@ class Groups:
                 if self._timer is None:
                     self._timer = loop.call_later(left, self._wake)
                 return
+            if self._timer is not None:  # it was for rows that go now
+                self._timer.cancel()
+                self._timer = None
             taken = [[self._queue.pop(rows[k][0]) for k in mixture] for mixture in mixtures]
             self._free -= 1
             task = loop.create_task(self._pass(n, taken))

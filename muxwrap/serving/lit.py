@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from typing import Any
 
 import uvicorn
@@ -110,6 +111,11 @@ class Server(LitServer):
             finally:
                 http.stopping = True
                 thread.join()
+
+    def ready(self) -> bool:
+        """Whether a worker could run a pass."""
+        states = zip(self.workers_setup_status.values(), self.inference_workers, strict=True)
+        return any(state == WorkerSetupStatus.READY and not wait([worker.sentinel], 0) for state, worker in states)
 
     def _http(self, **options: Any) -> Http:
         assert self.groups is not None

@@ -69,7 +69,8 @@ class GroupSpec(LitSpec):
         server.response_buffer[name] = item
         try:
             message = (server.app.response_queue_id, name, time.monotonic(), (mixtures, n))
-            await asyncio.to_thread(queue.put, message)
+            while not await asyncio.to_thread(_put, server, queue, message):
+                await asyncio.sleep(0.05)
             await item.event.wait()
         finally:
             server.response_buffer.pop(name, None)
@@ -79,6 +80,14 @@ class GroupSpec(LitSpec):
         if status != LitAPIStatus.OK:
             raise RequestError(500, "the pass failed")
         return answers
+
+
+def _put(server: Any, queue: Any, message: Any) -> bool:
+    """Hand a group over if a worker is there: what a dead one has asked the queue for, it would take into its grave."""
+    if not server.ready():
+        return False
+    queue.put(message)
+    return True
 
 
 class GroupAPI(LitAPI):

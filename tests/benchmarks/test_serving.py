@@ -14,7 +14,7 @@ from served import listening
 from benchmarks.serving.judge import differing, groups
 from benchmarks.serving.load import drive, quantile
 from benchmarks.serving.memory import megabytes, slope, tree
-from benchmarks.serving.report import table
+from benchmarks.serving.report import soaks, table
 from benchmarks.serving.subject import Subject
 from muxwrap import serving
 
@@ -63,6 +63,15 @@ def test_the_table_compares_with_the_bare_model() -> None:
     assert lines[2] == "| bare | 50 | 16 | 20.0 | 1.00x | 10 | 100 | 97% | 1: 100% |  |"
     assert lines[3] == "| n=8 | 50 | 16 | 90.0 | 4.50x | 10 | 100 | 97% | 8: 75%, 4: 25% | 0 of 9 |"
     assert len(lines) == 4
+
+
+def test_a_soak_is_one_line() -> None:
+    record = {"kind": "soak", "server": "n=8", "clients": 50, "minutes": 10.0, "requests": 12_345, "failures": {}}
+    (line,) = soaks([{**record, "megabytes": [900.2, 950.7, 951.0], "growth_mb_per_minute": 0.031}, {"kind": "load"}])
+    assert line.startswith("10 minutes with 50 clients, n=8: 12,345 requests answered, failures: none; memory of all")
+    assert line.endswith("900 MB at first and 951 MB at last, +0.03 MB a minute after the first fifth.")
+    (short,) = soaks([{**record, "failures": {"429": 3}, "megabytes": [1.0], "growth_mb_per_minute": None}])
+    assert "failures: 3 of 429" in short and short.endswith("1 MB at last.")
 
 
 def test_quantiles_and_slopes() -> None:

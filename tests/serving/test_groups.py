@@ -148,6 +148,17 @@ def test_n_follows_the_queue() -> None:
     assert [(at, sum(map(len, rows))) for at, _, rows in passes] == [(0.0, 1), (1.0, 4), (2.0, 3)]
 
 
+def test_groups_may_go_on_in_another_loop() -> None:
+    """As in test clients, which have a loop per request: no timer of a loop that has ended is waited for."""
+    groups = Groups(echo(0.1, []), (2,), max_wait=5.0)
+
+    async def main() -> list[Any]:
+        return [(await each).value for each in [asyncio.ensure_future(groups.submit(k)) for k in range(2)]]
+
+    assert run(main()) == run(main()) == [0, 1]
+    assert run(groups.submit(3)).value == 3
+
+
 def test_a_caller_that_leaves_makes_room() -> None:
     passes: list[Any] = []
     groups = Groups(echo(0.1, passes), (2,), max_wait=10.0, timeout=100)

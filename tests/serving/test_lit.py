@@ -56,6 +56,9 @@ def test_a_worker_that_dies_takes_its_group_with_it_and_no_other() -> None:
             assert client.get("/health").status_code == 503
             check(later.result(), x[:2])
         assert client.get("/health").status_code == 200
+        (idle,) = server.inference_workers
+        os.kill(idle.pid, signal.SIGKILL)
+        check(at_once(client, bodies[:2]), x[:2])  # which waited for the next worker
     assert not any(worker.is_alive() for worker in server.inference_workers)
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{address}/health")
@@ -115,6 +118,9 @@ def test_servers_that_cannot_start() -> None:
             MuxwrapError, match=r"server: cannot listen at 127\.0\.0\.1:\d+ \(.*\); choose another host"
         ):
             server.run(port=taken.getsockname()[1])
+    server.workers_setup_status, server.inference_workers = {"predict_0": "error"}, []
+    with pytest.raises(MuxwrapError, match=r"server: a worker ended before it was ready; what it wrote above says why"):
+        server._wait_for_workers()
     net.backbone.hidden.act = lambda x: x
     with pytest.raises(
         MuxwrapError, match=r"server\(MLP\): a worker gets the model pickled, and it cannot be .*; define"
