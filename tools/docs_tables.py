@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # mkdocs runs this file from elsewhere
 
+from benchmarks.inference import report as inference
 from benchmarks.studies.ablations.studies import STUDIES as STUDIED
 from benchmarks.studies.convert import pages as convert
 from benchmarks.studies.ensemble import report as ensemble
@@ -263,6 +264,14 @@ def wrap_time() -> str:
     return f"{table}\n\n{_origin(data)}"
 
 
+def batch_inference() -> str:
+    """What `python -m benchmarks.inference` found."""
+    data = _results("inference")
+    if data is None:
+        return "*Not measured before these pages were built: `python -m benchmarks.inference` does it.*"
+    return f"{_table(inference.HEAD, inference.rows(data['records']))}\n\n{_origin(data)}"
+
+
 def retrieval_levels() -> str:
     """What `benchmarks/studies/text/retrieval.py` reached on unseen text, by n and configuration."""
     data = _results("retrieval_levels")
@@ -468,6 +477,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accelerator": partial(throughput, "throughput_accelerator", "accelerator.py", ON_ACCELERATOR),
     "retrieval levels": retrieval_levels,
     "wrap time": wrap_time,
+    "batch inference": batch_inference,
     "damped crosstalk": damped_crosstalk,
     "overview": overview,
     "text": text,

@@ -40,6 +40,7 @@ ROOMS = {
     "samplers": "Samplers",
     "training": "Training",
     "evaluation": "Evaluation",
+    "inference": "Batch inference",
     "throughput": "Throughput",
     "published": "Published checkpoints",
     "cli": "Command line",
