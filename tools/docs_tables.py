@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # mkdocs runs this file from elsewhere
 
+from benchmarks.inference import report as inference
 from benchmarks.serving import report as served
 from benchmarks.studies.ablations.studies import STUDIES as STUDIED
 from benchmarks.studies.convert import pages as convert
@@ -286,6 +287,14 @@ def static_shapes() -> str:
     return f"{table}\n\n{_origin(data)}"
 
 
+def batch_inference() -> str:
+    """What `python -m benchmarks.inference` found."""
+    data = _results("inference")
+    if data is None:
+        return "*Not measured before these pages were built: `python -m benchmarks.inference` does it.*"
+    return f"{_table(inference.HEAD, inference.rows(data['records']))}\n\n{_origin(data)}"
+
+
 def retrieval_levels() -> str:
     """What `benchmarks/studies/text/retrieval.py` reached on unseen text, by n and configuration."""
     data = _results("retrieval_levels")
@@ -500,6 +509,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "retrieval levels": retrieval_levels,
     "wrap time": wrap_time,
     "static shapes": static_shapes,
+    "batch inference": batch_inference,
     "damped crosstalk": damped_crosstalk,
     "overview": overview,
     "text": text,

@@ -41,6 +41,7 @@ ROOMS = {
     "samplers": "Samplers",
     "training": "Training",
     "evaluation": "Evaluation",
+    "inference": "Batch inference",
     "throughput": "Throughput",
     "frontiers": "The chart of a trained model",
     "published": "Published checkpoints",

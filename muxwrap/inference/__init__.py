@@ -2,7 +2,8 @@
 
 from muxwrap.inference.encoder import Encoder
 from muxwrap.inference.images import Images
+from muxwrap.inference.rows import Bad, Row
 from muxwrap.inference.run import Summary, predict
 from muxwrap.inference.texts import Texts
 
-__all__ = ["Encoder", "Images", "Summary", "Texts", "predict"]
+__all__ = ["Bad", "Encoder", "Images", "Row", "Summary", "Texts", "predict"]

@@ -12,6 +12,7 @@ from muxwrap._util.nested import map_tensors
 from muxwrap.inference.answers import Answer, answers_in, classes_in, finite, labelled
 from muxwrap.inference.encoder import Encoder
 from muxwrap.inference.mixtures import Mixture
+from muxwrap.inference.rows import Bad
 
 FATAL: tuple[type[Exception], ...] = (
     torch.OutOfMemoryError,
@@ -38,7 +39,7 @@ class Answering:
         self._found: frozenset[str] | None = None
         self.error = ""
 
-    def answer(self, mixtures: Sequence[Mixture]) -> Iterator[tuple[int, Answer | str]]:
+    def answer(self, mixtures: Sequence[Mixture]) -> Iterator[tuple[int, Answer | Bad]]:
         """Yield every own row of the mixtures with its answer, or with what is wrong.
 
         Where the call fails or answers with NaN, the mixtures are called one by one, and the rows of a mixture that fails then
@@ -52,10 +53,10 @@ class Answering:
             for number, row in enumerate(mixture.rows[: mixture.own]):
                 yield row, found[number] if good else self._alone(row, size)  # type: ignore[misc]
 
-    def _alone(self, row: int, n: int) -> Answer | str:
+    def _alone(self, row: int, n: int) -> Answer | Bad:
         self.error = "the answer has NaN or infinity"
         found = self._try([row] * n)
-        return self.error if not found or found[0] is None else found[0]
+        return Bad(self.error) if not found or found[0] is None else found[0]
 
     def _try(self, rows: Sequence[int]) -> list[Answer | None]:
         """Return the rows' answers, None for one with NaN; nothing where the call fails."""

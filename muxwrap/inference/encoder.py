@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from muxwrap.inference.rows import Row
+from muxwrap.inference.rows import Bad, Row
 
 
 class Encoder(ABC):
@@ -25,16 +25,20 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode(self, rows: Sequence[Row]) -> list[Any]:
-        """Return the inputs of every row, or a text that says why it has none."""
+        """Return the inputs of every row, or :class:`Bad` with the reason why it has none."""
 
     @abstractmethod
     def collate(self, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the model's call for several rows."""
 
+    def settings(self) -> object:
+        """Return by what the encoder is known again in another process, beside what it makes of the first rows."""
+        return None
+
     def check(self, model: nn.Module) -> None:  # noqa: B027 - most have nothing to check
         """Refuse a model that cannot be called with these inputs."""
 
-    def problem(self, inputs: Any, model: nn.Module) -> str | None:
+    def problem(self, inputs: Any, model: nn.Module) -> Bad | None:
         """Return why a model cannot take a row's inputs, or None; for what would harm the rows beside it."""
         return None
 

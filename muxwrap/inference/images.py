@@ -12,7 +12,7 @@ from torch import Tensor
 
 from muxwrap.inference.encoder import Encoder
 from muxwrap.inference.optional import optional
-from muxwrap.inference.rows import Row, missing
+from muxwrap.inference.rows import Bad, Row, missing
 
 
 class Images(Encoder):
@@ -32,28 +32,32 @@ class Images(Encoder):
         self.columns = (column,)
         self.mode = mode
 
-    def encode(self, rows: Sequence[Row]) -> list[Tensor | str]:
+    def settings(self) -> object:
+        """Return the mode of the images."""
+        return self.mode
+
+    def encode(self, rows: Sequence[Row]) -> list[Tensor | Bad]:
         """Return the tensor of every row, or why its image cannot be read."""
         module = optional("PIL.Image", "predict")
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
             return list(threads.map(lambda row: self._tensor(row, module), rows))
 
-    def _tensor(self, row: Row, module: Any) -> Tensor | str:
+    def _tensor(self, row: Row, module: Any) -> Tensor | Bad:
         value = row.values.get(self.columns[0])
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if missing(value):
-            return f"no image in {self.columns[0]!r}"
+            return Bad(f"no image in {self.columns[0]!r}")
         if not isinstance(value, (str, bytes)):
-            return f"a {type(value).__name__} in {self.columns[0]!r}, not bytes or a path"
+            return Bad(f"a {type(value).__name__} in {self.columns[0]!r}, not bytes or a path")
         try:
             with module.open(io.BytesIO(value) if isinstance(value, bytes) else row.file.path.parent / value) as image:
                 tensor = self.transform(image.convert(self.mode))
         except Exception as error:  # Pillow raises many kinds for a broken file
-            return f"the image cannot be read: {type(error).__name__}: {_without_address(error)}"
+            return Bad(f"the image cannot be read: {type(error).__name__}: {_without_address(error)}")
         if not isinstance(tensor, Tensor):
-            return f"transform returned a {type(tensor).__name__}, not a tensor"
-        return tensor if tensor.isfinite().all() else "the image has NaN or infinity"
+            return Bad(f"transform returned a {type(tensor).__name__}, not a tensor")
+        return tensor if tensor.isfinite().all() else Bad("the image has NaN or infinity")
 
     def shape(self, inputs: Tensor) -> Hashable:
         """Return the tensor's own shape."""

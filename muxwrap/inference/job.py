@@ -16,7 +16,7 @@ from muxwrap.inference.answers import Answer
 from muxwrap.inference.encoder import Encoder
 from muxwrap.inference.mixtures import Mark, batches
 from muxwrap.inference.plan import Part
-from muxwrap.inference.rows import Row, missing
+from muxwrap.inference.rows import Bad, Row, missing
 from muxwrap.inference.table import table, write
 
 
@@ -56,7 +56,7 @@ class Job:
         """
         rows = part.read(self.columns)
         inputs = self._inputs(rows)
-        answers: list[Answer | str] = [each if isinstance(each, str) else "" for each in inputs]
+        answers: list[Answer | Bad] = [each if isinstance(each, Bad) else {} for each in inputs]
         answering = Answering(self.model, self.encoder, inputs, self.label)
         asked = []
         with evaluating(self.model), torch.no_grad():
@@ -67,10 +67,11 @@ class Job:
                     tick()
         for _ in range(len(rows) - len(asked)):
             tick()
-        if asked and all(isinstance(answer, str) for answer in asked):
+        refused = [answer for answer in asked if isinstance(answer, Bad)]
+        if refused and len(refused) == len(asked):
             raise MuxwrapError(
                 f"predict({type(self.model).__name__}): none of {len(asked)} rows can be answered, beginning with "
-                f"{rows[0].file.path}: {asked[0]}; see that the rows are made as in training"
+                f"{rows[0].file.path}: {refused[0].reason}; see that the rows are made as in training"
             )
         write(table([str(row.key(self.key)) for row in rows], answers), self.out / part.name)
         return len(rows)
@@ -80,14 +81,14 @@ class Job:
         found: list[Any] = [self._wrong(row) for row in rows]
         good = [at for at, wrong in enumerate(found) if wrong is None]
         for at, inputs in zip(good, self.encoder.encode([rows[at] for at in good]), strict=True):
-            wrong = None if isinstance(inputs, str) else self.encoder.problem(inputs, self.model)
+            wrong = None if isinstance(inputs, Bad) else self.encoder.problem(inputs, self.model)
             found[at] = wrong or inputs
         return found
 
-    def _wrong(self, row: Row) -> str | None:
+    def _wrong(self, row: Row) -> Bad | None:
         if row.problem is None and self.group_by is not None and missing(row.values.get(self.group_by)):
-            return f"no value in {self.group_by!r}, which tells the rows that may share a mixture"
-        return row.problem
+            return Bad(f"no value in {self.group_by!r}, which tells the rows that may share a mixture")
+        return None if row.problem is None else Bad(row.problem)
 
     def _marks(self, rows: Sequence[Row], inputs: Sequence[Any]) -> list[Mark]:
         return [
@@ -98,5 +99,5 @@ class Job:
                 self.encoder.length(each),
             )
             for at, each in enumerate(inputs)
-            if not isinstance(each, str)
+            if not isinstance(each, Bad)
         ]

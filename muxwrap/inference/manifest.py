@@ -70,7 +70,7 @@ def model_digest(model: Any) -> str:
 
 
 def encoder_digest(encoder: Encoder, sample: Sequence[Row]) -> str:
-    """Return by what an encoder is known again: its vocabulary, if it has one, and what it makes of the first rows.
+    """Return by what an encoder is known again: its settings, and what it makes of the first rows.
 
     Raises:
         MuxwrapError: it makes something else of them the second time.
@@ -85,8 +85,7 @@ def encoder_digest(encoder: Encoder, sample: Sequence[Row]) -> str:
 
 
 def _made_of(encoder: Encoder, sample: Sequence[Row]) -> str:
-    vocabulary: dict[str, int] = getattr(getattr(encoder, "tokenizer", None), "get_vocab", dict)()
-    digest = hashlib.sha256(repr((type(encoder).__name__, encoder.columns, sorted(vocabulary.items()))).encode())
+    digest = hashlib.sha256(repr((type(encoder).__name__, encoder.columns, encoder.settings())).encode())
     for inputs in encoder.encode([row for row in sample if row.problem is None]):
         for name, value in sorted(inputs.items()) if isinstance(inputs, dict) else [("", inputs)]:
             if isinstance(value, Tensor):

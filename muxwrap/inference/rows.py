@@ -39,6 +39,17 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Bad:
+    """What a row has instead of inputs or an answer.
+
+    Args:
+        reason: which stands in the column ``error``.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Row:
     """A row, or what is wrong with it.
 

@@ -11,21 +11,22 @@ import numpy as np
 
 from muxwrap.inference.answers import Answer
 from muxwrap.inference.optional import optional
+from muxwrap.inference.rows import Bad
 
 TEMPORARY = ".writing-"
 
 
-def table(keys: Sequence[str], answers: Sequence[Answer | str]) -> Any:
+def table(keys: Sequence[str], answers: Sequence[Answer | Bad]) -> Any:
     """Return a ``pyarrow.Table`` of a row per key: ``key``, a column per answer, and ``error``, null where there is none.
 
-    A text instead of an answer is an error; all answers of its row are null.
+    All answers of a bad row are null.
     """
     arrow = optional("pyarrow", "predict")
-    names = dict.fromkeys(name for answer in answers if not isinstance(answer, str) for name in answer)
+    names = dict.fromkeys(name for answer in answers if not isinstance(answer, Bad) for name in answer)
     columns = {"key": arrow.array(keys, arrow.string())}
     for name in names:
-        columns[name] = _column([None if isinstance(answer, str) else answer[name] for answer in answers], arrow)
-    errors = [_encodable(answer) if isinstance(answer, str) else None for answer in answers]
+        columns[name] = _column([None if isinstance(answer, Bad) else answer[name] for answer in answers], arrow)
+    errors = [_encodable(answer.reason) if isinstance(answer, Bad) else None for answer in answers]
     return arrow.table({**columns, "error": arrow.array(errors, arrow.string())})
 
 

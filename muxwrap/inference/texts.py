@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError
 from muxwrap.inference.encoder import Encoder
-from muxwrap.inference.rows import Row, missing
+from muxwrap.inference.rows import Bad, Row, missing
 from muxwrap.samplers import pad_batch
 
 Tokens = dict[str, list[int]]
@@ -44,6 +44,11 @@ class Texts(Encoder):
                 f"Texts(columns={columns!r}): a row is a text or a pair of texts; name one or two columns"
             )
 
+    def settings(self) -> object:
+        """Return the options, the longest length and the vocabulary."""
+        vocabulary: dict[str, int] = getattr(self.tokenizer, "get_vocab", dict)()
+        return self.options, getattr(self.tokenizer, "model_max_length", None), sorted(vocabulary.items())
+
     def check(self, model: nn.Module) -> None:
         """Refuse a model whose padding could not be masked.
 
@@ -59,7 +64,7 @@ class Texts(Encoder):
                 "that is called with input_ids= and attention_mask=, as those of Transformers are"
             )
 
-    def encode(self, rows: Sequence[Row]) -> list[Tokens | str]:
+    def encode(self, rows: Sequence[Row]) -> list[Tokens | Bad]:
         """Return the token ids of every row, or what is wrong with its texts."""
         found: list[Any] = [self._wrong(row) for row in rows]
         good = [at for at, wrong in enumerate(found) if wrong is None]
@@ -71,15 +76,15 @@ class Texts(Encoder):
             found[at] = each
         return found
 
-    def _wrong(self, row: Row) -> str | None:
+    def _wrong(self, row: Row) -> Bad | None:
         for column in self.columns:
             value = row.values.get(column)
             if missing(value):
-                return f"no text in {column!r}"
+                return Bad(f"no text in {column!r}")
             if not isinstance(value, str):
-                return f"a {type(value).__name__} in {column!r}, not a text"
+                return Bad(f"a {type(value).__name__} in {column!r}, not a text")
             if not value.strip():
-                return f"nothing but white space in {column!r}"
+                return Bad(f"nothing but white space in {column!r}")
         return None
 
     def _tokens(self, rows: Sequence[Row]) -> list[Any]:
@@ -89,20 +94,20 @@ class Texts(Encoder):
         encoding = self.tokenizer(*texts, **self.options)
         fields = {name: encoding[name] for name in encoding}
         tokens = [{name: list(values[at]) for name, values in fields.items()} for at in range(len(rows))]
-        return [each if each["input_ids"] else "no token in the text" for each in tokens]
+        return [each if each["input_ids"] else Bad("no token in the text") for each in tokens]
 
-    def _alone(self, row: Row) -> Tokens | str:
+    def _alone(self, row: Row) -> Tokens | Bad:
         try:
             return self._tokens([row])[0]
         except Exception as error:
-            return f"the tokenizer refuses it: {type(error).__name__}: {error}"
+            return Bad(f"the tokenizer refuses it: {type(error).__name__}: {error}")
 
-    def problem(self, inputs: Tokens, model: nn.Module) -> str | None:
+    def problem(self, inputs: Tokens, model: nn.Module) -> Bad | None:
         """Return which token the model does not have; on a GPU it would end the process."""
         embeddings = getattr(model, "get_input_embeddings", lambda: None)()
         known = getattr(embeddings, "num_embeddings", None)
         largest = max(inputs["input_ids"])
-        return None if known is None or largest < known else f"token {largest}, and the model has {known}"
+        return None if known is None or largest < known else Bad(f"token {largest}, and the model has {known}")
 
     def length(self, inputs: Tokens) -> int:
         """Return the number of tokens."""

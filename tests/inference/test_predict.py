@@ -116,6 +116,7 @@ def test_a_restart_with_something_else_is_refused(model: Multiplex, tmp_path: Pa
         (other, {}, "model"),
         (text_model(n=4), {}, "model"),
         (model, {"encoder": Texts(tokenizer(), max_length=3)}, "encoder"),
+        (model, {"encoder": Texts(tokenizer(), max_length=15)}, "encoder"),  # which no row is as long as
         (model, {"batch": 8}, "batch 64, and now it is 8"),
         (model, {"group_by": "text"}, "group_by None, and now it is 'text'"),
     ):

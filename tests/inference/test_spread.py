@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,6 +85,19 @@ def test_what_a_worker_refuses_is_refused(cluster: Any, model: Multiplex, tmp_pa
     part = Part(0, (Cut(File(path, "a.jsonl"), 0, 3, 0),))
     with pytest.raises(MuxwrapError, match=r"^predict: .*a.jsonl has fewer rows than when it was first read"):
         list(spread.spread(job, [part], 1))
+
+
+def test_ray_is_started_and_stopped_where_it_does_not_run(
+    cluster: Any, model: Multiplex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Any] = []
+    changed = {"is_initialized": lambda: False, "init": lambda **options: done.append(options)}
+    changed["shutdown"] = lambda: done.append("shutdown")
+    stopped = SimpleNamespace(**{**vars(cluster), **changed})
+    monkeypatch.setattr(spread, "optional", lambda *_: stopped)
+    path = write(tmp_path / "a.csv", {"text": TEXTS[:12]})
+    assert len(run(model, path, tmp_path / "out", Texts(ray_jobs.Letters()), ray=True, workers=1)) == 12
+    assert done == [{"include_dashboard": False}, "shutdown"]
 
 
 def test_without_ray(model: Multiplex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
