@@ -97,6 +97,7 @@ ON_ACCELERATOR = {
 }
 PARITY = {"published": "published", "backbone": "backbone", "task": "task", "strategy": "strategy", "demux": "demuxer"}
 PARITY |= {"largest_logit": "largest logit", "max": "largest difference"}
+IN_COMPANY = "| strategy | n | own label, % | companion's, % | chance, % | right, % | worst of 16 draws, % | made, % |"
 FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
 
 
@@ -406,6 +407,27 @@ def reported(study: str, report: Any) -> str:
     return "\n\n".join([_table(report.HEAD, report.rows(data["records"])), _origin(data)])
 
 
+def reliability(study: str, head: str, line: Callable[[dict[str, Any]], list[str]]) -> str:
+    """What a study of the page on reliability measured: one line a record."""
+    data = _results(study)
+    if data is None:
+        return _missing(study)
+    return "\n\n".join([_table(head, (line(r) for r in data["records"] if "message" not in r)), _origin(data)])
+
+
+def _looked(r: dict[str, Any]) -> list[str]:
+    return [r["name"], f"{1000 * r['seconds']:.1f} ms", *(f"{100 * r[mode]:+.1f} %" for mode in ("raise", "isolate"))]
+
+
+def _in_company(r: dict[str, Any]) -> list[str]:
+    read = [f"{r[key]:.1f}" for key in ("own", "neighbour", "chance")]
+    return [f"`{r['strategy']}`", str(r["n"]), *read, *(f"{r[key]:.1f}" for key in ("usual", "chosen", "crafted"))]
+
+
+def _ordered(r: dict[str, Any]) -> list[str]:
+    return [f"{r['minutes']:g}", *(f"{r[key]:,}" for key in ("runs", "steps", "faults"))]
+
+
 def converted(name: str) -> str:
     """Trained models that were converted, as `benchmarks.studies.convert` measured them."""
     data = _results("convert")
@@ -520,6 +542,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "ensemble": partial(reported, "ensemble", ensemble),
     "elastic": partial(reported, "elastic", elastic),
     "convert images": partial(reported, "convert_images", convert_images),
+    "check finite": partial(reliability, "check_finite", "| model | a call | raise | isolate |", _looked),
+    "company": partial(reliability, "company", IN_COMPANY, _in_company),
+    "machine": partial(reliability, "machine", "| minutes | runs | steps | faults |", _ordered),
     "convert headline": partial(converted, "headline"),
     "convert": partial(converted, "whole"),
     "serving": under_load,

@@ -48,7 +48,6 @@ ROOMS = {
     "cli": "Command line",
     "theory": "Theory",
     "serving": "Serving",
-    "cli": "The command line",
 }
 """Titles of the page by file or folder of the package, in the order of the page."""
 

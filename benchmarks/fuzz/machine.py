@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
             except Exception as error:
                 faults.append({"name": f"fault {len(faults)}", "message": "".join(traceback.format_exception(error))})
     seen = {"name": "machine", "minutes": options.minutes, **Machine.seen, "faults": len(faults)}
-    results.write(options.out, "machine", [seen, *faults])
+    command = f"python -m benchmarks.fuzz.machine --minutes {options.minutes:g}"
+    results.write(options.out, "machine", [seen, *faults], command)
     print(seen, *(fault["message"] for fault in faults), sep="\n")
     return int(bool(faults))
 

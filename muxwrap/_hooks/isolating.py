@@ -49,14 +49,21 @@ def keep_out(call: Call, site: Site, x: Tensor) -> Tensor | None:
     if not _is_traced(good) and good.device.type == "cpu" and bool(good.all()):
         return None  # on an accelerator it would wait for the answer
     owners = None if call.apart is None else call.apart.owners_of(call.model.copies).to(x.device)
-    if call.id_rows is not None:  # token ids were inserted into rows that had been dealt already
-        owners = None if owners is None else group(owners, call.n, call.order).flatten()
-        bad = ~ungroup(good.unflatten(0, (-1, call.n)), call.id_rows, call.order)
-    else:
-        good = good if call.bad is None else good & ~call.bad
-        bad = ~good
-    call.bad = bad if call.bad is None else call.bad | bad
+    if call.id_rows is not None:
+        return _among_dealt(call, good, owners)
+    good = good if call.bad is None else good & ~call.bad
+    call.bad = ~good
     return _instead(good, owners)
+
+
+def _among_dealt(call: Call, good: Tensor, owners: Tensor | None) -> Tensor:
+    """Do the same where token ids were inserted: the rows are dealt already, and hold the ids of their index."""
+    assert call.id_rows is not None
+    call.bad = ~ungroup(good.unflatten(0, (-1, call.n)), call.id_rows, call.order)
+    index = torch.arange(good.shape[0], device=good.device) % call.n
+    owners = torch.zeros_like(index) if owners is None else group(owners, call.n, call.order).flatten()
+    same = _instead(good, owners * call.n + index)
+    return torch.where(good[same], same, _instead(good, owners))
 
 
 def without_answer(call: Call, rows: Tensor) -> Tensor:

@@ -1,7 +1,11 @@
 """How good a wrapped model is over random groupings, and what it does to its instances: data first, and a plot of each."""
 
+from muxwrap.evaluation.adversary import AdversarialCompany as AdversarialCompany
+from muxwrap.evaluation.adversary import adversarial_company as adversarial_company
 from muxwrap.evaluation.companions import CompanionSimilarity as CompanionSimilarity
 from muxwrap.evaluation.companions import companion_similarity as companion_similarity
+from muxwrap.evaluation.company import CompanyTrace as CompanyTrace
+from muxwrap.evaluation.company import company_readable as company_readable
 from muxwrap.evaluation.dealing import groupings as groupings
 from muxwrap.evaluation.distance import StateDistance as StateDistance
 from muxwrap.evaluation.distance import state_distance as state_distance

@@ -11,12 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from muxwrap._util.examples import quiet
-from muxwrap._util.nested import replace_object, tensors_in
 from muxwrap.errors import MuxwrapError
-from muxwrap.evaluation.states import rows_of, state
+from muxwrap.evaluation.probes import least_squares, pooled, take
+from muxwrap.evaluation.states import rows_of
 from muxwrap.multiplex import Multiplex, check_wrapped
-
-RIDGE = 1e-3  # of the mean variance of a feature
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def index_readable(model: Multiplex, batches: Iterable[Any], *, seed: int = 0) -
             if isinstance(batch, (str, int, float)) or not rows_of(batch) // n:
                 continue
             dealt = torch.randperm(rows_of(batch), generator=generator)[: rows_of(batch) // n * n]
-            states.append(_pooled(model, _take(batch, dealt)).unflatten(0, (-1, n)).double().cpu())
+            states.append(pooled(model, take(batch, dealt)).unflatten(0, (-1, n)).double().cpu())
     mixtures = torch.cat(states) if states else torch.empty(0, n, 1)
     if len(mixtures) < 4:
         raise MuxwrapError(
@@ -80,37 +78,12 @@ def index_readable(model: Multiplex, batches: Iterable[Any], *, seed: int = 0) -
     return IndexTrace(_probe(fit, asked), _nearest(asked), 1 / n, asked.shape[0] * n)
 
 
-def _take(batch: Any, rows: Tensor) -> Any:
-    count = rows_of(batch)
-    for value in list(tensors_in(batch)):
-        if value.ndim and value.shape[0] == count:
-            batch = replace_object(batch, value, value[rows.to(value.device)])
-    return batch
-
-
-def _pooled(model: Multiplex, batch: Any) -> Tensor:
-    """Return ``[rows, features]``: separated states, the mean over their tokens where they are sequences."""
-    found = state(model, batch)
-    site = model.sites.demux[0]
-    if site.axis != -1 or found.shape[1] == site.dim:
-        return found
-    tokens = found.unflatten(1, (-1, site.dim))
-    mask = batch.get("attention_mask") if hasattr(batch, "get") else None
-    if mask is None or mask.shape != tokens.shape[:2]:
-        return tokens.mean(1)
-    weight = mask.to(tokens).unsqueeze(-1)
-    return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
 def _probe(fit: Tensor, asked: Tensor) -> float:
     """Return the accuracy on ``asked [g, n, features]`` of least squares on ``fit``."""
     n = fit.shape[1]
     mean = fit.flatten(0, 1).mean(0)
     x, y = fit.flatten(0, 1) - mean, torch.eye(n, dtype=fit.dtype).repeat(len(fit), 1) - 1 / n
-    square = x.T @ x
-    ridge = RIDGE * square.diagonal().mean().clamp(min=torch.finfo(x.dtype).tiny)
-    weight = torch.linalg.solve(square + ridge * torch.eye(len(square), dtype=x.dtype), x.T @ y)
-    found = ((asked - mean) @ weight).argmax(-1)
+    found = ((asked - mean) @ least_squares(x, y)).argmax(-1)
     return float((found == torch.arange(n)).double().mean())
 
 

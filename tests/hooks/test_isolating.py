@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 import muxwrap
 from muxwrap import Multiplex, MuxwrapError
+from muxwrap.demuxers import Index
 
 X = {name: batch(name, 1) for name in ("mlp", "cnn")}
 BAD = (float("nan"), float("inf"), -float("inf"))
@@ -157,6 +159,47 @@ def test_a_token_that_was_trained_to_nan_spoils_its_own_row(strategy: str, monke
         out = model(**batch).logits
     assert out[3].isnan().all()
     assert torch.equal(out[[0, 1, 2, 4]], expected[[0, 1, 2, 4]])
+
+
+@pytest.mark.parametrize("owners", [None, "abbac"])
+def test_a_row_with_inserted_ids_is_replaced_by_one_of_its_index(owners: str | None) -> None:
+    bare = texts.tiny("sequence", "bert")
+    found = muxwrap.find_sites(bare)
+    sites = muxwrap.Sites(found.mux, found.demux, "ignored")
+    demux = partial(Index, sentinel_ids=(9, 1, 2), prefix_outputs=1)
+    model = muxwrap.wrap(bare, 2, demux=demux, sites=sites, check_finite="isolate").eval()
+    batch = texts.sentences((5, 5, 5, 5, 5))
+    instead = copy.deepcopy(batch)
+    # Row 3 stands at index 1, and so does row 1; among those of "a" no other does, and a row is taken of index 0.
+    instead["input_ids"][3] = batch["input_ids"][1]
+    with torch.no_grad():
+        expected = model(**instead).logits
+        model.backbone.get_input_embeddings().weight[5] = torch.nan
+        batch["input_ids"][3, 2] = 5
+        with model.grouped_by(list(owners)) if owners else contextlib.nullcontext():
+            out = model(**batch).logits
+    assert out.isnan().any(1).tolist() == [False, False, False, True, False]
+    if owners is None:
+        assert torch.equal(out[[0, 1, 2, 4]], expected[[0, 1, 2, 4]])
+
+
+def test_two_inputs_of_which_one_is_bad() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(5, 8)
+            self.trunk, self.head = nn.Linear(16, 16), nn.Linear(16, 3)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.head(self.trunk(torch.cat([self.a(x), self.b(y)], 1)).tanh())
+
+    example = torch.zeros(1, 4), torch.zeros(1, 5)
+    model = muxwrap.wrap(Two(), 2, mux_at=["a", "b"], example_input=example, check_finite="isolate").eval()
+    for bad in (0, 1):
+        inputs = [torch.randn(5, 4), torch.randn(5, 5)]
+        inputs[bad][3] = torch.inf
+        with torch.no_grad():
+            assert model(*inputs).isnan().any(1).tolist() == [False, False, False, True, False]
 
 
 @pytest.mark.parametrize("check_finite", ["raise", "isolate"])
