@@ -35,10 +35,10 @@ def default_strategy(n: int, site: Site, raw_images: bool = True) -> str:
 def default_demuxer(strategy: Strategy) -> str:
     """Return the name of the demuxer where the user named none: layers of its own for every index.
 
-    An instance that is not bound needs none, so that ``n=1`` is the bare model, and neither does one with tokens of its own.
+    An instance that is not bound needs none, so that ``n=1`` is the bare model. A strategy may have a demuxer of its own.
     """
-    if strategy.places_tokens:
-        return "unbind"
+    if strategy.own_demuxer is not None:
+        return strategy.own_demuxer
     return "unbind" if strategy.n == 1 and isinstance(strategy, Identity) else "mlp"
 
 

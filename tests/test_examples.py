@@ -208,6 +208,19 @@ def test_trainer_tags_tokens(tmp_path: Path) -> None:
     torch.testing.assert_close(answer, logits[:32, : answer.shape[1]])
 
 
+def test_a_trained_model_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run("convert", "--output", str(tmp_path))
+    printed = capsys.readouterr().out
+    assert "| as it is" in printed and f"{found['point'].name}: accuracy" in printed
+    model, loaded, batch = found["model"], found["loaded"], found["batch"]
+    assert found["point"].multiplexed and found["done"].steps == 4
+    labels = batch.pop("labels")
+    with torch.no_grad():
+        logits = model(**batch).logits
+        assert torch.equal(loaded(**batch).logits, logits)
+    assert logits.shape == (len(labels), 2)
+
+
 @pytest.mark.parametrize("name", ["huggingface_trainer", "huggingface_tokens"])
 def test_the_same_columns_reach_the_model(name: str) -> None:
     columns = {}

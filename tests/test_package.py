@@ -12,8 +12,11 @@ import muxwrap
 USED = {
     "demuxers": "MLP",
     "evaluation": "crosstalk",
+    "frontiers": "register_rival",
+    "inference": "predict",
     "published": "load",
     "samplers": "LengthBatches",
+    "serving": "server",
     "strategies": "Slots",
     "theory": "multiplexed",
     "throughput": "measure",

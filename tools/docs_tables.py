@@ -19,8 +19,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # mkdocs runs this file from elsewhere
 
+from benchmarks.serving import report as served
 from benchmarks.studies.ablations.studies import STUDIES as STUDIED
 from benchmarks.studies.convert import pages as convert
+from benchmarks.studies.convert_images import report as convert_images
+from benchmarks.studies.elastic import report as elastic
 from benchmarks.studies.ensemble import report as ensemble
 from benchmarks.studies.text.findings import TABLES as TEXT_FINDINGS
 from benchmarks.studies.text.findings import scores
@@ -386,12 +389,12 @@ def vision_finding(name: str) -> str:
     return VISION_FINDINGS[name](data["records"], speeds["records"] if speeds else []) if data else _missing("vision")
 
 
-def ensembles() -> str:
-    """One network as an ensemble beside one network and several, as `benchmarks.studies.ensemble` measured it."""
-    data = _results("ensemble")
+def reported(study: str, report: Any) -> str:
+    """The table of a study, as its own report makes it, and how it was made."""
+    data = _results(study)
     if data is None:
-        return _missing("ensemble")
-    return "\n\n".join([_table(ensemble.HEAD, ensemble.rows(data["records"])), _origin(data)])
+        return _missing(study)
+    return "\n\n".join([_table(report.HEAD, report.rows(data["records"])), _origin(data)])
 
 
 def converted(name: str) -> str:
@@ -401,6 +404,14 @@ def converted(name: str) -> str:
         return _missing("convert")
     rows = convert.headline(data["records"]) if name == "headline" else convert.whole(data["records"])
     return "\n\n".join([_table(convert.HEAD, rows), *([] if name == "headline" else [_origin(data)])])
+
+
+def under_load() -> str:
+    """A server with the bare model, with n=8 and with elastic n, as `benchmarks.serving` measured it."""
+    data = _results("serving")
+    if data is None:
+        return "*Not measured before these pages were built: `python -m benchmarks.serving` writes the results.*"
+    return "\n\n".join([served.table(data["records"]), *served.soaks(data["records"]), _origin(data)])
 
 
 def origin(study: str) -> str:
@@ -496,9 +507,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "capacity": capacity,
     "ablations": ablations,
     "published": published,
-    "ensemble": ensembles,
+    "ensemble": partial(reported, "ensemble", ensemble),
+    "elastic": partial(reported, "elastic", elastic),
+    "convert images": partial(reported, "convert_images", convert_images),
     "convert headline": partial(converted, "headline"),
     "convert": partial(converted, "whole"),
+    "serving": under_load,
     "speed": partial(speed, "throughput"),
     "speed bfloat16": partial(speed, "throughput_bfloat16"),
     "bfloat16": partial(throughput, "throughput_bfloat16", "throughput.py", BFLOAT16),

@@ -33,15 +33,21 @@ ROOMS = {
     "multiplex": "A wrapped model's attributes",
     "_model": "A wrapped model's attributes",
     "checkpoint": "Saving and loading",
+    "loading": "Saving and loading",
+    "_backbones": "Saving and loading",
+    "_hub": "Saving and loading",
     "strategies": "Strategies",
     "demuxers": "Demuxers",
     "samplers": "Samplers",
     "training": "Training",
     "evaluation": "Evaluation",
     "throughput": "Throughput",
+    "frontiers": "The chart of a trained model",
     "published": "Published checkpoints",
     "cli": "Command line",
     "theory": "Theory",
+    "serving": "Serving",
+    "cli": "The command line",
 }
 """Titles of the page by file or folder of the package, in the order of the page."""
 

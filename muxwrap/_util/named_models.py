@@ -44,6 +44,24 @@ def model_named(name: str) -> nn.Module:
     return model
 
 
+def function_named(name: str) -> Any:
+    """Return the function ``package.module:FUNCTION``; modules are also looked for in the working directory.
+
+    Raises:
+        MuxwrapError: the name has another form, or there is no such function.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found = _function(module, function)
+    except Exception as error:
+        raise MuxwrapError(
+            f"{name!r} is not found: {type(error).__name__}: {error}; give package.module:FUNCTION"
+        ) from error
+    if not callable(found):
+        raise MuxwrapError(f"{name!r} is a {type(found).__name__}; name a function")
+    return found
+
+
 def _timm(name: str) -> Any:
     import timm
 

@@ -7,3 +7,4 @@ from muxwrap.demuxers.index_norm import IndexNorm as IndexNorm
 from muxwrap.demuxers.key import Key as Key
 from muxwrap.demuxers.mlp import MLP as MLP
 from muxwrap.demuxers.unbind import Unbind as Unbind
+from muxwrap.demuxers.uncouple import Uncouple as Uncouple

@@ -18,7 +18,7 @@ from muxwrap.site import SideInput, SideKind, Sites
 from muxwrap.sites.dry_run import answers
 from muxwrap.sites.repeat import Repeat
 from muxwrap.sites.rounding import distance
-from muxwrap.sites.sides import left_out
+from muxwrap.sites.side_kind import left_out
 from muxwrap.strategies.features.identity import Identity
 
 
@@ -30,7 +30,8 @@ def attending_all(sides: tuple[SideInput, ...]) -> tuple[SideInput, ...]:
 def reads_no_padding(backbone: nn.Module, example: Any, sites: Sites, sides: tuple[SideInput, ...]) -> bool:
     """Return whether the answers stay when what the side inputs call padding is set to zero where instances are mixed.
 
-    It is tried with some positions left out, and one instance per mixture: the bare model, but for that.
+    It is tried with some positions left out, in the middle and at the end, and one instance per mixture: the bare model, but
+    for that.
     """
     told = [side for side in sides if side.site is not None]
     if not told:
@@ -38,18 +39,22 @@ def reads_no_padding(backbone: nn.Module, example: Any, sites: Sites, sides: tup
     call = with_rows(example, ROWS)
     repeat = nn.ModuleList(Repeat(1, site.dim, 0, False) for site in sites.demux)
     made = Components(backbone, 1, replace(sites, sides=sides), Identity(1, sites.mux[0].dim), repeat, nn.ModuleList())
-    with _padded(backbone, told) as stay:
-        bare = answers(backbone, call, ROWS)
+    return all(_stay(made, call, told, end) for end in (False, True))
+
+
+def _stay(made: Components, call: Any, told: Sequence[SideInput], end: bool) -> bool:
+    with _padded(made.backbone, told, end) as stay:
+        bare = answers(made.backbone, call, ROWS)
         with attached(made) as multiplexed:
-            mixed = answers(backbone, call, ROWS, multiplexed)
+            mixed = answers(made.backbone, call, ROWS, multiplexed)
     if isinstance(bare, str) or isinstance(mixed, str):
         return False
     return all(distance(_read(a, stay), _read(b, stay)) < 1e-4 for a, b in zip(bare, mixed, strict=True))
 
 
 @contextmanager
-def _padded(backbone: nn.Module, sides: Sequence[SideInput]) -> Iterator[dict[int, Tensor]]:
-    """Let every side input leave positions out; yields which stay, by the length of the sequence."""
+def _padded(backbone: nn.Module, sides: Sequence[SideInput], end: bool) -> Iterator[dict[int, Tensor]]:
+    """Let every side input leave positions out, see :func:`left_out`; yields which stay, by the length of the sequence."""
     stay: dict[int, Tensor] = {}
 
     def leave_out(pairs: list[tuple[str, SideKind]], _module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -58,7 +63,7 @@ def _padded(backbone: nn.Module, sides: Sequence[SideInput]) -> Iterator[dict[in
             side = arguments.get(argument)
             if side is not None and side.ndim:
                 length = int(side.max()) if kind == "lengths" else side.shape[-1]
-                _, part, stay[length] = left_out(kind, side, length)
+                _, part, stay[length] = left_out(kind, side, length, end)
                 args, kwargs = replace_object((args, kwargs), side, part)
         return args, kwargs
 

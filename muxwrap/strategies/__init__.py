@@ -9,6 +9,7 @@ from muxwrap.strategies.features.identity import Identity as Identity
 from muxwrap.strategies.features.low_rank import LowRank as LowRank
 from muxwrap.strategies.features.orthogonal import Orthogonal as Orthogonal
 from muxwrap.strategies.features.permutation import Permutation as Permutation
+from muxwrap.strategies.features.reversible import Reversible as Reversible
 from muxwrap.strategies.features.sign import Sign as Sign
 from muxwrap.strategies.features.slots import Slots as Slots
 from muxwrap.strategies.features.walsh import Walsh as Walsh

@@ -12,7 +12,7 @@ from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.registry import Registry
 from muxwrap.site import Sees
 from muxwrap.strategies.checks import check_instances
-from muxwrap.strategies.scaling import scale_factor
+from muxwrap.strategies.scaling import scale_factor, scaled_sum
 
 S = TypeVar("S", bound="Strategy")
 
@@ -61,6 +61,9 @@ class Strategy(nn.Module, ABC):
     """Whether a mixture has tokens of its own, of which ``place`` says which tokens of the instances they hold. It is then
     mixed and separated between two layers of a trunk, and those between get masks and positions that fit."""
 
+    own_demuxer: ClassVar[str | None] = None
+    """The name of the demuxer that belongs to it, which separates where the user names none."""
+
     def __init__(
         self, n: int, dim: int, *, learnable: bool = False, scale: str | float = "sqrt", seed: int = 0
     ) -> None:
@@ -100,7 +103,7 @@ class Strategy(nn.Module, ABC):
 
     def combine(self, bound: Tensor) -> Tensor:
         """Sum the bound instances and scale: ``[g, n, ..., dim] -> [g, ..., dim]``."""
-        return bound.sum(1) * self.factor
+        return scaled_sum(bound, 1, self.factor)
 
     def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Return ``combine(bind(x))``; a strategy may override this with a form that never holds n bound copies.

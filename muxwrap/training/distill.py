@@ -19,7 +19,7 @@ from muxwrap.training.agreement import Agreement, no_autocast
 from muxwrap.training.distill_loop import DistillLoop, DistillMeasurement
 from muxwrap.training.distillation_loss import coefficients
 from muxwrap.training.stream import endless, own_random_state
-from muxwrap.training.teacher import teacher_of
+from muxwrap.training.teacher import fingerprint, teacher_of
 from muxwrap.training.teaching import Teaching
 from muxwrap.training.warm_up import rise_and_fall
 
@@ -104,9 +104,9 @@ def distill(
         progress: show a bar, if tqdm is installed.
 
     Raises:
-        MuxwrapError: the model is not wrapped; the teacher shares its weights or has not the states; batches are empty, end
-            too early or hold no input; labels that are not classes; the loss is not finite; a bad number; a file of
-            another call.
+        MuxwrapError: the model is not wrapped, or nothing of it learns; the teacher shares its weights or has not the states;
+            batches are empty, end too early or hold no input; labels that are not classes; the loss is not finite; a bad
+            number; a file of another call.
     """
     model = getattr(model, "_orig_mod", model)
     check_wrapped(model, "distill")
@@ -120,21 +120,20 @@ def distill(
     with own_random_state(device):
         measured = None if held_out is None else Agreement(model, frozen, held_out, weights.distillation > 0, autocast)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not trained:
+            raise MuxwrapError(
+                f"distill({type(model.backbone).__name__}): no parameter requires a gradient, so there is nothing to learn; "
+                "requires_grad_() of some, or a strategy that learns, such as 'reversible'"
+            )
         made = AdamW(trained, lr=lr) if optimizer is None else optimizer(trained)
         schedule = LambdaLR(made, partial(rise_and_fall, steps)) if scheduler is None else scheduler(made)
         file = None if resume is None else Path(resume)
-        identity = {"steps": steps, "every": every, "seed": seed, "teacher": _fingerprint(frozen)}
+        identity = {"steps": steps, "every": every, "seed": seed, "teacher": fingerprint(frozen)}
         loop = DistillLoop(teaching, made, schedule, measured, every, patience, seed, autocast, file, identity)
         loop.run(endless(batches, seed, device), steps, progress)
     best = loop.best_step()
     agreement = next(each.agreement for each in loop.history if each.step == best)
     return Distilled(loop.history[-1].step, best, agreement, tuple(loop.history), frozen)
-
-
-def _fingerprint(teacher: nn.Module) -> float:
-    """Return a number that tells one teacher from another, the same for the same weights wherever they lie."""
-    sums = [value.detach().double().cpu().abs().sum() for value in teacher.parameters()]
-    return float(torch.stack(sums).sum()) if sums else 0.0
 
 
 def _check(steps: int, every: int, patience: int | None, held_out: Any, dtype: Any) -> None:

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import muxwrap
 from muxwrap import Sites
+from muxwrap._util.fast_path import without_fast_path
 from muxwrap.site import SideInput
 
 DIM, LENGTH = 16, 8
@@ -44,7 +45,8 @@ class Encoded(nn.Module):
         if self.pool == "kept":
             kept = ~padding.unsqueeze(-1)
             return self.out((h * kept).sum(1) / kept.sum(1))
-        return self.out(h[:, 0] if self.pool == "first" else h.mean(1))
+        pools = {"first": lambda: h[:, 0], "last": lambda: h[:, -1], "mean": lambda: h.mean(1)}
+        return self.out(pools[self.pool]())
 
 
 class Block(nn.Module):
@@ -195,6 +197,16 @@ def test_padding_that_a_model_reads_is_mixed() -> None:
     model = muxwrap.wrap(bare, 1, "identity", "unbind", example_input=call("bool")).eval()
     torch.testing.assert_close(model(*call("bool")), expected)
     assert [side.site for side in model.sites.sides] == [None]
+
+
+def test_the_last_position_is_read_though_it_is_padding() -> None:
+    torch.manual_seed(0)
+    bare, ids = Encoded("last").eval(), torch.randint(1, 30, (3, LENGTH))
+    ids[1:, 5:] = 0
+    with without_fast_path():  # whose layers give zero at padding
+        own = bare(ids)
+        model = muxwrap.wrap(bare, 1, "identity", demux="unbind", example_input=ids[:1]).eval()
+        torch.testing.assert_close(model(ids), own)
 
 
 def test_a_mask_that_is_made_inside() -> None:

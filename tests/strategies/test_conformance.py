@@ -31,6 +31,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "kernels": [{"kind": "graded"}],
     "layout": [{"channels": 5, "reach": 0}, {"hidden": (3, 2), "reach": 1}],
     "nonlinear": [{"channels": 3, "hidden": 4}],
+    "reversible": [{"hidden": 3}],
     "rotation": [{"signs": False}],
 }
 SAME_FOR_EVERY_INDEX = {"identity"}
@@ -147,7 +148,7 @@ def has_way_back(strategy: Strategy) -> bool:
 
 
 def is_linear(strategy: Strategy) -> bool:
-    return not getattr(strategy, "hidden", ())  # layers between nonlinearities
+    return not getattr(strategy, "hidden", ()) and strategy.name != "reversible"  # layers between nonlinearities
 
 
 def lies_apart(strategy: Strategy) -> bool:

@@ -44,6 +44,7 @@ PROPERTIES = {
     "pixel_rotation": ("image", True, True, False, "sqrt", False),
     "pool": ("tokens", False, False, True, "sum", False),
     "remap": ("image", False, False, True, "sum", False),
+    "reversible": ("features", False, False, False, "sum", True),
     "rotation": ("image", False, False, False, "sqrt", False),
     "sign": ("features", True, True, False, "sqrt", False),
     "slots": ("features", False, False, True, "sum", True),

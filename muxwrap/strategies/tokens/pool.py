@@ -56,6 +56,7 @@ class Pool(Strategy):
     disjoint = True
     reads_mask: ClassVar[bool] = True
     places_tokens: ClassVar[bool] = True
+    own_demuxer: ClassVar[str | None] = "unbind"
 
     def __init__(
         self,
