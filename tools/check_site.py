@@ -1,8 +1,10 @@
-"""Look at the built site in a browser: does every page fit, load nothing from elsewhere, render its maths, and can be searched?
+"""Look at the built site in a browser: does every page fit, is it readable in light and dark, and is nothing wrong on it?
 
 python tools/check_site.py site [--browser chromium]
 
-A page of frames is served beside the site, each as wide as a screen; a script in it measures what is inside.
+A page of frames is served beside the site, each as wide as a screen; a script in it measures what is inside: tables that are
+cut off, text too faint against what is behind it, pictures that are missing, maths that is not rendered, anything fetched from
+elsewhere, what the browser's console says, and whether searching finds something. Dead links fail the build itself.
 """
 
 from __future__ import annotations
@@ -30,6 +32,32 @@ const load = (path, width) => new Promise((done) => {
   frame.onload = () => setTimeout(() => done(frame), 300);
   document.body.append(frame);
 });
+const rgb = (colour) => (colour.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+const light = ([r, g, b]) => {
+  const part = (x) => ((x /= 255) <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+};
+const behind = (view, each) => {
+  for (; each; each = each.parentElement) {
+    const colour = rgb(view.getComputedStyle(each).backgroundColor);
+    if (colour.length < 4 || colour[3] === 1) return colour;
+  }
+  return [255, 255, 255];
+};
+const faint = (view, page) => {
+  const wrong = [];
+  const own = (each) => [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  for (const scheme of ["default", "slate"]) {
+    page.body.setAttribute("data-md-color-scheme", scheme);
+    for (const each of page.querySelectorAll("article :is(h1, h2, h3, p, li, th, td, pre code)")) {
+      if (!own(each) || !each.getClientRects().length) continue;
+      const [a, b] = [rgb(view.getComputedStyle(each).color), behind(view, each)].map(light);
+      const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      if (contrast < 3) wrong.push(`faint in ${scheme}, ${contrast.toFixed(1)}: ${each.innerText.trim().slice(0, 40)}`);
+    }
+  }
+  return wrong;
+};
 const look = async (path, width) => {
   const frame = await load(path, width), view = frame.contentWindow, page = view.document;
   page.querySelectorAll("details").forEach((each) => (each.open = true));
@@ -46,6 +74,7 @@ const look = async (path, width) => {
   for (const each of page.querySelectorAll(".arithmatex"))
     if (!each.querySelector(".katex") || each.querySelector(".katex-error")) wrong.push(`maths: ${each.textContent}`);
   for (const each of page.images) if (each.complete && !each.naturalWidth) wrong.push(`picture: ${each.src}`);
+  wrong.push(...faint(view, page));
   frame.remove();
   return wrong.map((each) => `${path} at ${width}: ${each}`);
 };
@@ -62,7 +91,10 @@ const search = async (word) => {
 };
 (async () => {
   const found = [];
-  for (const path of PATHS) for (const width of WIDTHS) found.push(...(await look(path, width)));
+  for (let first = 0; first < PATHS.length; first += 4) {
+    const some = PATHS.slice(first, first + 4).flatMap((path) => WIDTHS.map((width) => look(path, width)));
+    found.push(...(await Promise.all(some)).flat());
+  }
   found.push(...(await search("crosstalk")));
   tell(found);
 })().catch((error) => tell([String(error)]));
@@ -82,6 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     found = look(args.browser, f"http://127.0.0.1:{server.server_port}/check.html")
     server.shutdown()
+    server.server_close()
     print("\n".join(found) or f"{len(paths)} pages fit at {' and '.join(map(str, WIDTHS))} pixels")
     return bool(found)
 
