@@ -13,8 +13,10 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap import demuxers as demuxers
     from muxwrap import evaluation as evaluation
     from muxwrap import frontiers as frontiers
+    from muxwrap import inference as inference
     from muxwrap import published as published
     from muxwrap import samplers as samplers
+    from muxwrap import serving as serving
     from muxwrap import strategies as strategies
     from muxwrap import theory as theory
     from muxwrap import throughput as throughput
@@ -25,6 +27,8 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap.errors import MuxwrapError as MuxwrapError
     from muxwrap.evaluation import evaluate as evaluate
     from muxwrap.frontiers import frontier as frontier
+    from muxwrap.loading import from_pretrained as from_pretrained
+    from muxwrap.loading import load as load
     from muxwrap.multiplex import Multiplex as Multiplex
     from muxwrap.site import Site as Site
     from muxwrap.site import Sites as Sites
@@ -32,7 +36,6 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap.strategies.base import Strategy as Strategy
     from muxwrap.strategies.base import list_strategies as list_strategies
     from muxwrap.strategies.base import register_strategy as register_strategy
-    from muxwrap.wrapping import load as load
     from muxwrap.wrapping import unwrap as unwrap
     from muxwrap.wrapping import wrap as wrap
 
@@ -47,6 +50,7 @@ __all__ = [
     "Strategy",
     "evaluate",
     "find_sites",
+    "from_pretrained",
     "frontier",
     "list_demuxers",
     "list_strategies",
@@ -66,10 +70,11 @@ _FOUND_IN = {
     "Strategy": "strategies.base",
     "evaluate": "evaluation",
     "find_sites": "sites",
+    "from_pretrained": "loading",
     "frontier": "frontiers",
     "list_demuxers": "demuxers.base",
     "list_strategies": "strategies.base",
-    "load": "wrapping",
+    "load": "loading",
     "register_demuxer": "demuxers.base",
     "register_strategy": "strategies.base",
     "unwrap": "wrapping",
@@ -81,8 +86,10 @@ _SUBPACKAGES = (
     "demuxers",
     "evaluation",
     "frontiers",
+    "inference",
     "published",
     "samplers",
+    "serving",
     "strategies",
     "theory",
     "throughput",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from muxwrap import demuxers, strategies
 from muxwrap._hooks.adapters import learns_prompts
-from muxwrap._hooks.components import Components
+from muxwrap._hooks.components import CheckFinite, Components
 from muxwrap._hooks.running import is_hooked
 from muxwrap._hooks.widening import widenings
 from muxwrap._util.examples import quiet, run
@@ -29,7 +29,6 @@ from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.site import Site, Sites
 from muxwrap.sites import Choice, check_paths, check_side_by_side, locate, locate_layers, verify
 from muxwrap.sites.dry_run import watched
-from muxwrap.sites.families import timm
 from muxwrap.sites.heard import UnheardError, check_heard
 from muxwrap.strategies.base import Strategy, list_strategies
 
@@ -45,7 +44,7 @@ def build(
     example_input: Any = None,
     sites: Sites | None = None,
     seed: int = 0,
-    check_finite: bool = False,
+    check_finite: CheckFinite = False,
     raw_images: bool = True,
 ) -> Components:
     """Make the components of a multiplexed model; the arguments are those of :func:`muxwrap.wrap`.
@@ -78,7 +77,7 @@ def build(
             made.sites = check_side_by_side(made, example)
         if example is not None:
             verify(made, example)
-            if phi.sees == "image":
+            if phi.sees == "image" or any(site.axis is None for site in sites.mux):
                 check_heard(made, example)
     except MuxwrapError as error:
         if isinstance(error, UnheardError) and raw_images and strategy is None:  # the images were muxwrap's choice
@@ -107,8 +106,7 @@ def check_backbone(backbone: object) -> None:
     """Refuse what cannot be wrapped, before anything is called.
 
     Raises:
-        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, learns prompts, or returns maps of
-            several stages.
+        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, or learns prompts.
     """
     if not isinstance(backbone, nn.Module):
         raise MuxwrapError(f"wrap({backbone!r}): {type(backbone).__name__} is not a torch.nn.Module")
@@ -137,9 +135,6 @@ def check_backbone(backbone: object) -> None:
             f"{call}: prompt learning puts tokens of its own before every row, outside of the model in it; adapt the wrapped "
             "model: get_peft_model(muxwrap.wrap(model, n), config)"
         )
-    problem = timm.refusal(backbone)
-    if problem is not None:
-        raise MuxwrapError(f"{call}: {problem}")
 
 
 def build_strategy(choice: Any, n: int, sites: Sites, seed: int) -> Strategy:

@@ -19,6 +19,7 @@ from muxwrap._model.forwarding import (
     class_for,
     shown,
 )
+from muxwrap._model.guarded import Guarded, checked
 from muxwrap._model.saving import Saving
 from muxwrap.building import build, check_backbone, check_shuffle
 from muxwrap.defaults import DemuxChoice, StrategyChoice
@@ -29,7 +30,7 @@ from muxwrap.site import Sites, percent
 from muxwrap.strategies.base import Strategy
 
 
-class Multiplex(Attributes, Saving):
+class Multiplex(Attributes, Guarded, Saving):
     """A model whose trunk runs once for every n rows of a batch (DataMUX, Murahari et al., NeurIPS 2022).
 
     ``Multiplex(backbone, n, ...)`` is :func:`muxwrap.wrap`, which documents the arguments and the errors.
@@ -49,7 +50,8 @@ class Multiplex(Attributes, Saving):
         sites: where instances are mixed and separated.
         strategy: φ.
         demuxers: one per demux site.
-        check_finite: whether rows with NaN or infinity are refused.
+        check_finite: what is done about rows with NaN or infinity: ``"raise"``, ``"isolate"`` or nothing (False).
+        largest: the largest number that a row may hold where rows are mixed, for ``check_finite``; None for no bound.
         shuffle: whether rows are dealt to mixtures and indices at random in training.
     """
 
@@ -63,7 +65,8 @@ class Multiplex(Attributes, Saving):
             "strategy",
             "demuxers",
             "widenings",
-            "check_finite",
+            "_check_finite",
+            "_largest",
             "shuffle",
             "training",
             "_attachment",
@@ -92,6 +95,9 @@ class Multiplex(Attributes, Saving):
     ) -> None:
         super().__init__()
         check_shuffle(shuffle)
+        options["check_finite"] = checked(
+            options.get("check_finite", False), f"wrap({type(backbone).__name__}, check_finite)"
+        )
         self.sizes = sizes_of(n)
         self._hold(replace(build(backbone, self.sizes[-1], strategy, demux, **options), shuffle=shuffle))
         self._n = self.sizes[-1]
@@ -127,6 +133,7 @@ class Multiplex(Attributes, Saving):
             self.demuxers,
             self.widenings,
             self.check_finite,
+            self.largest,
             self.shuffle,
             self.training,
         )

@@ -47,6 +47,8 @@ class Site:
         shape: the shape of one row of the example here, ``(C, H, W)`` for an image; read by strategies that see space.
             Not compared by ``==``.
         grid: H, W where the last H·W tokens of a row are patches of an image.
+        part: which of the tensors that the module returns, counted as they lie in what it returns; None is the first of two
+            axes or more. Only where mixtures are separated.
         twice: the module is applied a second time, to the mixture as its ``inputs_embeds``, so that positions, types and
             norm come in again (DataMUX's code); for the output of a module that takes ids or embeddings.
     """
@@ -59,6 +61,7 @@ class Site:
     shape: tuple[int, ...] | None = field(default=None, compare=False)
     twice: bool = False
     grid: tuple[int, int] | None = field(default=None, compare=False)
+    part: int | None = None
 
     @property
     def image(self) -> tuple[int, int, int] | None:
@@ -77,7 +80,8 @@ class Site:
         axis = "all axes" if self.axis is None else f"axis {self.axis}"
         token = ", first token" if self.first_token else ""
         twice = ", twice" if self.twice else ""
-        return f"{self.side} of {self.path or 'the backbone'} ({axis}, dim {self.dim}{token}{twice})"
+        side = self.side if self.part is None else f"{self.side} {self.part}"
+        return f"{side} of {self.path or 'the backbone'} ({axis}, dim {self.dim}{token}{twice})"
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,14 @@
-"""The calls of one line: a model wrapped, unwrapped, and loaded again."""
+"""The calls of one line: a model wrapped, and unwrapped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from muxwrap import checkpoint, demuxers, strategies
 from muxwrap._hooks.adapters import inside
+from muxwrap._hooks.components import CheckFinite
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
@@ -29,7 +27,7 @@ def wrap(
     example_input: Any = None,
     sites: Sites | None = None,
     seed: int = 0,
-    check_finite: bool = False,
+    check_finite: bool | CheckFinite = False,
     shuffle: bool | None = None,
 ) -> Multiplex:
     """Put data multiplexing into a model (DataMUX, Murahari et al., NeurIPS 2022).
@@ -52,7 +50,9 @@ def wrap(
             arguments. Needed where the model's own metadata does not tell what it takes.
         sites: found sites; then nothing is searched and no example is needed.
         seed: fixes φ and the demuxer's initial values; the global random state is left alone.
-        check_finite: refuse rows with NaN or infinity where they are mixed (eager mode).
+        check_finite: what is done about rows with NaN or infinity where they are mixed, which would spoil every answer of
+            their mixture: ``"raise"`` (or True) refuses them, ``"isolate"`` leaves them out and answers them alone with NaN;
+            False passes them on. See :attr:`Multiplex.check_finite`.
         shuffle: deal the rows of a call to the mixtures and indices at random in training, drawn of torch's generator; the
             answers come back in the rows' own order. For losses that compare the rows of a batch, see
             :class:`~muxwrap.demuxers.IndexNorm`. By default they are not, with a warning where embeddings are trained.
@@ -105,40 +105,3 @@ def unwrap(model: nn.Module) -> nn.Module:
             f"unwrap({type(model).__name__}): not a wrapped model; unwrap takes what wrap returned{inner}"
         )
     return model.detach()
-
-
-def load(folder: str | Path, backbone: nn.Module) -> Multiplex:
-    """Wrap a bare backbone as the saved model was wrapped, and load every tensor, the backbone's own included.
-
-    Args:
-        folder: what :meth:`Multiplex.save_pretrained` wrote, or a checkpoint of ``transformers.Trainer``.
-        backbone: a bare model of the same architecture; its weights are overwritten. Or a model wrapped as the saved one, which
-            is loaded and returned: checkpoints of the Trainer hold the tensors, and not how the model was wrapped.
-
-    Raises:
-        MuxwrapError: the folder holds no wrapped model, a strategy or demuxer is not registered, the backbone is another
-            one, or it is wrapped in another way.
-    """
-    if isinstance(backbone, Multiplex):
-        rows = checkpoint.load_into(backbone, backbone._components(), folder)
-        if rows in backbone.sizes:
-            backbone.n = rows
-        return backbone
-    config = checkpoint.read_config(folder)
-    phi, demux = config["strategy"], config["demux"]
-    model = Multiplex(
-        backbone,
-        config.get("sizes", config["n"]),
-        partial(strategies.registry.get(phi["name"]), **phi["options"]),
-        partial(demuxers.registry.get(demux["name"]), **demux["options"]),
-        sites=Sites.from_dict(config["sites"]),
-        check_finite=config["check_finite"],
-        shuffle=config.get("shuffle"),
-    )
-    model.n = config.get("rows", config["n"])
-    try:
-        checkpoint.load_tensors(model, folder)
-    except MuxwrapError:
-        model.detach()
-        raise
-    return model

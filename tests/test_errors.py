@@ -149,17 +149,6 @@ def test_the_way_out_for_compiled_backbones() -> None:
         torch.testing.assert_close(torch.compile(model, backend="eager")(x), model(x))
 
 
-def test_maps_of_several_stages_are_refused_and_the_last_is_separated() -> None:
-    timm = pytest.importorskip("timm")
-    x = torch.zeros(4, 3, 64, 64)
-    with pytest.raises(MuxwrapError, match=r"maps of 5 stages.*out_indices=\(4,\)"):
-        muxwrap.wrap(timm.create_model("test_resnet", features_only=True), 2, example_input=x[:1])
-    last = timm.create_model("test_resnet", features_only=True, out_indices=(4,)).eval()
-    (bare,) = last(x)
-    (maps,) = muxwrap.wrap(last, 2, example_input=x[:1])(x)
-    assert maps.shape == bare.shape
-
-
 def test_a_module_above_the_site_was_replaced() -> None:
     class Nested(nn.Module):
         def __init__(self) -> None:

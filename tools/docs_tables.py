@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # mkdocs runs this file f
 
 from benchmarks.studies.ablations.studies import STUDIES as STUDIED
 from benchmarks.studies.convert import pages as convert
+from benchmarks.studies.convert_images import report as convert_images
+from benchmarks.studies.elastic import report as elastic
 from benchmarks.studies.ensemble import report as ensemble
 from benchmarks.studies.text.findings import TABLES as TEXT_FINDINGS
 from benchmarks.studies.text.findings import scores
@@ -263,6 +265,26 @@ def wrap_time() -> str:
     return f"{table}\n\n{_origin(data)}"
 
 
+def static_shapes() -> str:
+    """Batch-1 throughput of graphs with fixed shapes, as `benchmarks.speed.static_shapes` measured it."""
+    data = _results("static_shapes")
+    if data is None:
+        return "*Not measured before these pages were built: `benchmarks.speed.static_shapes` does it.*"
+    rows = [
+        [
+            r["backbone"],
+            r["runtime"],
+            r["name"],
+            str(r["rows"]),
+            f"{r['instances_per_second']:,.1f}",
+            f"{r['ratio_to_bare']:.2f}x",
+        ]
+        for r in data["records"]
+    ]
+    table = _table("| backbone | runtime | model | images per call | images/s | speed-up |", rows)
+    return f"{table}\n\n{_origin(data)}"
+
+
 def retrieval_levels() -> str:
     """What `benchmarks/studies/text/retrieval.py` reached on unseen text, by n and configuration."""
     data = _results("retrieval_levels")
@@ -366,12 +388,12 @@ def vision_finding(name: str) -> str:
     return VISION_FINDINGS[name](data["records"], speeds["records"] if speeds else []) if data else _missing("vision")
 
 
-def ensembles() -> str:
-    """One network as an ensemble beside one network and several, as `benchmarks.studies.ensemble` measured it."""
-    data = _results("ensemble")
+def reported(study: str, report: Any) -> str:
+    """The table of a study, as its own report makes it, and how it was made."""
+    data = _results(study)
     if data is None:
-        return _missing("ensemble")
-    return "\n\n".join([_table(ensemble.HEAD, ensemble.rows(data["records"])), _origin(data)])
+        return _missing(study)
+    return "\n\n".join([_table(report.HEAD, report.rows(data["records"])), _origin(data)])
 
 
 def converted(name: str) -> str:
@@ -468,6 +490,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accelerator": partial(throughput, "throughput_accelerator", "accelerator.py", ON_ACCELERATOR),
     "retrieval levels": retrieval_levels,
     "wrap time": wrap_time,
+    "static shapes": static_shapes,
     "damped crosstalk": damped_crosstalk,
     "overview": overview,
     "text": text,
@@ -475,7 +498,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "capacity": capacity,
     "ablations": ablations,
     "published": published,
-    "ensemble": ensembles,
+    "ensemble": partial(reported, "ensemble", ensemble),
+    "elastic": partial(reported, "elastic", elastic),
+    "convert images": partial(reported, "convert_images", convert_images),
     "convert headline": partial(converted, "headline"),
     "convert": partial(converted, "whole"),
     "speed": partial(speed, "throughput"),

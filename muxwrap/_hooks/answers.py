@@ -74,16 +74,21 @@ def _of_mixtures(call: Call, args: Any, kwargs: Any, output: Any) -> Iterator[tu
         output = tuple(part if isinstance(part, Tensor) else None for part in output)
     for path, tensor in named_tensors(output, skip=of_the_trunk):
         of_rows = tensor.shape[:1] == (call.rows,)
-        if call.mixtures in tensor.shape and not of_rows and not is_attention(tensor, lengths_in((args, kwargs))):
+        if (
+            call.mixtures in tensor.shape
+            and not of_rows
+            and not is_attention(tensor, lengths_in((args, kwargs)), call.model.training)
+        ):
             yield path, tensor
 
 
-def is_attention(x: Tensor, lengths: Container[int]) -> bool:
-    """Whether a tensor holds weights of attention, ``[..., queries, keys]``: they sum to one, under dropout on average.
+def is_attention(x: Tensor, lengths: Container[int], dropped: bool = False) -> bool:
+    """Whether a tensor holds weights of attention, ``[..., queries, keys]``: they sum to one.
 
     Args:
         x: a tensor that was returned.
         lengths: of sequences in the call. Keys are as many as queries, or as one of these; classes are not.
+        dropped: whether dropout may have gone over them; then they sum to one on average.
     """
     if x.ndim < 3 or not x.is_floating_point() or not x.numel():
         return False
@@ -91,6 +96,8 @@ def is_attention(x: Tensor, lengths: Container[int]) -> bool:
         return False
     x = x.detach().float()
     sums = x.sum(-1)
+    if not dropped:
+        return bool((x >= 0).all()) and bool(((sums - 1).abs() < 0.02).all())  # rounded to half precision at the most
     error = float(sums.std(correction=0)) / sums.numel() ** 0.5
     return bool((x >= 0).all()) and abs(float(sums.mean()) - 1) < 0.01 + 4 * error
 

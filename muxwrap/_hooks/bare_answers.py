@@ -32,8 +32,10 @@ class EmbeddingWarning:
         sizes = {
             size for state in call.answers for size in state.shape[1:]
         }  # a loss or a frozen head's logits have others
-        answers = (
-            (path, answer) for path, answer in named_tensors(output) if answer.ndim and answer.shape[-1] in sizes
+        answers = (  # maps of images are read by layers, not compared
+            (path, answer)
+            for path, answer in named_tensors(output)
+            if 0 < answer.ndim < 4 and answer.shape[-1] in sizes
         )
         found = next((path for path, answer in answers if _is_made_of(answer, set(states))), None)
         if found is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from muxwrap._hooks.apart import Apart, apart_in
 from muxwrap._hooks.chunks import Chunks
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.grouping import group
@@ -53,7 +54,10 @@ class Call:
     | ``id_rows`` | the stem | rows of the batch, where its demuxer inserted token ids, which fills the last group |
     | ``chunks`` | the stem | the calls of a stem that runs some rows at a time, per mux site |
     | ``rows`` | mixing | rows of the batch |
-    | ``order`` | whatever groups rows first | the order in which they are dealt to mixtures and indices, ``[B]`` |
+    | ``apart`` | the call | the owners of the rows, where they are kept apart |
+    | ``order`` | whatever groups rows first | the order in which they are dealt to mixtures and indices: ``[B]``, or more |
+    | ``instead`` | mixing | which row is mixed in the place of each, where some are kept out: ``[B]`` |
+    | ``bad`` | mixing | which rows are kept out and get no answer: ``[B]`` |
     | ``answers`` | separating | the rows' own states, as they go on |
     | ``wide`` | mixing | mixtures with channels that the stem has no weights for, per mux site, until they are used |
     | ``places`` | mixing | which token of a mixture holds which tokens, where the strategy says so |
@@ -75,7 +79,10 @@ class Call:
     id_rows: int | None = None
     chunks: dict[int, Chunks] = field(default_factory=dict)
     rows: int | None = None
+    apart: Apart | None = None
     order: Tensor | None = None
+    instead: Tensor | None = None
+    bad: Tensor | None = None
     answers: list[Tensor] = field(default_factory=list)
     wide: dict[int, Tensor] = field(default_factory=dict)
     places: Places | None = None
@@ -92,7 +99,15 @@ class Call:
     @property
     def mixtures(self) -> int | None:
         """Mixtures that the batch's rows make; None before anything was mixed."""
-        return None if self.rows is None else -(-self.rows // self.model.n)
+        return None if self.rows is None else self._mixtures_of(self.rows)
+
+    def mixtures_of(self, batch: Tensor) -> int:
+        """Return how many mixtures the rows of a batch make."""
+        self._deal(batch)
+        return self._mixtures_of(batch.shape[0])
+
+    def _mixtures_of(self, rows: int) -> int:
+        return -(-(rows if self.order is None else self.order.shape[0]) // self.n)
 
     def group(self, x: Tensor) -> Tensor:
         """Group rows as this call deals them: ``[B, ...] -> [ceil(B / n), n, ...]``.
@@ -101,23 +116,52 @@ class Call:
         state before it runs a call again, as gradient checkpointing does, gets the same order again.
 
         Raises:
-            MuxwrapError: the model shuffles, and tensors of different numbers of rows are to be grouped.
+            MuxwrapError: there is an order, and tensors of different numbers of rows are to be grouped.
         """
-        rows = x.shape[0]
-        if not self.model.shuffles or rows == 1:  # [1, L] is the same for all rows
+        if x.shape[0] == 1:  # [1, L] is the same for all rows
             return group(x, self.n)
+        if self.instead is not None:
+            x = x[self.instead.to(x.device)]
+        order = self._deal(x)
+        return group(x, self.n, order if order is None else order.to(x.device))
+
+    def check_owners(self, x: Tensor) -> None:
+        """Refuse rows whose owners are not known.
+
+        Raises:
+            MuxwrapError: the owners are as many as other rows.
+        """
+        rows, copies = x.shape[0], self.model.copies
+        if self.apart is not None and len(self.apart.owners) * copies != rows:
+            raise MuxwrapError(
+                f"grouped_by(ids): {len(self.apart.owners)} ids, and {rows // copies} rows are mixed; give one id for each row "
+                "of the batch"
+            )
+
+    def _deal(self, x: Tensor) -> Tensor | None:
+        self.check_owners(x)
+        rows, copies = x.shape[0], self.model.copies
+        if not self.model.shuffles and self.apart is None:
+            return None
         if self.order is None:
-            self.order = torch.randperm(rows, device=x.device)
-        if self.order.shape[0] != rows:
+            shuffled = torch.randperm(rows, device=x.device) if self.model.shuffles else None
+            self.order = shuffled if self.apart is None else self.apart.order(self.n // copies, copies, shuffled)
+        elif self.apart is None and self.order.shape[0] != rows:
             raise MuxwrapError(
                 f"shuffle=True: tensors of {self.order.shape[0]} and of {rows} rows are mixed in one call, and no order fits "
                 "both; wrap with shuffle=False"
             )
-        return group(x, self.n, self.order.to(x.device))
+        return self.order
 
 
 def new_call(model: Components, key: Key) -> Call:
     """Return the state of a call that has not reached anything."""
+    apart = apart_in(key) if model.n > model.copies else None  # one row in a mixture keeps to itself
     return Call(
-        model, key, torch.is_grad_enabled(), mixed=[0] * len(model.sites.mux), separated=[0] * len(model.sites.demux)
+        model,
+        key,
+        torch.is_grad_enabled(),
+        apart=apart,
+        mixed=[0] * len(model.sites.mux),
+        separated=[0] * len(model.sites.demux),
     )

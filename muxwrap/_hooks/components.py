@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
@@ -13,6 +14,8 @@ from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.strategies.base import Strategy
+
+CheckFinite = Literal[False, "raise", "isolate"]
 
 _WITH_MATRICES = (nn.Linear, nn.Bilinear, nn.Embedding)
 
@@ -29,11 +32,13 @@ class Components:
         demuxers: one per demux site.
         widenings: one per mux site where the strategy's mixtures have other channels than the backbone there, else none;
             see :class:`~muxwrap._hooks.widening.Widening`.
-        check_finite: refuse NaN and infinity where instances are mixed; one bad row would spoil its whole group. Costs one
-            synchronisation per call; not checked in compiled code.
+        check_finite: what is done about rows with NaN or infinity where instances are mixed, which would spoil their whole
+            group: ``"raise"`` refuses them, ``"isolate"`` keeps them out, False passes them on.
+        largest: of the numbers of a row there, beyond which it is bad as well; None for no other bound than infinity.
         shuffle: in training, deal the rows of a call to the mixtures and indices at random, and put the answers back in
             order; None does not, and warns where embeddings are trained.
         training: whether the call is one of training.
+        copies: indices that a row takes.
     """
 
     backbone: nn.Module
@@ -42,9 +47,11 @@ class Components:
     strategy: Strategy
     demuxers: nn.ModuleList
     widenings: nn.ModuleList
-    check_finite: bool = False
+    check_finite: CheckFinite = False
+    largest: float | None = None
     shuffle: bool | None = None
     training: bool = False
+    copies: int = 1
 
     @property
     def demuxer(self) -> Demuxer:
@@ -91,8 +98,14 @@ class Components:
         """Refuse settings of the published text models where they cannot work.
 
         Raises:
-            MuxwrapError: the demuxer inserts sentinel ids, or a module is to run twice, where that cannot be done.
+            MuxwrapError: the demuxer inserts sentinel ids, a module is to run twice, or a part of what passes is named, where
+                that cannot be done.
         """
+        for site in (*self.sites.mux, *self.sites.demux):
+            if site.part is not None and (site in self.sites.mux or site.side == "input"):
+                raise MuxwrapError(
+                    f"the {site} names a part of what passes, which only separates outputs; leave part out"
+                )
         for site in self.sites.mux:
             self._check_twice(site)
             if self.demuxer.uses_sentinel_ids and site.side == "input":

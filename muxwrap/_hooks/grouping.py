@@ -1,7 +1,7 @@
 """Batch to groups and back: which rows share a mixture, how an incomplete group is filled, how masks merge.
 
-Consecutive rows share a mixture: row r is instance ``r % n`` of group ``r // n``. In an ``order`` of the rows ``[B]``, row
-``order[r]`` is.
+Consecutive rows share a mixture: row r is instance ``r % n`` of group ``r // n``. In an ``order`` of the rows, row
+``order[r]`` is. An order holds every row, some more than once: a row's answer is that of its first place.
 """
 
 from __future__ import annotations
@@ -30,8 +30,16 @@ def group(x: Tensor, n: int, order: Tensor | None = None) -> Tensor:
 
 def ungroup(x: Tensor, rows: int, order: Tensor | None = None) -> Tensor:
     """Return the rows of ``[g, n, ...]`` in the batch's order: the filling is cut off, and an order of grouping undone."""
-    flat = rearrange(x, "g n ... -> (g n) ...")[:rows]
-    return flat if order is None else flat[order.argsort()]
+    flat = rearrange(x, "g n ... -> (g n) ...")
+    return flat[:rows] if order is None else flat[places_in(order, rows)]
+
+
+def places_in(order: Tensor, rows: int) -> Tensor:
+    """Return where each of the rows stands first in an order, ``[B]``."""
+    if order.shape[0] == rows:
+        return order.argsort()
+    places = torch.arange(order.shape[0], device=order.device)
+    return places.new_full((rows,), order.shape[0]).scatter_reduce(0, order, places, "amin")
 
 
 def merge_masks(grouped: Tensor, prefix: int) -> Tensor:

@@ -6,6 +6,7 @@ arguments; ``k`` is the place of the site among the mux sites.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from muxwrap._hooks.call import Call
 from muxwrap._hooks.chunks import Chunks, chunks_of
 from muxwrap._hooks.embeddings import EMBEDS, embedded
 from muxwrap._hooks.grouping import group
+from muxwrap._hooks.isolating import good_rows, keep_out
 from muxwrap._hooks.placing import place
 from muxwrap._hooks.running import is_watched
 from muxwrap._hooks.side_inputs import mask_of
@@ -25,6 +27,7 @@ from muxwrap._hooks.widening import Widening
 from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError
+from muxwrap.site import Site
 
 
 def insert_ids(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -40,7 +43,7 @@ def insert_ids(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
 def start_chunks(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> Any:
     """Give the stem its first rows only, where it can run some rows at a time; the others follow in :func:`mix_output`."""
     model = call.model
-    if model.check_finite or model.shuffles:
+    if model.shuffles or call.apart is not None:
         return None
     site = model.sites.mux[k]
     chunks = chunks_of(module, args, kwargs, call.n, site.dim, model.strategy.additive)
@@ -61,9 +64,10 @@ def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> 
 def mix_output(call: Call, k: int, module: nn.Module, _args: Any, output: Any) -> Any:
     """Mix what a module returned."""
     chunks = call.chunks.pop(k, None)
+    mixed: Any = None
     if chunks is not None and isinstance(output, Tensor):
         mixed = _mix_chunks(call, k, module, chunks, output)
-    else:
+    if mixed is None:
         whole = output if chunks is None else module.forward(*chunks.args, **chunks.kwargs)
         mixed = packed.mixed(call, k, whole, partial(_mix, call, k))
     return module.forward(**{EMBEDS: mixed}) if call.model.sites.mux[k].twice else mixed
@@ -81,30 +85,38 @@ def _mix(call: Call, k: int, x: Tensor) -> Tensor:
             f"mux_at={site.path!r} ({site.side}) holds {x.dtype} values; token ids cannot be mixed: mix their embeddings, "
             "for example mux_at='embeddings'"
         )
-    if model.check_finite and not torch.compiler.is_compiling() and not bool(torch.isfinite(x).all()):
-        bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero().flatten().tolist()
-        raise MuxwrapError(
-            f"NaN or infinity in rows {bad} at the {site}; they would spoil every row of their groups: drop them first"
-        )
     call.rows = call.id_rows or x.shape[0]
     call.mixed[k] += 1
+    dealt = _dealing(call, site, x)
     if model.strategy.places_tokens:
-        return place(call, call.group(x))
-    # Token ids were inserted into rows that had been dealt already.
-    dealt = call.group if call.id_rows is None else partial(group, n=call.n)
+        return place(call, dealt(x))
     mask = mask_of(call, k, x)
     mask = mask if mask is None else dealt(mask)
     return model.demuxer.extend(_mixture(call, k, dealt(x), mask))
 
 
-def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor) -> Tensor:
-    """Mix what the stem makes of one chunk after the other; ``x`` is what it made of the first."""
+def _dealing(call: Call, site: Site, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return how what passes with the rows at a site is grouped; rows that are kept out are replaced."""
+    instead = keep_out(call, site, x) if call.model.check_finite else None
+    if call.id_rows is None:
+        call.check_owners(x)
+        call.instead = call.instead if instead is None else instead
+        return call.group
+    # Token ids were inserted into rows that had been dealt already.
+    return lambda value: group(value if instead is None else value[instead], call.n)
+
+
+def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor) -> Tensor | None:
+    """Mix what the stem makes of one chunk after the other; ``x`` is what it made of the first. None where a row is bad."""
+    model = call.model
     mask = mask_of(call, k, x)
     mixtures: list[Tensor] = []
     for rows in chunks:
         if rows.start:
             args, kwargs = chunks.call(rows)
             x = module.forward(*args, **kwargs)
+        if model.check_finite and not bool(good_rows(x, model.largest).all()):
+            return None
         together = (-1, min(len(rows), call.n))
         of_chunk = None if mask is None else chunks.take(mask, rows).unflatten(0, together)
         part = _mixture(call, k, x.unflatten(0, together), of_chunk, rows.start % call.n)
@@ -114,7 +126,7 @@ def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor
             mixtures.append(part)
     call.rows = call.id_rows or chunks.rows
     call.mixed[k] += 1
-    return call.model.demuxer.extend(torch.cat(mixtures))
+    return model.demuxer.extend(torch.cat(mixtures))
 
 
 def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: int = 0) -> Tensor:

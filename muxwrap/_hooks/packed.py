@@ -24,15 +24,15 @@ def mixed(call: Call, k: int, value: Any, mix: Callable[[Tensor], Tensor]) -> An
     return replace_object(value, packed, _pack(mixture, call.group(lengths).amax(1) + prefix))
 
 
-def separated(call: Call, value: Any, separate: Callable[[Tensor], Tensor]) -> Any:
-    """Return what passes a demux site with its first tensor separated; a packed one gets the rows' own lengths again.
+def separated(call: Call, value: Any, separate: Callable[[Tensor], Tensor], part: int | None = None) -> Any:
+    """Return what passes a demux site with one tensor separated; a packed one gets the rows' own lengths again.
 
     Raises:
         MuxwrapError: what was mixed was not packed, so that the rows' lengths are not known.
     """
     packed = _packed_in(value)
     if packed is None:
-        return map_first_tensor(value, separate)
+        return map_first_tensor(value, separate, part)
     if call.lengths is None:
         raise MuxwrapError(
             "a packed sequence is to be separated, and what was mixed was not packed; mix what is packed"

@@ -15,6 +15,7 @@ from muxwrap._hooks import packed
 from muxwrap._hooks.axes import features_back, features_last
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import ungroup
+from muxwrap._hooks.isolating import without_answer
 from muxwrap._hooks.placing import unplace
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
@@ -27,7 +28,7 @@ def separate_input(call: Call, k: int, _module: nn.Module, args: Any, kwargs: An
 
 def separate_output(call: Call, k: int, _module: nn.Module, _args: Any, output: Any) -> Any:
     """Separate what a module returned."""
-    return packed.separated(call, output, partial(_separate, call, k))
+    return packed.separated(call, output, partial(_separate, call, k), call.model.sites.demux[k].part)
 
 
 def _separate(call: Call, k: int, h: Tensor) -> Tensor:
@@ -45,10 +46,11 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
             f"{call.n}; demux_at has to be where a row is a mixture"
         )
     if call.places is not None:
-        return unplace(call, h, site.first_token)
+        return without_answer(call, unplace(call, h, site.first_token))
     if site.first_token:
         h = h[:, : 1 + demuxer.prefix_length]
     separated = demuxer(features_last(h, site.axis, lead=1))
     rows = ungroup(features_back(separated, tuple(h.shape), site.axis, lead=2), call.rows, call.order)
+    rows = without_answer(call, rows)
     call.answers.append(rows)
     return rows

@@ -73,7 +73,7 @@ def put_stand_in(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
     if batch is None:
         return args, kwargs
     unread = batch.new_full((1,) * batch.ndim, torch.nan)
-    call.batch, call.stand_in = batch, unread.expand(-(-batch.shape[0] // call.n), *batch.shape[1:])
+    call.batch, call.stand_in = batch, unread.expand(call.mixtures_of(batch), *batch.shape[1:])
     return replace_object((args, kwargs), batch, call.stand_in)
 
 

@@ -11,7 +11,7 @@ from muxwrap._model.asked import Asked
 from muxwrap._model.forwarding import PARTS, REPLACING_METHODS, UNLOADING_METHODS, belongs_to, check_change, forwarded
 from muxwrap.errors import MuxwrapError
 
-_METHODS = {"at", "attach", "detach", "ensemble", "fixed", "grouped", "members"}
+_METHODS = {"at", "attach", "detach", "ensemble", "fixed", "grouped", "grouped_by", "members"}
 """Short names that a backbone may have, too."""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from muxwrap._hooks.apart import Apart, keeping
 from muxwrap._hooks.attachment import Attachment
 from muxwrap._hooks.components import Components
 from muxwrap._model import copies
@@ -45,7 +46,7 @@ class Elastic(nn.Module):
 
     def _multiplexed(self, indices: int, copies: int, part: str | None = None) -> Callable[..., Any]:
         """Return the call of the model, or of a part of it, with so many indices; copies of a row stay side by side."""
-        made = replace(self._components(), n=indices)
+        made = replace(self._components(), n=indices, copies=copies)
         made.shuffle = made.shuffle and copies == 1
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -88,6 +89,27 @@ class Elastic(nn.Module):
             yield
         finally:
             self.n = before
+
+    @contextmanager
+    def grouped_by(self, ids: Iterable[Any]) -> Iterator[None]:
+        """Let only rows of equal ids share a mixture inside a block, in this thread: of one tenant, user or document.
+
+        The calls inside take batches of as many rows as there are ids; the answers come back in the rows' own order. Rows of an
+        id that do not fill their last mixture are repeated there, so k ids take up to k mixtures more.
+
+        Args:
+            ids: one for each row: strings, numbers, a tensor, anything that can be a key of a dict.
+
+        Raises:
+            MuxwrapError: an id cannot be compared; in a call: the batch has another number of rows.
+
+        Example:
+            >>> with model.grouped_by(["ann", "bob", "ann"]):
+            ...     model(torch.randn(3, 3, 224, 224)).shape
+            torch.Size([3, 10])
+        """
+        with keeping(self._attachment.key, Apart(ids, self.sizes)):
+            yield
 
     def fixed(self, n: int) -> Fixed:
         """Return the view of this model that always puts ``n`` rows into a mixture: for threads, for export.

@@ -104,8 +104,8 @@ def class_for(base: Any, backbone: Any) -> Any:
     forward.__signature__ = inspect.signature(backbone.forward)  # type: ignore[attr-defined]
     forward.__doc__ = backbone.forward.__doc__
     names = {"__module__": base.__module__, "__qualname__": f"{base.__name__}[{backbone.__name__}]"}
-    _classes[base, backbone] = type(backbone.__name__, (base,), {"forward": forward, **names})
-    return _classes[base, backbone]
+    made = type(backbone.__name__, (base,), {"forward": forward, **names})
+    return _classes.setdefault((base, backbone), made)  # one class, whichever thread made it first
 
 
 def shown(backbone: nn.Module) -> type[nn.Module]:

@@ -31,8 +31,9 @@ class Grouped(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model: every tensor among the arguments is ``[groups, n, ...]``, and so is every tensor returned."""
+        n = self.model.n  # another thread may change it meanwhile
         args, kwargs = map_tensors((args, kwargs), _flatten)
-        return map_tensors(self.model(*args, **kwargs), partial(_unflatten, self.model.n))
+        return map_tensors(self.model(*args, **kwargs), partial(_unflatten, n))
 
 
 def _flatten(value: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,19 @@ from torch import nn
 _lock = threading.Lock()
 _inside = 0
 _before = True
+
+
+def _begin_anew() -> None:
+    """Put the switch back in a forked process, where no thread is inside; one of the parent's may have held the lock."""
+    global _lock, _inside
+    _lock = threading.Lock()
+    if _inside:
+        _inside = 0
+        torch.backends.mha.set_fastpath_enabled(_before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,11 @@ def first_tensor(value: Any) -> Tensor | None:
         if vector is None and tensor.ndim == 1:
             vector = tensor
     return vector
+
+
+def tensor_at(value: Any, part: int | None) -> Tensor | None:
+    """Return one tensor of a value, counted in the order of :func:`tensors_in`; the first with rows without a number."""
+    return first_tensor(value) if part is None else next(itertools.islice(tensors_in(value), part, None), None)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -48,9 +54,12 @@ def named_arguments(args: Any, kwargs: Any) -> dict[str, Tensor]:
     return {**dict(named_tensors(args, "args")), **dict(named_tensors(kwargs, "kwargs"))}
 
 
-def map_first_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return the value with its first tensor changed, of the same type; what was given is left as it was."""
-    found = first_tensor(value)
+def map_first_tensor(value: Any, change: Callable[[Tensor], Tensor], part: int | None = None) -> Any:
+    """Return the value with its first tensor changed, of the same type; what was given is left as it was.
+
+    With ``part``, that one is changed instead; see :func:`tensor_at`.
+    """
+    found = tensor_at(value, part)
     return value if found is None else replace_object(value, found, change(found))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -45,7 +47,7 @@ class Writer:
         self.limit = None if self.max_shard_size is None else _bytes(self.max_shard_size)
 
     def check(self, tensors: Mapping[str, Tensor]) -> None:
-        """Refuse tensors that take too much, or that have no values.
+        """Refuse tensors that take too much, that have no values, or that are parts of tensors.
 
         Raises:
             MuxwrapError: there is such a tensor.
@@ -54,6 +56,13 @@ class Writer:
         if empty is not None:
             raise MuxwrapError(
                 f"save_pretrained: {empty} is on the device 'meta' and has no values; load the weights first"
+            )
+        sharded = next((name for name, tensor in tensors.items() if hasattr(tensor, "full_tensor")), None)
+        if sharded is not None:
+            raise MuxwrapError(
+                f"save_pretrained: {sharded} is sharded over processes; gather them in every process with torch.distributed."
+                "checkpoint.state_dict.get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, "
+                "cpu_offload=True)), and give that as state_dict= in rank 0"
             )
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         if self.limit is not None and size > self.limit:
@@ -74,12 +83,25 @@ class Writer:
         return written
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file, of either format."""
-    if path.suffix == SAFE:
-        return load_file(str(path))
-    tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return tensors
+def read(path: Path, shown: str) -> dict[str, Tensor]:
+    """Return the tensors of a file, of either format.
+
+    Args:
+        path: the file.
+        shown: what messages begin with.
+
+    Raises:
+        MuxwrapError: it is cut, or holds something else.
+    """
+    try:
+        found = load_file(str(path)) if path.suffix == SAFE else torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
+        raise MuxwrapError(f"{shown} cannot be read as tensors ({error}); save the model again") from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise MuxwrapError(f"{shown} does not hold a dictionary of tensors; save the model again")
+    return found
 
 
 def check_options(options: Iterable[str]) -> None:
@@ -89,11 +111,7 @@ def check_options(options: Iterable[str]) -> None:
         MuxwrapError: there is one.
     """
     for name in options:
-        way_out = (
-            "upload the folder with huggingface_hub.upload_folder afterwards"
-            if name == "push_to_hub"
-            else "leave it out"
-        )
+        way_out = "call model.push_to_hub(repo_id)" if name == "push_to_hub" else "leave it out"
         raise MuxwrapError(f"save_pretrained({name}=...) is not supported by a wrapped model; {way_out}")
 
 

@@ -10,8 +10,11 @@ import typer
 
 import muxwrap
 from muxwrap.cli.bench import bench
+from muxwrap.cli.frontier import frontier
 from muxwrap.cli.inspect import inspect
 from muxwrap.cli.list import list_
+from muxwrap.cli.predict import predict
+from muxwrap.cli.serve import serve
 from muxwrap.errors import MuxwrapError
 
 app = typer.Typer(
@@ -25,6 +28,9 @@ app = typer.Typer(
 app.command("list")(list_)
 app.command()(inspect)
 app.command()(bench)
+app.command()(frontier)
+app.command()(predict)
+app.command()(serve)
 
 
 def _version(asked: bool) -> None:

@@ -9,5 +9,7 @@ from muxwrap.evaluation.exchange import Crosstalk as Crosstalk
 from muxwrap.evaluation.exchange import crosstalk as crosstalk
 from muxwrap.evaluation.index_trace import IndexTrace as IndexTrace
 from muxwrap.evaluation.index_trace import index_readable as index_readable
+from muxwrap.evaluation.mixture_statistics import MixtureStatistics as MixtureStatistics
+from muxwrap.evaluation.mixture_statistics import mixture_statistics as mixture_statistics
 from muxwrap.evaluation.result import Evaluation as Evaluation
 from muxwrap.evaluation.scores import evaluate as evaluate

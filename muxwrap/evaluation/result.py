@@ -79,6 +79,17 @@ class Evaluation:
         return ax
 
     def __str__(self) -> str:
+        lines = self._lines()
+        widths = [max(len(line[column]) for line in lines) for column in range(2)]
+        return "\n".join(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {note}" for name, value, note in lines)
+
+    def table(self) -> str:
+        """Return what was found and the score of every grouping, as a table in Markdown."""
+        groupings = [(f"grouping {k}", f"{score:.4f}", "") for k, score in enumerate(self.scores, 1)]
+        lines = [*self._lines(), *(groupings if len(groupings) > 1 else ())]
+        return "\n".join(["| | | |", "| --- | ---: | --- |", *(f"| {' | '.join(line)} |" for line in lines)])
+
+    def _lines(self) -> list[tuple[str, str, str]]:
         deviation = "" if self.deviation is None else f" ± {self.deviation:.4f}"
         count = f"{len(self.scores)} grouping{'s' * (len(self.scores) > 1)}"
         lines = [(self.metric, f"{self.mean:.4f}{deviation}", f"{count} of {self.rows:,} rows, n={self.n}")]
@@ -92,8 +103,7 @@ class Evaluation:
             ("agreement", self.agreement, "predictions that are the reference's"),
         ):
             lines += [] if value is None else [(name, f"{value:.4f}", note)]
-        widths = [max(len(line[column]) for line in lines) for column in range(2)]
-        return "\n".join(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {note}" for name, value, note in lines)
+        return lines
 
     def _ranked(self) -> list[int]:
         """Return the indices that have a score, the worst first."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from muxwrap._util.examples import run
-from muxwrap._util.nested import first_tensor, tensors_in
+from muxwrap._util.nested import first_tensor, tensor_at, tensors_in
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex, check_wrapped
 
@@ -42,7 +42,7 @@ def state(model: Multiplex, inputs: Any, *, bare: bool = False) -> Tensor:
         seen.append(first_tensor((args, kwargs)))
 
     def keep_output(_module: Any, _args: Any, output: Any) -> None:
-        seen.append(first_tensor(output))
+        seen.append(tensor_at(output, site.part))
 
     # Hooks run in the order in which they were put on: these see what the model's own have made of the tensor.
     if site.side == "input":

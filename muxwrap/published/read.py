@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from muxwrap import checkpoint, wrapping
+from muxwrap import checkpoint, loading, wrapping
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 from muxwrap.published.backbones import make_backbone
@@ -28,18 +28,21 @@ _SHARED = {
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 
 
-def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bool = True) -> Multiplex:
+def load(
+    folder: str | Path, *, architecture: str | None = None, keep_prefix: bool = True, allow_pickle: bool = False
+) -> Multiplex:
     """Read a DataMUX or MUX-PLM checkpoint of a classifier and return it as a wrapped model, in evaluation mode.
 
     Args:
         folder: a checkpoint in the hub's layout: ``config.json`` with ``num_instances``, ``muxing_variant`` and
-            ``demuxing_variant``, and ``model.safetensors`` or ``pytorch_model.bin`` (read with ``weights_only=True``). A
-            folder that the loaded model's ``save_pretrained`` wrote is read as well, with the settings it was saved with.
+            ``demuxing_variant``, and ``model.safetensors`` or ``pytorch_model.bin``. A folder that the loaded
+            model's ``save_pretrained`` wrote is read as well, with the settings it was saved with.
         architecture: the published class, where the config does not name it: ``RobertaSequenceClassificationMuxed``,
             ``RobertaTokenClassificationMuxed``, ``MuxedBertForSequenceClassification`` or
             ``MuxedBertForTokenClassification``.
         keep_prefix: a token classifier with ``index`` demuxing returns logits of the prefix's n + 1 tokens and then of the
             row's own, as published (True), or of the row's own only, as training with labels needs (False).
+        allow_pickle: read a ``pytorch_model.bin`` where there are no safetensors, with ``weights_only=True``.
 
     Returns:
         A model that takes ``input_ids`` ``[B, L]``, any B, and returns the output of ``BertForSequenceClassification`` or
@@ -51,10 +54,10 @@ def load(folder: str | Path, *, architecture: str | None = None, keep_prefix: bo
     """
     folder = Path(folder)
     if (folder / checkpoint.CONFIG).exists():
-        return wrapping.load(folder, backbone(folder, architecture=architecture))
+        return loading.load(folder, backbone(folder, architecture=architecture), allow_pickle=allow_pickle)
     try:
         config = read_config(folder, architecture)
-        tensors = translated(_tensors(folder, config), config)
+        tensors = translated(_tensors(folder, config, allow_pickle), config)
         bare = make_backbone(config)
         model = wrapping.wrap(
             bare,
@@ -90,11 +93,16 @@ def backbone(folder: str | Path, *, architecture: str | None = None) -> Any:
         raise MuxwrapError(f"published.backbone({str(folder)!r}): {error}") from error
 
 
-def _tensors(folder: Path, config: MuxConfig) -> dict[str, Tensor]:
+def _tensors(folder: Path, config: MuxConfig, allow_pickle: bool) -> dict[str, Tensor]:
     """Return every tensor of the checkpoint; one that two modules share is found under the name that is read."""
     safe, pickled = folder / SAFETENSORS, folder / PICKLE
     if not safe.exists() and not pickled.exists():
         raise MuxwrapError(f"neither {SAFETENSORS} nor {PICKLE} is there; give the folder of a downloaded checkpoint")
+    if not safe.exists() and not allow_pickle:
+        raise MuxwrapError(
+            f"{PICKLE} is a pickle, and pickles are read only if that is asked for; give allow_pickle=True (torch then reads "
+            "it with weights_only=True)"
+        )
     try:
         found = load_file(safe) if safe.exists() else torch.load(pickled, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:

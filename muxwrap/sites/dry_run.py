@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from muxwrap._hooks.answers import of_the_trunk
 from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.side_inputs import MASK
-from muxwrap._util.examples import quiet, run, with_rows
-from muxwrap._util.nested import first_tensor, tensors_in
+from muxwrap._util.examples import in_mode, quiet, run, with_rows
+from muxwrap._util.nested import first_tensor, tensor_at, tensors_in
 from muxwrap.site import Site, Sites
 from muxwrap.sites.repeat import Repeat
 from muxwrap.strategies.features.identity import Identity
@@ -35,6 +36,18 @@ def answers(
         with quiet(backbone):
             torch.manual_seed(0)  # for models that draw random numbers in evaluation mode
             return answers_in(run(multiplexed or backbone, call), rows)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def answers_in_training(backbone: nn.Module, call: Any, rows: int) -> list[Tensor] | str:
+    """Do what :func:`answers` does in training mode; statistics and random state are left as they were."""
+    buffers = {name: value.clone() for name, value in backbone.named_buffers()}  # batch norms count what they see
+    bare = partial(torch.func.functional_call, backbone, buffers)
+    args, kwargs = ((), call) if hasattr(call, "keys") else (call if isinstance(call, (tuple, list)) else (call,), {})
+    try:
+        with in_mode(backbone, training=True), torch.random.fork_rng(), torch.no_grad():
+            return answers_in(bare(tuple(args), kwargs), rows)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
@@ -114,7 +127,7 @@ def watched(backbone: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, T
     found: dict[Site, Tensor] = {}
 
     def see(site: Site, value: Any) -> None:
-        tensor = first_tensor(value)
+        tensor = tensor_at(value, site.part)
         if tensor is not None and site not in found:
             found[site] = tensor[-1].detach().clone()
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from muxwrap._util.meta import is_meta
-from muxwrap.site import Sites
+from muxwrap._util.nested import first_tensor, replace_object
+from muxwrap.site import Site, Sites
+from muxwrap.sites.dry_run import answers, answers_in_training, hook_at
 from muxwrap.sites.matching import Matching
 from muxwrap.sites.runs import BARE_ROWS, Answers, Runs
 
@@ -44,6 +47,32 @@ def ignores_others(runs: Runs, matching: Matching, sites: Sites, padding: bool, 
     if runs.is_known(first, padding) and matching.match(runs.mixed(first, padding), padding) == "exact":
         return True
     return finite(runs.mixed(sites, padding, probe=True))
+
+
+def reads_first_alone(backbone: nn.Module, site: Site, call: Any, rows: int, training: bool = False) -> bool:
+    """Whether NaN in all tokens but the first at a site stays out of the bare model's answers.
+
+    Args:
+        backbone: left as it is.
+        site: in front of the head.
+        call: of the backbone.
+        rows: in the call.
+        training: in training, where heads may run that evaluation does not show.
+    """
+
+    def spoil(_site: Site, value: Any) -> Any:
+        tensor = first_tensor(value)
+        if tensor is None:
+            return None
+        spoiled = tensor.clone()
+        spoiled[:, 1:] = torch.nan
+        return replace_object(value, tensor, spoiled)
+
+    handle = hook_at(backbone, site, spoil)
+    try:
+        return finite((answers_in_training if training else answers)(backbone, call, rows))
+    finally:
+        handle.remove()
 
 
 def finite(outcome: Answers) -> bool:

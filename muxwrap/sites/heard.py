@@ -40,7 +40,8 @@ def check_heard(made: Components, example: Any) -> None:
         raise UnheardError(
             f"{made.strategy.name} gives every instance a part of the image, and the answers do not depend on those of the "
             f"instances {unheard}: what is separated at the {made.sites.demux[0]} was read from other parts alone; mix after "
-            "the stem with mux_at= and a strategy for features, such as 'slots', or name demux_at= where the whole map passes"
+            "the stem with mux_at= and a strategy for features, such as 'orthogonal', or name demux_at= where the whole map "
+            "passes"
         )
 
 

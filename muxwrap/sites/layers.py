@@ -9,19 +9,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from muxwrap._hooks.fitting import mask_name
 from muxwrap._hooks.trunk import list_around
 from muxwrap._util.examples import ROWS, with_rows
-from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.sites.candidates import Choice
-from muxwrap.sites.dry_run import answers, hook_at, padded
+from muxwrap.sites.dry_run import padded
 from muxwrap.sites.examples import example_of
+from muxwrap.sites.first_token import reads_first_alone
 from muxwrap.sites.resolve import site_at, site_from
 from muxwrap.sites.trace import Trace, Visit
 from muxwrap.sites.trial import Trial
@@ -134,24 +133,9 @@ def _with_grid(trace: Trace, site: Site) -> Site:
 
 def _narrowed(trial: Trial, sites: Sites) -> Sites:
     """Separate the first token only, where the bare model's answers do not depend on any other after the site."""
-    calls = [with_rows(trial.runs.example, ROWS), *([padded(trial.runs.example, ROWS)] if sites.masked else [])]
-    if all(_ignores_others(trial.backbone, sites.demux[0], call) for call in calls):
-        return replace(sites, demux=(replace(sites.demux[0], first_token=True),))
+    call, site = with_rows(trial.runs.example, ROWS), sites.demux[0]
+    calls = [call, *([padded(trial.runs.example, ROWS)] if sites.masked else [])]
+    alone = all(reads_first_alone(trial.backbone, site, each, ROWS) for each in calls)
+    if alone and reads_first_alone(trial.backbone, site, call, ROWS, training=True):
+        return replace(sites, demux=(replace(site, first_token=True),))
     return sites
-
-
-def _ignores_others(backbone: nn.Module, site: Site, call: Any) -> bool:
-    def spoil(_site: Site, value: Any) -> Any:
-        tensor = first_tensor(value)
-        if tensor is None:
-            return None
-        spoiled = tensor.clone()
-        spoiled[:, 1:] = torch.nan
-        return replace_object(value, tensor, spoiled)
-
-    handle = hook_at(backbone, site, spoil)
-    try:
-        made = answers(backbone, call, ROWS)
-    finally:
-        handle.remove()
-    return not isinstance(made, str) and all(bool(torch.isfinite(each).all()) for each in made)

@@ -1,4 +1,4 @@
-"""The operations of a run, counted while it runs: multiplications and additions, and of the rest one per number made."""
+"""The operations of a run, counted while it runs: multiplications and additions of products; the rest hardly counts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ class OperationCounter(TorchDispatchMode):
     """Counts what runs inside of it.
 
     Products and convolutions are counted by torch's own formulas, attention, recurrent layers and quantised products, for
-    which it has none on every device, by those below. Whatever else makes numbers counts one operation for each.
+    which it has none on every device, by those below. Whatever else makes numbers (norms, activations, sums) counts next to
+    nothing, so that it decides only in models without products: a trunk of it alone is not worth mixing for.
     """
 
     supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
+        self.count = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -41,10 +42,14 @@ class OperationCounter(TorchDispatchMode):
         return out
 
 
-def _operations(func: Any, args: Any, kwargs: Any, out: Any) -> int:
+OTHERS = 1e-3
+"""What one number counts that is not of a product."""
+
+
+def _operations(func: Any, args: Any, kwargs: Any, out: Any) -> float:
     if getattr(func, "is_view", False):
         return 0
-    floor = sum(tensor.numel() for tensor in tensors_in(out))
+    floor = OTHERS * sum(tensor.numel() for tensor in tensors_in(out))
     formula = flop_registry.get(getattr(func, "overloadpacket", func))
     try:
         if formula is not None:

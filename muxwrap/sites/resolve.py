@@ -26,7 +26,7 @@ def site_at(trace: Trace, path: str, side: Side) -> Site | None:
         return None
     if side == "input" and not tensor.floating:
         return _embedded_site(visit)
-    axis = _feature_axis(trace, visit, side, tensor)
+    axis = feature_axis(trace, visit, side, tensor)
     return Site(path, side, axis, feature_size(tensor.shape, axis), shape=tensor.shape[1:])
 
 
@@ -135,7 +135,7 @@ def _parse(backbone: nn.Module, choice: object, side: Side, argument: str) -> tu
     return path, named if named in _SIDES else side
 
 
-def _feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Seen) -> int | None:
+def feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Seen) -> int | None:
     """Find the axis that the neighbouring layers take for features."""
     if visit.path == "" and side == "input":
         return -1 if tensor.ndim < 4 else None  # raw vectors and sequences; of raw images the whole image

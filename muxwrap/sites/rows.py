@@ -17,7 +17,9 @@ OWN = 1
 def another_beside(example: Any) -> Any:
     """Return a call of two rows: another one, and the example's first one.
 
-    The other one is the example's second one, or the first one backwards, which keeps to the values that the model knows.
+    The other one is the example's second one, or the first one backwards, which keeps to the values that the model knows;
+    floats go a part of the way to it only. Where rows look for each other (attention over the batch, nearest neighbours), one
+    hardly looks at a row that is far away.
     """
     first = first_tensor(example)
     rows = 0 if first is None else first.shape[0]
@@ -35,9 +37,17 @@ def _pair(example: Any, of_rows: list[Tensor], other: Callable[[Tensor], Tensor]
     """Return the example with two rows in its tensors of rows: what ``other`` makes of the tensor, and the first one."""
 
     def two(value: Tensor) -> Tensor:
-        return torch.stack([other(value), value[0]]) if any(value is each for each in of_rows) else value
+        return torch.stack([_near(value[0], other(value)), value[0]]) if any(value is x for x in of_rows) else value
 
     return map_tensors(example, two)
+
+
+def _near(row: Tensor, other: Tensor) -> Tensor:
+    return torch.lerp(row, other, PART) if row.is_floating_point() else other
+
+
+PART = 0.3
+"""How far the other row is from the row itself, to where it would be far away."""
 
 
 def _backwards(row: Tensor) -> Tensor:

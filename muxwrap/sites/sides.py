@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from muxwrap._util.examples import ROWS, quiet, run, with_rows
 from muxwrap._util.meta import on_meta
-from muxwrap._util.nested import first_tensor, named_arguments, replace_object
 from muxwrap.site import SideInput, SideKind, Site
-from muxwrap.sites.dry_run import unmasked
+from muxwrap.sites.side_kind import kind_of
 from muxwrap.sites.trace import Trace, Visit
 
 
-def sides_between(
-    backbone: nn.Module, trace: Trace, example: Any, mux: tuple[Site, ...], demux: tuple[Site, ...]
-) -> tuple[SideInput, ...]:
-    """Return the side inputs of the modules that run between sites.
+class Sides:
+    """Finds the side inputs of the modules that run between sites.
+
+    What a tensor says is tried once: layers of a kind that get the same tensor as the same argument read it alike.
 
     Args:
         backbone: left as it is.
         trace: of a run of it.
         example: a call of it.
-        mux: where instances are mixed.
-        demux: where mixtures are separated.
     """
-    found: list[SideInput] = []
-    if on_meta(backbone):  # what a tensor says shows in values
-        return ()
-    for visit in _pieces(trace, mux, demux):
-        arguments = _of_rows(trace, visit, mux)
-        call = _call_of(backbone, visit, with_rows(example, ROWS)) if arguments else None
-        if call is not None:
-            found += [_side(trace, visit, call, argument, mux) for argument in arguments]
-    return tuple(dict.fromkeys(found))
+
+    def __init__(self, backbone: nn.Module, trace: Trace, example: Any) -> None:
+        self.backbone, self.trace, self.example = backbone, trace, example
+        self._known: dict[object, tuple[SideKind, str | None] | None] = {}
+
+    def between(self, mux: tuple[Site, ...], demux: tuple[Site, ...]) -> tuple[SideInput, ...]:
+        """Return the side inputs of the modules between where instances are mixed and where mixtures are separated."""
+        if on_meta(self.backbone):  # what a tensor says shows in values
+            return ()
+        found = [
+            _side(self.trace, visit, argument, *kind, mux)
+            for visit in _pieces(self.trace, mux, demux)
+            for argument in _of_rows(self.trace, visit, mux)
+            if (kind := self._kind(visit, argument)) is not None
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def _kind(self, visit: Visit, argument: str) -> tuple[SideKind, str | None] | None:
+        key = type(visit.module), tuple(visit.given), argument, id(visit.given[argument])
+        if key not in self._known:
+            call = _call_of(self.backbone, visit, with_rows(self.example, ROWS))
+            self._known[key] = None if call is None else kind_of(visit.module, *call, argument)
+        return self._known[key]
 
 
 def _pieces(trace: Trace, mux: tuple[Site, ...], demux: tuple[Site, ...]) -> Iterator[Visit]:
@@ -80,8 +89,9 @@ def _made_beside(trace: Trace, mux: tuple[Site, ...]) -> set[object]:
     return known
 
 
-def _side(trace: Trace, visit: Visit, call: tuple[Any, Any], argument: str, mux: tuple[Site, ...]) -> SideInput:
-    kind, of = _kind(visit.module, *call, argument)
+def _side(
+    trace: Trace, visit: Visit, argument: str, kind: SideKind, of: str | None, mux: tuple[Site, ...]
+) -> SideInput:
     if of is None:
         return SideInput(visit.path, argument, kind)
     side, sequence = visit.given[argument], visit.given[of]
@@ -116,107 +126,3 @@ def _call_of(backbone: nn.Module, visit: Visit, example: Any) -> tuple[Any, Any]
 
 class _ReachedError(Exception):
     """Ends a run where all that was asked for is known."""
-
-
-# -- what a tensor says -----------------------------------------------------------------------------------------------
-
-
-def _kind(module: nn.Module, args: Any, kwargs: Any, argument: str) -> tuple[SideKind, str | None]:
-    """Find what a tensor says of which sequence: the positions that it leaves out change nothing of the others' answers.
-
-    They do where it leaves out none; otherwise nothing is shown.
-    """
-    arguments = named_arguments(args, kwargs)
-    side = arguments[argument]
-    for of, sequence in arguments.items():
-        if not sequence.is_floating_point() or sequence.ndim != 3 or sequence is side:
-            continue
-        for kind in _possible(side, sequence.shape[1]):
-            if _shown(_Probe(module, args, kwargs, side, sequence), kind):
-                return kind, of
-    return "same", None
-
-
-def left_out(kind: SideKind, side: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a side input that leaves nothing out, one that leaves some positions out, and which stay ``[length]``."""
-    if kind == "lengths":
-        stay = torch.arange(length, device=side.device) < (length + 1) // 2
-        return torch.full_like(side, length), torch.full_like(side, int(stay.sum())), stay
-    stay = unmasked(length, side.device)
-    kept, gone = {"keep": (1, 0), "padding": (0, 1)}.get(kind, (0, -1))
-    whole, part = torch.full_like(side, kept), torch.full_like(side, gone)
-    if kind == "additive":
-        part = torch.full_like(side, torch.finfo(side.dtype).min)
-    return whole, torch.where(stay, whole, part), stay
-
-
-def _possible(side: Tensor, length: int) -> Iterator[SideKind]:
-    """Yield what a tensor may say of a sequence, by its shape and dtype."""
-    whole_numbers = not side.is_floating_point() and side.dtype != torch.bool
-    if side.ndim == 1 and whole_numbers:
-        yield "lengths"
-    if side.ndim > 1 and side.shape[-1] == length:
-        if side.is_floating_point():
-            yield "additive"
-        yield "padding"
-        yield "keep"
-
-
-@dataclass
-class _Probe:
-    """A call of a module in which one tensor says something of the positions of a sequence."""
-
-    module: nn.Module
-    args: Any
-    kwargs: Any
-    side: Tensor
-    sequence: Tensor
-
-    def answer(self, side: Tensor, sequence: Tensor) -> Tensor | None:
-        """Call the module with other tensors; None where it cannot be."""
-        call = replace_object((self.args, self.kwargs), self.side, side)
-        args, kwargs = replace_object(call, self.sequence, sequence)
-        try:
-            with quiet(self.module):
-                torch.manual_seed(0)
-                return first_tensor(self.module(*args, **kwargs))
-        except Exception:
-            return None
-
-    @property
-    def first(self) -> bool:
-        """Whether the sequence is what the module answers for, position by position."""
-        return first_tensor((self.args, self.kwargs)) is self.sequence
-
-
-def _shown(probe: _Probe, kind: SideKind) -> bool:
-    """Whether other numbers at what is left out change no answer to the rest: they do otherwise, and others at the rest do."""
-    whole, part, stay = left_out(kind, probe.side, probe.sequence.shape[1])
-    generator = torch.Generator("cpu").manual_seed(0)
-    noise = torch.randn(probe.sequence.shape, generator=generator, device="cpu").to(probe.sequence)
-    at = stay.to(noise.device).view(1, -1, *[1] * (noise.ndim - 2))
-    gone, rest = torch.where(at, probe.sequence, noise), torch.where(at, noise, probe.sequence)
-    bare, all_read = probe.answer(part, probe.sequence), probe.answer(whole, probe.sequence)
-    same, differ = (
-        (bare, probe.answer(part, gone)),
-        [(all_read, probe.answer(whole, gone)), (bare, probe.answer(part, rest))],
-    )
-    read: list[Callable[[Tensor], Tensor]] = [lambda answer: answer]
-    if probe.first:
-        read.append(lambda answer: answer[:, stay.to(answer.device)] if answer.shape[1:2] == stay.shape else answer)
-    return any(_same(same, each) and all(_differ(pair, each) for pair in differ) for each in read)
-
-
-def _same(pair: tuple[Tensor | None, Tensor | None], read: Callable[[Tensor], Tensor]) -> bool:
-    a, b = pair
-    return (
-        a is not None
-        and b is not None
-        and a.shape == b.shape
-        and bool(read(a).isfinite().all())
-        and torch.allclose(read(a).float(), read(b).float(), rtol=1e-3, atol=1e-4)
-    )
-
-
-def _differ(pair: tuple[Tensor | None, Tensor | None], read: Callable[[Tensor], Tensor]) -> bool:
-    return pair[0] is not None and pair[1] is not None and not _same(pair, read)

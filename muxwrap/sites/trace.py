@@ -64,16 +64,16 @@ class Visit:
     module: nn.Module
     entered: int
     input: Seen | None
-    before: int
+    before: float
     left: int = -1
     output: Seen | None = None
     given: dict[str, Seen] = field(default_factory=dict)
-    after: int = 0
+    after: float = 0
     leaf: bool = True
-    inner: int = 0
+    inner: float = 0
 
     @property
-    def own(self) -> int:
+    def own(self) -> float:
         """Operations of the module without those of the modules that it called."""
         return self.after - self.before - self.inner
 
@@ -97,7 +97,7 @@ class Trace:
         output: Any,
         answers: list[Seen],
         states: list[Tensor],
-        operations: int,
+        operations: float,
     ) -> None:
         self.visits = visits
         self.given = given
@@ -217,7 +217,7 @@ class _Recorder:
         """Whether a tensor is the state that a recurrent layer returned."""
         return any(state() is tensor for state in self._states)
 
-    def _operations(self) -> int:
+    def _operations(self) -> float:
         return 0 if self._counter is None else self._counter.count
 
     def _tick(self) -> int:

@@ -7,6 +7,7 @@ exact, and a run that fails also tells which other sites would fail in the same 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.sites import rows
-from muxwrap.sites.first_token import finite, ignores_others, may_narrow, narrow
+from muxwrap.sites.first_token import finite, ignores_others, may_narrow, narrow, reads_first_alone
 from muxwrap.sites.matching import Match, Matching
 from muxwrap.sites.runs import BARE_ROWS, Answers, Runs
+from muxwrap.sites.sides import Sides
 from muxwrap.sites.trace import Trace
 
 
@@ -54,6 +56,11 @@ class Trial:
     def trace(self) -> Trace:
         """A bare run of two rows."""
         return self.runs.trace
+
+    @cached_property
+    def sides(self) -> Sides:
+        """What modules are given of the rows besides."""
+        return Sides(self.backbone, self.trace, self.runs.example)
 
     @property
     def masked(self) -> bool:
@@ -106,7 +113,12 @@ class Trial:
             return sites
         first = narrow(sites)
         works = not isinstance(self.runs.mixed(first, False), str) and self._problem_with_prefix(first) is None
-        return first if works else sites
+        return first if works and self._first_alone_in_training(sites.demux[0]) else sites
+
+    def _first_alone_in_training(self, site: Site) -> bool:
+        """Whether no head that runs in training only reads other tokens: two rows, for the sake of batch norms."""
+        call = self.runs.call(False, BARE_ROWS)
+        return reads_first_alone(self.backbone, site, call, BARE_ROWS, training=True)
 
     def _calls(self, sites: Sites) -> tuple[bool, ...]:
         """Return with which of the calls, without and with padding, to begin: that which fails most likely.

@@ -18,7 +18,7 @@ from muxwrap.site import SideInput, SideKind, Sites
 from muxwrap.sites.dry_run import answers
 from muxwrap.sites.repeat import Repeat
 from muxwrap.sites.rounding import distance
-from muxwrap.sites.sides import left_out
+from muxwrap.sites.side_kind import left_out
 from muxwrap.strategies.features.identity import Identity
 
 

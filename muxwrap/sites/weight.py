@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muxwrap.site import Site, Sites, percent
@@ -35,7 +35,7 @@ def share_between(trace: Trace, mux: Sequence[Site], demux: Sequence[Site]) -> f
     return max(0, end - begin - of_rows) / trace.operations
 
 
-def _operations(site: Site, visit: Visit) -> int:
+def _operations(site: Site, visit: Visit) -> float:
     return visit.before if site.side == "input" else visit.after
 
 
@@ -78,34 +78,37 @@ def ordered(
     """Return the pairs of candidates that are worth trying, in the order of trying.
 
     It is their own order, but what the backbone returns comes last where the layer that makes it is the first that would be
-    inside: answers are separated only where nothing else is worth it, and much runs then.
+    inside: answers are separated only where nothing else is worth it, and much runs then. Several maps are features, not
+    answers.
 
     Args:
         trace: of the backbone.
         mux: candidates for mixing.
         demux: candidates for separating.
-        by_weight: whether mux candidates with less than half of the operations behind them come last, too.
+        by_weight: whether pairs with less than half of the operations between them come later, too.
     """
-    heads = [sites for sites in demux if sites[0].path] or demux
-    light = {sites for sites in mux if by_weight and max(_known(trace, sites, heads), default=1.0) < HALF}
     first: list[Pair] = []
+    light: list[Pair] = []
     last: list[Pair] = []
-    for one in (*(sites for sites in mux if sites not in light), *(sites for sites in mux if sites in light)):
+    for one in mux:
+        shares = {other: share_between(trace, one, other) for other in demux}
+        behind = [share for other, share in shares.items() if not _answers(other)] or list(shares.values())
+        most = max((1.0 if share is None else share for share in behind), default=1.0)
         skipped = False
-        for other in demux:
-            share = share_between(trace, one, other)
+        for other, share in shares.items():
+            weight = most if _answers(other) or share is None else share
             if share is not None and share < LEAST:
                 skipped = True
-            elif other[0].path or not skipped:
-                first.append((one, other))
+            elif not _answers(other) or not skipped:
+                (light if by_weight and weight < HALF else first).append((one, other))
             elif share is None or share >= HALF:
                 last.append((one, other))
-    return first + last
+    return first + light + last
 
 
-def _known(trace: Trace, mux: tuple[Site, ...], demux: Sequence[tuple[Site, ...]]) -> Iterator[float]:
-    shares = (share_between(trace, mux, sites) for sites in demux)
-    return (share for share in shares if share is not None)
+def _answers(demux: tuple[Site, ...]) -> bool:
+    """Whether what the backbone returns would be separated."""
+    return not demux[0].path and demux[0].part is None
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.registry import Registry
 from muxwrap.site import Sees
 from muxwrap.strategies.checks import check_instances
-from muxwrap.strategies.scaling import scale_factor
+from muxwrap.strategies.scaling import scale_factor, scaled_sum
 
 S = TypeVar("S", bound="Strategy")
 
@@ -103,7 +103,7 @@ class Strategy(nn.Module, ABC):
 
     def combine(self, bound: Tensor) -> Tensor:
         """Sum the bound instances and scale: ``[g, n, ..., dim] -> [g, ..., dim]``."""
-        return bound.sum(1) * self.factor
+        return scaled_sum(bound, 1, self.factor)
 
     def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Return ``combine(bind(x))``; a strategy may override this with a form that never holds n bound copies.

@@ -80,3 +80,10 @@ def permutations(seed: Seed, n: int, dim: int) -> Tensor:
 def per_index(keys: Tensor, x: Tensor) -> Tensor:
     """View keys ``[n, dim]`` so that they broadcast over ``x`` ``[g, n, ..., dim]``, in the dtype of ``x``."""
     return keys.to(x.dtype).view(keys.shape[0], *[1] * (x.ndim - 3), keys.shape[1])
+
+
+def divisors(keys: Tensor, x: Tensor) -> Tensor:
+    """Return the same to divide by: a key that is zero in the dtype of ``x``, or subnormal, is its smallest normal number."""
+    viewed = per_index(keys, x)
+    least = viewed.new_full((), torch.finfo(viewed.dtype).tiny)
+    return torch.where(viewed.abs() < least, torch.copysign(least, viewed), viewed)

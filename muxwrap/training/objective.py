@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muxwrap._hooks.grouping import group
+from muxwrap._hooks.grouping import group, places_in
 from muxwrap.errors import MuxwrapError, known_names
 from muxwrap.multiplex import Multiplex
 from muxwrap.training.batches import Batch
@@ -39,9 +39,15 @@ def targets(batch: Batch, n: int, order: Tensor | None = None) -> tuple[Tensor, 
 
     Padding does not count, nor do the rows that fill up the last mixture, since they are in the batch already.
     """
-    real = batch.real if order is None else batch.real[order]
+    real = batch.real if order is None else _first_only(batch.real, order)
     counts = F.pad(real, (0, 0, 0, -real.shape[0] % n)).unflatten(0, (-1, n))
     return group(batch.ids, n, order), counts
+
+
+def _first_only(real: Tensor, order: Tensor) -> Tensor:
+    first = torch.zeros(order.shape[0], dtype=torch.bool, device=order.device)
+    first[places_in(order, real.shape[0])] = True
+    return real[order] & first.unsqueeze(1)
 
 
 def draw_one(counts: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from muxwrap.multiplex import Multiplex
 from muxwrap.training.distillation import distillation
 from muxwrap.training.teaching_states import (
     check_places,
+    check_seen,
     demux_place,
     layer_places,
     layers_apart,
@@ -77,6 +78,7 @@ class Teaching:
 
     def __init__(self, model: Multiplex, teacher: nn.Module, coefficients: Coefficients, call: str) -> None:
         coefficients.check(call)
+        self._call = call
         self.model, self.teacher, self.coefficients = model, teacher, coefficients
         self.head = [demux_place(model)] if coefficients.states else []
         self.layers = layer_places(model) if coefficients.layers else []
@@ -97,6 +99,9 @@ class Teaching:
             teacher: calls the teacher, which runs in evaluation mode without gradients.
             labels: of the rows, which tell where there is no answer; or None.
             mask: ``[rows, L]``, 0 at padding; or None.
+
+        Raises:
+            MuxwrapError: a module whose states are to be compared did not run.
         """
         places = [*self.head, *self.layers]
         with seen_at(self.model.backbone, places) as own:
@@ -104,6 +109,7 @@ class Teaching:
         self.teacher.to(next(self.model.parameters()).device)
         with evaluating(self.teacher), torch.no_grad(), seen_at(self.teacher, places) as theirs:
             wanted = teacher(self.teacher)
+        check_seen(places, own, theirs, self._call)
         parts: dict[str, Tensor] = {}
         if self.coefficients.distillation:
             parts["distillation"] = self._answers(answers_of(output), answers_of(wanted), labels, mask)

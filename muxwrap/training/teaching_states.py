@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,6 +81,26 @@ def check_places(teacher: nn.Module, places: Sequence[tuple[str, str]], coeffici
             f"{coefficient}: the teacher, a {type(teacher).__name__}, has no module {missing[0]!r} whose states the student's "
             f"could be compared with; give a teacher of the backbone's make, or {coefficient.partition('=')[0]}=0)"
         )
+
+
+def check_seen(
+    places: Sequence[tuple[str, str]],
+    student: Mapping[tuple[str, str], Tensor],
+    teacher: Mapping[tuple[str, str], Tensor],
+    call: str,
+) -> None:
+    """Refuse a call in which a place was not passed, by the student or by the teacher.
+
+    Raises:
+        MuxwrapError: a module did not run, such as a layer that is dropped at random.
+    """
+    for name, found in (("student", student), ("teacher", teacher)):
+        missing = [path for path, side in places if (path, side) not in found]
+        if missing:
+            raise MuxwrapError(
+                f"{call}(): {missing[0]!r} did not run in a call of the {name}, so its states cannot be compared; let every "
+                "call run it (no layer dropped at random), or set states=0 and layers=0"
+            )
 
 
 def states_apart(student: Tensor, teacher: Tensor, first_token: bool, mask: Tensor | None) -> Tensor:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import lzma
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save
 
+from benchmarks.studies.convert import training
 from benchmarks.studies.convert.__main__ import main
 from benchmarks.studies.convert.backbone import Encoder, Sizes, from_transformers
 from benchmarks.studies.convert.cells import TEACHER, Cell, Task, measure
-from benchmarks.studies.convert.configurations import KINDS, Configuration, core, others
+from benchmarks.studies.convert.compared import core, more, others
+from benchmarks.studies.convert.configurations import ELASTIC, IN_STEPS, KINDS, Configuration
 from benchmarks.studies.convert.pack import FILE, SPLITS, Packed
 from benchmarks.studies.convert.plan import plan, rates
 from benchmarks.studies.convert.rivals import keep_layers, pool, pooled_after
 from benchmarks.studies.convert.rows import Rows
 from benchmarks.studies.convert.work import layers_worth, speeds
+from muxwrap import Multiplex
 from muxwrap.strategies import Orthogonal
 
 SIZES = Sizes(40, 32, dim=32, heads=1, inner=64)
@@ -179,6 +183,41 @@ def test_a_cell_is_trained_from_its_teacher(tmp_path: Path) -> None:
     model = student.configuration.make(task.teacher(0), list, 0)
     phi = model.strategy
     assert isinstance(phi, Orthogonal) and torch.equal(phi.keys[0], torch.eye(32))
+
+
+@pytest.mark.parametrize("kind", [*ELASTIC, *IN_STEPS])
+def test_a_model_of_several_n(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task(Packed(write(tmp_path)), "snli", torch.device("cpu"), tmp_path)
+    torch.save(encoder().state_dict(), task.path(0))
+    seen: list[int] = []
+    loss_of = training.loss_of
+    config = Configuration(kind, after=2, n=4, long=True)
+    made: list[Multiplex] = []
+
+    def make(*args: Any) -> Multiplex:
+        made.append(wrap(*args))
+        return made[-1]
+
+    def spied(*args: Any) -> torch.Tensor:
+        seen.append(made[-1].n)
+        return loss_of(*args)
+
+    wrap = config.make
+    monkeypatch.setattr(Configuration, "make", lambda _, *args: make(*args))
+    monkeypatch.setattr(training, "loss_of", spied)
+    found = measure(task, Cell("snli", config, 0), [1e-3], 1, float("inf"))
+    assert found["epochs"] == 10 and found["configuration"] == f"{kind} after layer 2, n=4, 10 epochs"
+    if kind in ELASTIC:
+        assert seen == [1, 4, 2] * 10 and set(found["at"]) == {"1", "2", "4"} and found["at"]["4"] == found["mean"]
+    else:
+        assert seen == [1] * 4 + [2] * 3 + [4] * 3 and "at" not in found
+
+
+def test_what_takes_longer_is_asked_for() -> None:
+    usual, long = (plan(["snli"], [0], None, long) for long in (False, True))
+    assert long[0] == usual[0] == Cell("snli", TEACHER, 0)
+    assert {cell.configuration for cell in long[1:]} == set(more())
+    assert not set(usual[1:]) & set(long[1:])
 
 
 def test_the_whole_run_on_two_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

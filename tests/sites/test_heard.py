@@ -52,3 +52,13 @@ def test_a_head_of_zeros_tells_nothing() -> None:
     nn.init.zeros_(net.fc.weight)
     model = muxwrap.wrap(net, 2, "layout", mux_at="@input", example_input=batch("cnn", 1))
     assert model(batch("cnn", 3)).shape == (3, 5)
+
+
+def test_pixels_in_slots_are_parts_of_the_image_too() -> None:
+    x = torch.randn(4, 2, 16, 16)
+    with pytest.raises(
+        MuxwrapError, match=r"slots gives every instance a part of the image.*instances \[2\].*'orthogonal'"
+    ):
+        muxwrap.wrap(FirstPatch().eval(), 3, "slots", mux_at="@input", demux_at="head", example_input=x)
+    spread = muxwrap.wrap(FirstPatch().eval(), 3, "orthogonal", mux_at="@input", demux_at="head", example_input=x)
+    assert spread(x).shape == (4, 5)

@@ -95,6 +95,18 @@ def test_a_teacher_of_another_make() -> None:
         distill(student(), loader(), 20, teacher=other, states=1.0, progress=False)
 
 
+class Skips(MLP):
+    """Has the module that is compared, and does not run it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :5]
+
+
+def test_a_teacher_that_does_not_run_what_is_compared_is_refused() -> None:
+    with pytest.raises(muxwrap.MuxwrapError, match=r"'head' did not run in a call of the teacher.*states=0"):
+        distill(student(), loader(), 20, teacher=Skips(), states=1.0, progress=False)
+
+
 def test_modes_and_random_state_are_left_as_they_were() -> None:
     model = student().eval()
     torch.manual_seed(5)

@@ -246,7 +246,9 @@ def _in_parallel(
     x, y = (part.split(cut)[rank] for part in batch())
     whole: Any
     if kind.startswith("ddp"):
-        whole = DistributedDataParallel(model, find_unused_parameters=kind == "ddp, unused")
+        inner = torch.compile(model, backend="aot_eager") if kind == "ddp, compiled inside" else model
+        whole = DistributedDataParallel(inner, find_unused_parameters=kind == "ddp, unused")
+        whole = torch.compile(whole, backend="aot_eager") if kind == "ddp, compiled" else whole
     else:
         mesh = torch.distributed.init_device_mesh("cpu", (2,))
         fully_shard(model.backbone.trunk, mesh=mesh)
@@ -270,6 +272,8 @@ CASES = [
         ("ddp", (12, 4), 2, False),
         ("ddp", (12, 4), 2, True),
         ("ddp, unused", (12, 4), 1, False),
+        ("ddp, compiled", (12, 4), 1, False),
+        ("ddp, compiled inside", (12, 4), 1, False),
         ("fsdp", (8, 8), 1, False),
         ("fsdp", (14, 2), 1, False),
     ]

@@ -23,7 +23,8 @@ import torch
 
 from benchmarks.studies.convert.budget import EPOCHS
 from benchmarks.studies.convert.cells import Task
-from benchmarks.studies.convert.configurations import KINDS, core, others
+from benchmarks.studies.convert.compared import core, more, others
+from benchmarks.studies.convert.configurations import KINDS
 from benchmarks.studies.convert.pack import Packed
 from benchmarks.studies.convert.plan import plan
 from benchmarks.studies.convert.report import report
@@ -59,6 +60,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     run_.add_argument("--jobs", type=int, default=8, help="processes")
     run_.add_argument("--minutes", type=float, default=8, help="until everything ends")
     run_.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    run_.add_argument("--long", action="store_true", help="one model for several n, and features with ten epochs")
     run_.add_argument("--groupings", type=int, default=5)
     run_.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "muxwrap-convert", help="for teachers")
     return made.parse_args(argv)
@@ -77,14 +79,14 @@ def train(args: argparse.Namespace) -> None:
         deadline,
         args.threads,
     )
-    run(plan(args.tasks, args.seeds, args.kinds), setting, args.jobs)
+    run(plan(args.tasks, args.seeds, args.kinds, args.long), setting, args.jobs)
 
 
 def time_all(args: argparse.Namespace) -> None:
     """Measure speed and work of every configuration, beside the teacher in the same run."""
     torch.set_num_threads(args.threads)
     packed, device = Packed(args.packed, args.limit), torch.device(args.device)
-    wanted = [each for each in (*core(), *others()) if args.kinds is None or each.kind in args.kinds]
+    wanted = [each for each in (*core(), *others(), *more()) if args.kinds is None or each.kind in args.kinds]
     found: list[dict[str, Any]] = []
     for name in args.tasks:
         found += speeds(Task(packed, name, device, args.packed), wanted)
@@ -96,7 +98,7 @@ def count_all(args: argparse.Namespace) -> None:
     """Count the operations of every configuration."""
     torch.set_num_threads(args.threads)
     packed, device = Packed(args.packed, args.limit), torch.device(args.device)
-    wanted = [each for each in (*core(), *others()) if args.kinds is None or each.kind in args.kinds]
+    wanted = [each for each in (*core(), *others(), *more()) if args.kinds is None or each.kind in args.kinds]
     found = [record for name in args.tasks for record in works(Task(packed, name, device, args.packed), wanted)]
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "speed-work.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

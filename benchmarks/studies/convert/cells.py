@@ -12,11 +12,12 @@ from torch import nn
 
 from benchmarks.results import device_name
 from benchmarks.studies.convert.backbone import Encoder
-from benchmarks.studies.convert.budget import EPOCHS, RATES, TEACHER_EPOCHS, TEACHER_RATES
-from benchmarks.studies.convert.configurations import Configuration
+from benchmarks.studies.convert.budget import EPOCHS, LONG, RATES, TEACHER_EPOCHS, TEACHER_RATES
+from benchmarks.studies.convert.configurations import ELASTIC, Configuration
 from benchmarks.studies.convert.pack import SPLITS, Packed
 from benchmarks.studies.convert.rows import Rows
-from benchmarks.studies.convert.training import BATCH, How, Taught, Trained, answers, fit, score
+from benchmarks.studies.convert.scores import scores
+from benchmarks.studies.convert.training import BATCH, How, Taught, Trained, answers, fit
 
 TEACHER = Configuration("plain")
 MEASURED = 512  # rows on which a start that depends on data is measured
@@ -84,19 +85,19 @@ def measure(task: Task, cell: Cell, rates: list[float] | None, groupings: int, d
     """
     start = time.perf_counter()
     teaching = cell.configuration == TEACHER
-    epochs = (TEACHER_EPOCHS if teaching else EPOCHS)[cell.task]
+    config = cell.configuration
+    epochs = LONG if config.long else (TEACHER_EPOCHS if teaching else EPOCHS)[cell.task]
     tried: dict[float, Trained] = {}
     model: nn.Module = nn.Identity()
     for lr in rates or (TEACHER_RATES if teaching else RATES):
         model = _made(task, cell)
         taught = None if teaching else task.taught(cell.seed)
-        how = How(epochs, lr, cell.seed, deadline)
+        how = How(epochs, lr, cell.seed, deadline, config.kind in ELASTIC)
         tried[lr] = fit(model, task.splits["train"], task.splits["select"], taught, how)
     lr, best = max(tried.items(), key=lambda each: max(each[1].selected))
     model.load_state_dict(best.state)
     if teaching:
         _keep(task.path(cell.seed), best.state)
-    config = cell.configuration
     return {
         "cell": str(cell),
         "backbone": "MiniLM 6x384",
@@ -106,7 +107,7 @@ def measure(task: Task, cell: Cell, rates: list[float] | None, groupings: int, d
         "kind": "teacher" if teaching else config.kind,
         **{name: getattr(config, name) for name in ("layers", "after", "n")},
         "seed": cell.seed,
-        **score(model, task.splits["report"], groupings),
+        **scores(model, task.splits["report"], groupings, config.kind in ELASTIC),
         "selected": [round(each, 2) for each in best.selected],
         "lr": lr,
         "tried": {f"{each:g}": round(max(trained.selected), 2) for each, trained in tried.items()},

@@ -1,8 +1,8 @@
-"""What is compared, in order of importance, and how each model is made from the teacher."""
+"""How each model of the study is made from the teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,11 +12,15 @@ from torch import nn
 
 import muxwrap
 from benchmarks.studies.convert.backbone import Encoder, Layer
+from benchmarks.studies.convert.budget import LONG
 from benchmarks.studies.convert.rivals import keep_layers, pooled_after
 from muxwrap.strategies import Orthogonal
 from muxwrap.training import principal_slots
 
 LAYERS = 6
+ELASTIC = ("tokens, elastic",)  # trained at several n in every step
+IN_STEPS = ("orthogonal, in steps",)  # trained at one n after the other
+SEVERAL = (*ELASTIC, *IN_STEPS)
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,24 @@ class Configuration:
         layers: how many of the teacher's layers are kept, the first ones.
         after: the layer after which instances are mixed or tokens are pooled, counted from 1; 0 for neither.
         n: instances per mixture, or tokens that are pooled into one.
+        long: train for :data:`~benchmarks.studies.convert.budget.LONG` epochs, whatever the task.
     """
 
     kind: str
     layers: int = LAYERS
     after: int = 0
     n: int = 1
+    long: bool = False
 
     def __str__(self) -> str:
         mixed = f" after layer {self.after}, n={self.n}" if self.after else ""
-        return f"{self.kind}{mixed}" + (f", {self.layers} layers" if self.layers != LAYERS else "")
+        layers = f", {self.layers} layers" if self.layers != LAYERS else ""
+        return f"{self.kind}{mixed}{layers}" + (f", {LONG} epochs" if self.long else "")
+
+    @property
+    def sizes(self) -> int | tuple[int, ...]:
+        """The n that a model of several is made for, in the order of a schedule."""
+        return tuple(n for n in (1, 2, 4, 8) if n <= self.n) if self.kind in SEVERAL else self.n
 
     def make(self, teacher: Encoder, batches: Callable[[], Any], seed: int) -> nn.Module:
         """Return the model with the teacher's weights, which are copied.
@@ -91,7 +103,7 @@ def wrap(
     example = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     return muxwrap.wrap(
         model,
-        config.n,
+        config.sizes,
         strategy,
         demux,
         mux_at=f"layers.{config.after - 1}",
@@ -109,38 +121,12 @@ KINDS: dict[str, Maker] = {
     "plain pooled": _pooled,
     "tokens": _tokens,
     "tokens to the end": _tokens_to_the_end,
+    "tokens, elastic": _tokens,
     "orthogonal": partial(_mixed, _TURNED, "mlp"),
+    "orthogonal, in steps": partial(_mixed, _TURNED, "mlp"),
     "orthogonal, unbind": partial(_mixed, _TURNED, "unbind"),
     "orthogonal, random": partial(_mixed, partial(Orthogonal, learnable=True, held=True), "mlp"),
     "orthogonal, free": partial(_mixed, partial(Orthogonal, learnable=True, identity_first=True), "mlp"),
     "slots": partial(_mixed, "slots", "mlp"),
     "principal slots": _principal,
 }
-
-
-def core() -> Iterator[Configuration]:
-    """Yield what every task is measured with: the rivals, and one line of each kind."""
-    yield from (Configuration("plain", layers) for layers in (3, 2, 4, 1))
-    yield from (Configuration("tokens", after=2, n=n) for n in (4, 8, 2))
-    yield from (Configuration("plain pooled", after=2, n=n) for n in (4, 8))
-    yield from (Configuration("orthogonal", after=after, n=n) for n in (4, 2, 8) for after in (3, 2))
-    yield from (Configuration("tokens", 4, 2, n) for n in (8, 4))
-    yield from (Configuration("tokens to the end", layers, 2, 8) for layers in (3, 4))
-    yield Configuration("plain pooled", 3, 2, 8)
-    yield from (Configuration("tokens", after=1, n=n) for n in (4, 8))
-    yield from (Configuration(kind, after=3, n=4) for kind in ("principal slots", "slots"))
-
-
-def others() -> Iterator[Configuration]:
-    """Yield the rest, which shows what the choices are worth."""
-    controls = ("orthogonal, unbind", "orthogonal, random", "orthogonal, free")
-    yield from (Configuration(kind, after=3, n=4) for kind in controls)
-    yield Configuration("tokens to the end", after=2, n=4)
-    yield from (Configuration("tokens", after=3, n=n) for n in (4, 8, 2))
-    yield from (Configuration("tokens", 4, 1, n) for n in (8, 4))
-    yield Configuration("tokens", after=1, n=2)
-    yield from (
-        Configuration("plain pooled", *shape) for shape in ((6, 1, 4), (6, 3, 4), (6, 2, 2), (4, 2, 8), (4, 1, 8))
-    )
-    slots = [(after, n) for after in (3, 2) for n in (2, 4, 8) if (after, n) != (3, 4)]
-    yield from (Configuration(kind, after=k, n=n) for kind in ("principal slots", "slots") for k, n in slots)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.studies.convert.cells import TEACHER, Cell
-from benchmarks.studies.convert.configurations import Configuration, core, others
+from benchmarks.studies.convert.compared import core, more, others
+from benchmarks.studies.convert.configurations import Configuration
 
 FIRST = "snli"  # the learning rates that are chosen here are those of the other tasks
 SHORT = ("snli", "qnli")  # tasks whose other seeds come before those of the longer ones
 
 
-def plan(tasks: Sequence[str], seeds: Sequence[int], kinds: Sequence[str] | None) -> list[Cell]:
+def plan(tasks: Sequence[str], seeds: Sequence[int], kinds: Sequence[str] | None, long: bool = False) -> list[Cell]:
     """Return all cells, the most telling ones first; a task's teacher comes before its students.
 
     Args:
         tasks: in order of importance.
         seeds: likewise.
         kinds: only configurations of these kinds; None takes all.
+        long: only what takes longer, instead of everything else.
     """
     first, short = seeds[0], [task for task in tasks if task in SHORT]
     rounds = [(task, core, first) for task in tasks if task != "sst2"]
@@ -26,6 +28,7 @@ def plan(tasks: Sequence[str], seeds: Sequence[int], kinds: Sequence[str] | None
     rounds += [(FIRST, others, first)] * (FIRST in tasks)
     rounds += [(task, core, seed) for seed in seeds for task in tasks]
     rounds += [(task, others, seed) for seed in seeds for task in tasks]
+    rounds = [(task, more, seed) for seed in seeds for task in tasks] if long else rounds
     cells: dict[Cell, None] = {}
     for task, configurations, seed in rounds:
         cells[Cell(task, TEACHER, seed)] = None

@@ -1,11 +1,11 @@
-"""How every model of the study is trained, and scored: the same epochs, batches and loss."""
+"""How every model of the study is trained: the same epochs, batches and loss."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 import muxwrap
 from benchmarks.studies.convert.rows import Rows
-from muxwrap.training import distillation
+from benchmarks.studies.convert.scores import SCORED, accuracy_at, autocast, sizes
+from muxwrap.training import distillation, sandwich
 
 BATCH = 64  # rows per step
 RISE, CLIP, DECAY = 0.1, 1.0, 0.01
-SELECTION = 1_000_000  # seed of the grouping that selects; those that are reported have others
-SCORED = 512  # rows per call
 
 
 class OutOfTimeError(Exception):
@@ -35,12 +34,15 @@ class How:
         lr: highest learning rate; it rises for a tenth of the steps and falls linearly.
         seed: of the order of the rows.
         deadline: ``time.time()`` at which to give up.
+        elastic: train a model of several n at the smallest, the largest and one between in every step; otherwise it is
+            trained at one after the other, for as many epochs each.
     """
 
     epochs: int
     lr: float
     seed: int
     deadline: float = float("inf")
+    elastic: bool = False
 
 
 class Taught(NamedTuple):
@@ -53,11 +55,6 @@ class Taught(NamedTuple):
 class Trained(NamedTuple):
     state: dict[str, Tensor]  # of the best epoch
     selected: tuple[float, ...]  # accuracy on the selection split after every epoch, 0 to 100
-
-
-def autocast(device: torch.device) -> Any:
-    """Return bfloat16 on an accelerator, float32 on a processor."""
-    return torch.autocast(device.type, torch.bfloat16) if device.type != "cpu" else contextlib.nullcontext()
 
 
 def loss_of(output: tuple[Tensor, Tensor], labels: Tensor, taught: Taught | None, rows: Tensor) -> Tensor:
@@ -87,19 +84,23 @@ def fit(model: nn.Module, train: Rows, select: Rows, taught: Taught | None, how:
     selected: list[float] = []
     for epoch in range(how.epochs):
         model.train()
+        several = sizes(model)
+        if len(several) > 1 and not how.elastic:
+            model.n = several[epoch * len(several) // how.epochs]
         for rows, length in train.batches(BATCH, 1000 * how.seed + epoch):
             if time.time() > how.deadline:
                 raise OutOfTimeError
             for group in optimizer.param_groups:
                 group["lr"] = how.lr * _rate(step, total)
-            with autocast(device):
-                output = model(**train.inputs(rows, length))
-            loss_of(output, train.labels[rows], taught, rows).backward()
+            for _ in sandwich(model) if how.elastic else (None,):
+                with autocast(device):
+                    output = model(**train.inputs(rows, length))
+                loss_of(output, train.labels[rows], taught, rows).backward()
             nn.utils.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-        selected.append(accuracy(model, select))
+        selected.append(fmean(accuracy_at(model, select, n) for n in (several if how.elastic else several[-1:])))
         if selected[-1] == max(selected):
             best = copy.deepcopy(model.state_dict())
     return Trained(best, tuple(selected))
@@ -117,18 +118,6 @@ def _rate(step: int, total: int) -> float:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, split: Rows) -> float:
-    """Return the accuracy in one random grouping, 0 to 100; one number is fetched from the device."""
-    model.eval()
-    right = torch.zeros((), dtype=torch.long, device=split.ids.device)
-    for rows, length in split.batches(SCORED, SELECTION):
-        with autocast(split.ids.device):
-            logits = model(**split.inputs(rows, length))[0]
-        right += (logits.argmax(-1) == split.labels[rows]).sum()
-    return 100 * right.item() / len(split)
-
-
-@torch.no_grad()
 def answers(model: nn.Module, split: Rows) -> Taught:
     """Return a teacher's logits and states for all rows, in their order."""
     model.eval()
@@ -140,17 +129,3 @@ def answers(model: nn.Module, split: Rows) -> Taught:
     place = torch.cat(order).argsort()
     logits, states = (torch.cat(each)[place] for each in zip(*parts, strict=True))
     return Taught(logits, states)
-
-
-def score(model: nn.Module, split: Rows, groupings: int) -> dict[str, Any]:
-    """Return the fields of the score on a split, over random groupings of its rows (:func:`muxwrap.evaluate`)."""
-    calls = [({key: value.cpu() for key, value in inputs.items()}, labels) for inputs, labels in split.calls(SCORED)]
-    with autocast(split.ids.device):
-        found = muxwrap.evaluate(model, calls, groupings=groupings, progress=False)
-    return {
-        "metric": found.metric,
-        "mean": round(100 * found.mean, 3),
-        "std": None if found.deviation is None else round(100 * found.deviation, 3),
-        "groupings": len(found.scores),
-        "per_index": [round(100 * each, 2) for each in found.per_index],
-    }

@@ -56,7 +56,7 @@ def load(name: str, folder: Path, shift: int, limit: int | None = None) -> Data:
         shift: pixels that training images may be shifted by, in either direction.
         limit: rows of every split at most, for a trial.
     """
-    train, test = (_cifar if name == "cifar10-subset" else _idx)(folder / name)
+    train, test = (cifar10 if name == "cifar10-subset" else _idx)(folder / name)
     if name == "fashion-mnist":
         train, test = (Split(F.interpolate(each.images, (20, 20), mode="area"), each.labels) for each in (train, test))
     train, test = (Split(each.images[:limit], each.labels[:limit]) for each in (train, test))
@@ -97,7 +97,8 @@ def _idx(folder: Path) -> list[Split]:
     return found
 
 
-def _cifar(folder: Path) -> list[Split]:
+def cifar10(folder: Path) -> list[Split]:
+    """Return the training and the test images of the subset, pixels from 0 to 255."""
     found = []
     for name in ("train", "test"):
         (path,) = folder.glob(f"cifar10_{name}_*.bin.xz")

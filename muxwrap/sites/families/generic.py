@@ -11,6 +11,7 @@ from muxwrap._hooks.adapters import outermost
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Side, Site
 from muxwrap.sites.families.branches import after_joins, first_layers, heavy_branch, told_padding
+from muxwrap.sites.families.returned import returned_maps
 from muxwrap.sites.resolve import site_at, width
 from muxwrap.sites.trace import Trace, Visit
 
@@ -100,6 +101,9 @@ def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, 
         yield from with_peers(backbone, trace, visit)
     for visit in heavy_branch(trace):
         yield from _single(trace, visit, "output")
+    maps = returned_maps(trace)
+    if maps:
+        yield maps
     yield from _single(trace, trace.visits[0], "output")
 
 

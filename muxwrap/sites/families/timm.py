@@ -21,17 +21,6 @@ def matches(backbone: nn.Module) -> bool:
     )
 
 
-def refusal(backbone: nn.Module) -> str | None:
-    """Return why a model of timm cannot be wrapped, and the way out; None where nothing speaks against it."""
-    stages: list[int] = list(getattr(getattr(backbone, "feature_info", None), "out_indices", ()))
-    if type(backbone).__module__ != "timm.models._features" or len(stages) < 2:
-        return None
-    return (
-        f"features_only=True returns the maps of {len(stages)} stages, and inside of the trunk there are only maps of "
-        f"mixtures; make it with out_indices=({stages[-1]},), since the last map can be separated"
-    )
-
-
 def refused_call(backbone: nn.Module, call: Any) -> str | None:
     """Return why a model of timm cannot be multiplexed in a call, and the way out; None where nothing speaks against it."""
     parts = [call, *(call.values() if isinstance(call, dict) else call if isinstance(call, (tuple, list)) else ())]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap._hooks.embeddings import token_embedding
+from muxwrap._util.classes import class_of
 from muxwrap._util.examples import pixels
 from muxwrap.site import Side, Site
 from muxwrap.sites.families import generic
@@ -93,7 +94,7 @@ def named_as_loaded(backbone: nn.Module) -> bool:
         return True
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=()):
-            new = type(backbone)(config_of(backbone))
+            new = class_of(backbone)(config_of(backbone))
     except Exception:
         return False
     return hasattr(new, "from_pretrained") and new.state_dict().keys() == backbone.state_dict().keys()
@@ -102,7 +103,7 @@ def named_as_loaded(backbone: nn.Module) -> bool:
 def config_of(backbone: Any) -> Any:
     """Return a copy of a model's config which says what ``from_pretrained`` has to make."""
     config = copy.deepcopy(backbone.config)
-    config.architectures = [type(backbone).__name__]
+    config.architectures = [class_of(backbone).__name__]
     dtype = next((p.dtype for p in backbone.parameters() if p.is_floating_point()), None)
     if dtype is not None:
         config.dtype = str(dtype).removeprefix("torch.")

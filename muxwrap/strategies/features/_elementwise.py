@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from muxwrap.strategies.base import Strategy
-from muxwrap.strategies.keys import per_index
+from muxwrap.strategies.keys import divisors, per_index
 
 
 class Elementwise(Strategy):
@@ -27,7 +27,7 @@ class Elementwise(Strategy):
 
         Exact for one bound instance; on a mixture, keys near zero amplify the other instances.
         """
-        return z / per_index(self.keys, z)
+        return z / divisors(self.keys, z)
 
     def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance, which moves n times less memory than binding all of them first."""

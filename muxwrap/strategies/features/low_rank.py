@@ -59,7 +59,7 @@ class LowRank(Strategy):
     def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Sum over instances inside the second product: the intermediate has n·r ≤ dim numbers per position."""
         left = self.left[start : start + x.shape[1]].to(x.dtype)
-        return torch.einsum("gn...r,ndr->g...d", self._keep(x, start), left) * self.factor
+        return torch.einsum("gn...r,ndr->g...d", self._keep(x, start) * self.factor, left)
 
     def _keep(self, x: Tensor, start: int = 0) -> Tensor:
         """Take the r coordinates H_iᵀx that instance i keeps: ``[g, n, ..., dim] -> [g, n, ..., r]``."""

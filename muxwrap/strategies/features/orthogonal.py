@@ -86,7 +86,8 @@ class Orthogonal(Strategy):
     def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Sum over instances inside one product ``[.., n·dim] x [n·dim, dim]``, so that no bound copy is held."""
         self._hold()
-        return torch.einsum("gn...d,nde->g...e", x, self.keys[start : start + x.shape[1]].to(x.dtype)) * self.factor
+        scaled = x * self.factor  # before the product, which may be beyond what half precision holds
+        return torch.einsum("gn...d,nde->g...e", scaled, self.keys[start : start + x.shape[1]].to(x.dtype))
 
     def train(self, mode: bool = True) -> Any:
         """Set the mode; keys that are held are orthogonal in evaluation."""

@@ -52,10 +52,10 @@ class Permutation(Strategy):
 
     def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance, which holds no bound copies."""
-        mixture = _reorder(x[:, 0], self.keys[start])
-        for i in range(1, x.shape[1]):
-            mixture = mixture + _reorder(x[:, i], self.keys[start + i])
-        return mixture * self.factor
+        mixture = _reorder(x[:, 0], self.keys[start]) * self.factor
+        for i in range(1, x.shape[1]):  # scaled one by one: the sum of all may be beyond what half precision holds
+            mixture = mixture.add(_reorder(x[:, i], self.keys[start + i]), alpha=self.factor)
+        return mixture
 
     def _per_index(self, order: Tensor, x: Tensor) -> Tensor:
         return order.view(self.n, *[1] * (x.ndim - 3), self.dim)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from muxwrap.strategies.base import Strategy, registry
-from muxwrap.strategies.keys import per_index, signs
+from muxwrap.strategies.keys import divisors, per_index, signs
 
 
 @registry.register("walsh")
@@ -71,8 +71,8 @@ class Walsh(Strategy):
 
     def unbind(self, z: Tensor) -> Tensor:
         """Undo it, H being its own inverse: H(z / t_i) / s_i, ``[g, n, ..., dim] -> [g, n, ..., dim]``."""
-        y = self.transform(z / per_index(self.outer, z))
-        return y / per_index(self.inner, y)
+        y = self.transform(z / divisors(self.outer, z))
+        return y / divisors(self.inner, y)
 
     def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance. It stays n transforms: t_i comes after H and differs between instances."""
@@ -95,8 +95,9 @@ class Walsh(Strategy):
         """Transform ``[..., 2^k]`` as H_a X H_b on ``[..., a, b]``."""
         a, b = _halves(k)
         rows, columns = (getattr(self, f"matrix_{half}").to(x.dtype) for half in (a, b))
-        # Scaled between the two products, so that no number grows beyond what half precision holds.
-        y = x.unflatten(-1, (2**a, 2**b)) @ columns * 2 ** (-k / 2)
+        # Scaled in the first product, by a power of two, so that no number grows beyond what half precision holds.
+        y = x.unflatten(-1, (2**a, 2**b)) @ (columns * 2.0**-a)
+        y = y * 2**-0.5 if b > a else y
         return (rows.to(y.dtype) @ y).flatten(-2)
 
 

@@ -81,5 +81,6 @@ class PixelRotation(Strategy):
                 f"pixel_rotation(size={self.size}) got images of {tuple(x.shape[-2:])}; resize them, or wrap with an "
                 "example_input of their size"
             )
-        turned = torch.einsum("gncp,nqp->gcq", x.flatten(-2), self.keys.to(x.dtype))
-        return turned.unflatten(-1, self.size) * self.factor
+        scaled = x.flatten(-2) * self.factor  # before the product, which may be beyond what half precision holds
+        turned = torch.einsum("gncp,nqp->gcq", scaled, self.keys.to(x.dtype))
+        return turned.unflatten(-1, self.size)

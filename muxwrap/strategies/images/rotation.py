@@ -56,10 +56,10 @@ class Rotation(Strategy):
 
     def mix(self, x: Tensor, start: int = 0) -> Tensor:
         """Accumulate instance by instance, which holds no bound copies."""
-        mixture = self._turn(x[:, 0], 0)
+        mixture = self._turn(x[:, 0], 0) * self.factor
         for i in range(1, self.n):
-            mixture = mixture + self._turn(x[:, i], i)
-        return mixture * self.factor
+            mixture = mixture.add(self._turn(x[:, i], i), alpha=self.factor)
+        return mixture
 
     def _turn(self, image: Tensor, i: int) -> Tensor:
         sign = -1.0 if self.signs and i % 2 else 1.0

@@ -14,6 +14,7 @@ from muxwrap.site import Sees
 from muxwrap.strategies.base import Strategy, registry
 from muxwrap.strategies.checks import check_instances, check_norm
 from muxwrap.strategies.keys import gaussian, per_index
+from muxwrap.strategies.scaling import scaled_sum
 
 Padding = Literal["out", "mixed", "attended"]
 PADDING = ("out", "mixed", "attended")
@@ -125,7 +126,7 @@ class Contextual(Strategy):
         total = bound.transpose(1, 2) + rearrange(context, "(g l) n d -> g l n d", g=bound.shape[0])
         if mask is not None and self.padding == "out":
             total = total * rearrange(mask, "g n l -> g l n 1").to(total.dtype)
-        return total.sum(2) * self.factor
+        return scaled_sum(total, 2, self.factor)
 
 
 def _rearranged(mask: Tensor | None, pattern: str) -> Tensor | None:

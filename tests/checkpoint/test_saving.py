@@ -109,7 +109,8 @@ def as_format_1(folder: Path, pickled: bool) -> None:
     else:
         save_file(tensors, folder / "model.safetensors")
     config = json.loads((folder / "muxwrap.json").read_text())
-    (folder / "muxwrap.json").write_text(json.dumps({**config, "format": 1}))
+    known = {key: value for key, value in config.items() if key not in ("recipe", "sha256")}
+    (folder / "muxwrap.json").write_text(json.dumps({**known, "format": 1}))
 
 
 @pytest.mark.parametrize("pickled", [False, True])
@@ -117,7 +118,7 @@ def test_folders_of_the_first_format_load(pickled: bool, tmp_path: Path) -> None
     model = wrapped("slots", "mlp")
     model.save_pretrained(tmp_path)
     as_format_1(tmp_path, pickled)
-    assert_same_state(muxwrap.load(tmp_path, make("tagger", seed=9)), model)
+    assert_same_state(muxwrap.load(tmp_path, make("tagger", seed=9), allow_pickle=pickled), model)
     wrapped("slots", "mlp", seed=5).save_pretrained(tmp_path)
     assert not (tmp_path / "pytorch_model.bin").exists()
 
@@ -245,15 +246,15 @@ def zeros(model: nn.Module) -> dict[str, Tensor]:
 def test_a_given_state_dict_is_what_is_saved(safe: bool | None, tmp_path: Path) -> None:
     model = wrapped("hadamard", "mlp")
     model.save_pretrained(tmp_path, state_dict=zeros(model), safe_serialization=safe)
-    loaded = muxwrap.load(tmp_path, make("tagger"))
+    loaded = muxwrap.load(tmp_path, make("tagger"), allow_pickle=True)
     assert not any(value.any() for value in loaded.state_dict().values())
     assert any(value.any() for value in model.state_dict().values())
 
 
 def test_the_format_follows_the_arguments_and_none_is_left_from_before(tmp_path: Path) -> None:
     model, other = wrapped("hadamard", "mlp"), wrapped("hadamard", "mlp", seed=4)
-    safe = {"muxwrap.json", "model.safetensors", "muxwrap.safetensors"}
-    pickled = {"muxwrap.json", "pytorch_model.bin", "muxwrap.bin"}
+    safe = {"README.md", "muxwrap.json", "model.safetensors", "muxwrap.safetensors"}
+    pickled = {"README.md", "muxwrap.json", "pytorch_model.bin", "muxwrap.bin"}
     paths = []
 
     def save(tensors: object, path: str) -> None:
@@ -270,8 +271,9 @@ def test_the_format_follows_the_arguments_and_none_is_left_from_before(tmp_path:
     for saved, (options, files) in zip([model, other] * 3, ways, strict=False):
         saved.save_pretrained(tmp_path, **options)
         assert {path.name for path in tmp_path.iterdir()} == files
-        assert_same_state(muxwrap.load(tmp_path, make("tagger")), saved)
-    assert paths == [tmp_path / "pytorch_model.bin", tmp_path / "muxwrap.bin"] * 2
+        assert_same_state(muxwrap.load(tmp_path, make("tagger"), allow_pickle=files == pickled), saved)
+    assert [path.name for path in paths] == ["pytorch_model.bin", "muxwrap.bin"] * 2
+    assert all(path.parent.parent == tmp_path for path in paths)  # from where they are moved
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
@@ -290,7 +292,7 @@ def test_the_arguments_of_accelerates_scripts(tmp_path: Path) -> None:
         save_function=accelerator.save,
         state_dict=accelerator.get_state_dict(prepared),
     )
-    assert_same_state(muxwrap.load(tmp_path, make("tagger")), model)
+    assert_same_state(muxwrap.load(tmp_path, make("tagger"), allow_pickle=True), model)
 
 
 def test_a_file_is_never_larger_than_was_asked_for(tmp_path: Path) -> None:
@@ -353,7 +355,7 @@ def test_tied_weights_of_a_given_state_dict(safe: bool, tmp_path: Path) -> None:
     for left_out in ("", "backbone.out.weight", "backbone.embed.weight"):
         tensors = {name: value for name, value in given.items() if name != left_out}
         model.save_pretrained(tmp_path, state_dict=tensors, safe_serialization=safe)
-        loaded = muxwrap.load(tmp_path, Tied())
+        loaded = muxwrap.load(tmp_path, Tied(), allow_pickle=not safe)
         assert loaded.backbone.out.weight is loaded.backbone.embed.weight
         torch.testing.assert_close(loaded.state_dict(), given, rtol=0, atol=0)
 

@@ -1,0 +1,1 @@
+"""Batch inference over many rows with a worker killed in the middle."""

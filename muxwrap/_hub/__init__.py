@@ -1,0 +1,1 @@
+"""Repositories of the Hugging Face hub, by ``huggingface_hub``, and the model card."""

@@ -1,0 +1,27 @@
+"""A backbone that returns several maps, such as the features of its stages: each of them is separated by itself."""
+
+from __future__ import annotations
+
+from muxwrap._hooks.axes import feature_size
+from muxwrap.site import Site
+from muxwrap.sites.resolve import feature_axis
+from muxwrap.sites.trace import Seen, Trace
+
+
+def returned_maps(trace: Trace) -> tuple[Site, ...]:
+    """Return one site per map, or nothing where the backbone returns one alone, or anything else besides maps.
+
+    What was made of maps, such as classes, is better separated before it is made.
+    """
+    maps = {id(answer): (part, answer) for part, answer in reversed(list(enumerate(trace.answers)))}
+    if len(maps) < 2 or not all(answer.floating and answer.ndim > 2 for _, answer in maps.values()):
+        return ()
+    return tuple(_site(trace, part, answer) for part, answer in sorted(maps.values(), key=lambda each: each[0]))
+
+
+def _site(trace: Trace, part: int, answer: Seen) -> Site:
+    maker = next((visit for visit in trace.visits if visit.output is answer and visit.path), None)
+    permuted = 1 if answer.ndim > 3 else -1  # on the way out
+    axis = permuted if maker is None else feature_axis(trace, maker, "output", answer)
+    size = feature_size(answer.shape, axis)
+    return Site("", "output", axis, size, shape=answer.shape[1:], part=part)

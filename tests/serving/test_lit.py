@@ -1,0 +1,132 @@
+"""The whole server: LitServe's workers behind the groups, a worker that dies, and the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from served import LATE, at_once, free_port, in_process, model, rows, slow
+
+from muxwrap import serving
+from muxwrap.errors import MuxwrapError
+
+EXAMPLE = rows(1)
+
+
+def wait_until(true: Any, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_worker_that_dies_takes_its_group_with_it_and_no_other() -> None:
+    net, x = slow(), rows(9)
+    bodies = [{"input": row.tolist()} for row in x]
+    server = serving.server(net, example_input=EXAMPLE, n_min=4, max_wait=0.3, threads=1, timeout=60.0)
+
+    def check(responses: list[httpx.Response], x: torch.Tensor) -> None:
+        answers = [response.json() for response in responses]
+        given = torch.tensor([answer["output"] for answer in answers])
+        torch.testing.assert_close(given, in_process(net, x, answers), atol=1e-5, rtol=1e-4)
+
+    with server.running() as address, httpx.Client(base_url=address, timeout=60) as client:
+        assert client.get("/health").text == "ok"
+        check(at_once(client, bodies), x)
+        assert 'muxwrap_rows_total{n="4"} 9.0' in client.get("/metrics").text
+        with ThreadPoolExecutor() as threads:
+            lost = threads.submit(client.post, "/predict", json={"input": [LATE] * 12})
+            wait_until(lambda: not server.groups.waiting and server.groups.admitted == 1)
+            time.sleep(0.5)  # the worker has it
+            later = threads.submit(at_once, client, bodies[:2])
+            wait_until(lambda: server.groups.waiting == 2)
+            (worker,) = server.inference_workers
+            began = time.monotonic()
+            os.kill(worker.pid, signal.SIGKILL)
+            assert lost.result().status_code == 503 and time.monotonic() - began < 3
+            assert "the worker ended before it had answered" in lost.result().json()["error"]
+            assert client.get("/health").status_code == 503
+            check(later.result(), x[:2])
+        assert client.get("/health").status_code == 200
+    assert not any(worker.is_alive() for worker in server.inference_workers)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{address}/health")
+
+
+SCRIPT = """
+import sys, torch
+from muxwrap import serving
+from nets import batch
+from served import model
+
+if __name__ == "__main__":
+    server = serving.server(model(n=4), example_input=batch("mlp", 1), max_wait=30.0, timeout=60.0, threads=1)
+    server.run(port=int(sys.argv[1]), log_level="warning")
+"""
+
+
+def test_at_a_signal_what_was_accepted_is_answered(tmp_path: Any) -> None:
+    """Two rows of four wait for others when the signal comes: they are run at once, and the process ends."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    port = free_port()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    process = subprocess.Popen([sys.executable, str(tmp_path / "script.py"), str(port)], env=environment)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+
+            def up() -> bool:
+                assert process.poll() is None
+                try:
+                    return client.get("/health").status_code == 200
+                except httpx.ConnectError:
+                    return False
+
+            wait_until(up, 60)
+            x = rows(2)
+            with ThreadPoolExecutor() as threads:
+                asked = threads.submit(at_once, client, [{"input": row.tolist()} for row in x])
+                wait_until(lambda: "muxwrap_queue_length 2.0" in client.get("/metrics").text)
+                process.send_signal(signal.SIGTERM)
+                answers = [response.json() for response in asked.result(20)]
+        given = torch.tensor([answer["output"] for answer in answers])
+        torch.testing.assert_close(given, in_process(model(n=4), x, answers), atol=1e-5, rtol=1e-4)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+
+
+def test_servers_that_cannot_start() -> None:
+    import socket
+
+    net = model()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = serving.server(net, example_input=EXAMPLE)
+        with pytest.raises(
+            MuxwrapError, match=r"server: cannot listen at 127\.0\.0\.1:\d+ \(.*\); choose another host"
+        ):
+            server.run(port=taken.getsockname()[1])
+    net.backbone.hidden.act = lambda x: x
+    with pytest.raises(
+        MuxwrapError, match=r"server\(MLP\): a worker gets the model pickled, and it cannot be .*; define"
+    ):
+        serving.server(net, example_input=EXAMPLE)
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("muxwrap.serving.lit", "muxwrap.serving.endpoint", "muxwrap.serving.metrics"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in ("litserve", "fastapi", "prometheus_client"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for make in (serving.server, serving.service):
+        with pytest.raises(MuxwrapError, match=r"serv\w+: .*; pip install 'muxwrap\[serve\]'"):
+            make(model(), example_input=EXAMPLE)

@@ -1,0 +1,70 @@
+"""Where only the first token is separated: the head reads no other one, in evaluation nor in training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import muxwrap
+
+IDS = torch.randint(30, (5, 7), generator=torch.Generator().manual_seed(0))
+
+
+class FirstToken(nn.Module):
+    """Ids ``[B, L]`` to the classes of the first token; in training, by weights of no module, to those of the mean as well."""
+
+    def __init__(self, auxiliary: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(30, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.norm, self.head = nn.BatchNorm1d(16), nn.Linear(16, 5)
+        self.mean = nn.Parameter(torch.randn(5, 16))
+        self.auxiliary = auxiliary
+
+    def forward(self, ids: Tensor) -> Any:
+        h = self.layer(self.embed(ids))
+        answer = self.head(self.norm(h[:, 0]))
+        return (answer, h.mean(1) @ self.mean.T) if self.auxiliary and self.training else answer
+
+
+WHERE: list[dict[str, Any]] = [
+    {"mux_at": "embed", "demux_at": "layer@output"},
+    {"mux_at": "embed", "demux_at": "layer@output", "strategy": "identity"},
+]
+
+
+@pytest.mark.parametrize("where", WHERE, ids=["default", "identity"])
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_what_reads_other_tokens_in_training_gets_them(auxiliary: bool, where: dict[str, Any]) -> None:
+    backbone = FirstToken(auxiliary).train()
+    statistics = {name: value.clone() for name, value in backbone.named_buffers()}
+    model = muxwrap.wrap(backbone, 2, example_input=IDS[:1], **where)
+    assert model.sites.demux[0].first_token is not auxiliary
+    assert all(torch.equal(value, statistics[name]) for name, value in backbone.named_buffers())
+    assert all(module.training for module in backbone.modules())
+
+
+def test_the_auxiliary_answer_is_that_of_all_tokens() -> None:
+    backbone = FirstToken(auxiliary=True).train()
+    copies = IDS[:1].expand(4, -1)
+    with torch.no_grad():
+        _, bare = backbone(copies)
+        model = muxwrap.wrap(backbone, 1, "identity", demux="unbind", example_input=IDS[:1], **WHERE[0])
+        _, wrapped = model.train()(copies)
+    torch.testing.assert_close(wrapped, bare)
+
+
+def test_a_model_that_does_not_run_in_training_keeps_all_tokens() -> None:
+    class NeedsLabels(FirstToken):
+        def forward(self, ids: Tensor, labels: Tensor | None = None) -> Any:
+            if self.training and labels is None:
+                raise ValueError("labels are needed in training")
+            return super().forward(ids)
+
+    model = muxwrap.wrap(NeedsLabels(False).train(), 2, example_input=IDS[:1], **WHERE[0])
+    assert not model.sites.demux[0].first_token
+    assert model.eval()(IDS).shape == (5, 5)

@@ -1,0 +1,68 @@
+"""The script of the page on many machines, in two processes and then in one that goes on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from pathlib import Path
+
+import pages
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from helpers import ROOT
+from torch.distributed.fsdp import fully_shard
+
+import muxwrap
+
+transformers = pytest.importorskip("transformers")
+PRELOADED = transformers.BertForSequenceClassification, fully_shard, dcp  # imported once, before the processes are made
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="starts processes by fork"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+BLOCKS = pages.BLOCK.findall((ROOT / "docs" / "many_machines.md").read_text(encoding="utf-8"))
+SCRIPT = BLOCKS[0][1]
+
+
+def _process(rank: int, count: int, port: int, epochs: int, folder: Path) -> None:
+    """Run the script as torchrun does."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    os.chdir(folder)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_RANK": str(rank),
+        "EPOCHS": str(epochs),
+        **address,
+    }
+    names: dict[str, object] = {"__name__": "__main__"}
+    exec(compile(SCRIPT, "train.py", "exec"), names)
+    torch.save(names["done"], folder / f"{count}-{rank}.pt")
+
+
+def run(count: int, epochs: int, folder: Path) -> list[int]:
+    """Return, of every process, how many epochs it found done."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.start_processes(_process, (count, port, epochs, folder), nprocs=count, start_method="fork")
+    return [torch.load(folder / f"{count}-{rank}.pt") for rank in range(count)]
+
+
+def test_the_script_trains_saves_and_goes_on(tmp_path: Path) -> None:
+    assert run(2, 1, tmp_path) == [0, 0]
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
+    first = muxwrap.from_pretrained(tmp_path / "model")
+    assert run(1, 2, tmp_path) == [1]
+    second = muxwrap.from_pretrained(tmp_path / "model")
+    assert (first.n, second.n) == (2, 2)
+    ids = torch.arange(1, 25).view(4, 6)
+    assert not torch.equal(first(input_ids=ids).logits, second(input_ids=ids).logits)
+    moved = [
+        (a - b).abs().max() for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    ]
+    assert 0 < max(moved) < 0.1  # one epoch of small steps, and not a model that began anew
