@@ -22,15 +22,15 @@ def draw(points: Sequence[Point], front: Sequence[Point], ax: Any = None) -> Any
     marks = dict(zip((kind for kind in kinds if kind not in (BARE, MIXED)), MARKS, strict=False))
     for at, kind in enumerate(kinds):
         mark = {BARE: "*", MIXED: "o"}.get(kind) or marks.get(kind, ".")
-        label = kind
         for served in dict.fromkeys(point.served for point in points if point.kind == kind):
             own = [point for point in points if (point.kind, point.served) == (kind, served)]
-            label = kind if served is None else f"{kind}, {served}"
+            label = kind if served in (None, kind) else f"{kind}, {served}"
             x, y = [point.speed for point in own], [100 * point.accuracy for point in own]
             color = f"C{at % 10}"
             ax.scatter(x, y, marker=mark, edgecolors=color, facecolors=color if served is None else "none", label=label)
     for point in front:
         ax.annotate(point.name, (point.speed, 100 * point.accuracy), (3, 3), textcoords="offset points", fontsize=6)
+    ax.margins(x=0.15)  # room for the names
     ax.set(xlabel="speed-up over the trained model", ylabel="accuracy, %")
     ax.legend(fontsize=7)
     return ax

@@ -114,7 +114,8 @@ class Frontier:
 
     def __str__(self) -> str:
         rows = self.facts["rows"]
-        error = math.sqrt(self.bare.accuracy * (1 - self.bare.accuracy) / rows)
+        share = (self.bare.accuracy * rows + 1) / (rows + 2)  # rule of succession: some error is left at 100 %, too
+        error = math.sqrt(share * (1 - share) / rows)
         parts = [self.table(), f"Accuracy on {rows:,} rows, whose standard error is {100 * error:.1f} points."]
         if self.facts["class token alone"]:
             parts.append(

@@ -106,7 +106,7 @@ def test_rivals_stand_beside_multiplexed_models(found: Frontier) -> None:
 def test_a_chart_prints_draws_and_becomes_json(found: Frontier) -> None:
     text = str(found)
     assert all(f"| {point.name}" in text for point in found.points)
-    assert "Accuracy on 6 rows, whose standard error is 0.0 points." in text
+    assert f"Accuracy on 6 rows, whose standard error is {100 * math.sqrt(7 / 64 / 6):.1f} points." in text
     assert text.endswith(found.sentence(2.0))
     records = found.records(task="toy")
     assert json.loads(json.dumps(records)) == records
@@ -179,8 +179,9 @@ def test_a_rival_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "own" in list_rivals()
     net, x = make("mlp"), torch.randn(6, 12)
     pairs = [(x, net(x).argmax(-1))]
-    found = muxwrap.frontier(net, pairs, pairs, n=2, rivals=["own"], **QUICK)
+    found = muxwrap.frontier(net, pairs, pairs, n=2, rivals=["own"], **{**QUICK, "dtype": "bfloat16"})
     assert [point.name for point in found.points] == ["as it is", "halved", "slots, n=2"]
+    assert {point.dtype for point in found.points} == {"bfloat16"}
     assert {each.reason for each in found.skipped} == {"ZeroDivisionError: division by zero"}
     assert {each.name for each in found.skipped} == {"broken", "halved, broken", "slots, n=2, broken"}
 
@@ -231,7 +232,7 @@ def test_the_best_within_some_points() -> None:
     assert found.best(10, multiplexed=False).name == "3 layers"
     assert found.sentence(1).startswith("For 1 point you get 2.0x (3 layers")
     assert [each.name for each in found.front] == ["5 layers", "3 layers", "pool"]
-    assert f"standard error is {100 * math.sqrt(0.16 / 100):.1f} points" in str(found)
+    assert f"standard error is {100 * math.sqrt(81 * 21 / 102**2 / 100):.1f} points" in str(found)
     with pytest.raises(muxwrap.MuxwrapError, match=r"best\(points=-1\).*0 or more"):
         found.best(-1)
     with pytest.raises(muxwrap.MuxwrapError, match=r"none is within 1 points of the 80.0%; give more points"):
