@@ -65,7 +65,6 @@ def frontier(
     whether a rival is the better choice.
 
     Examples:
-
         muxwrap frontier hf:my-model my_project.data:batches --folder runs/frontier
 
         muxwrap frontier my_project.models:trained my_project.data:batches -n 4,8,16 --layers 6,4,3 --at 2 --plot chart.png
