@@ -79,11 +79,16 @@ class Machine(RuleBasedStateMachine):
         self.model.train()
         x = self.batch(3 * self.model.n + 1, seed)
         optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
+        frozen = {name: p.clone() for name, p in self.net.named_parameters() if not p.requires_grad}
         weight = torch.randn(self.model(x).shape, generator=torch.Generator().manual_seed(seed)).to(self.dtype)
         optimizer.zero_grad()
-        (self.model(x) * weight).sum().backward()
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in self.model.backbone.parameters())
+        out = self.model(x)
+        if out.requires_grad:
+            (out * weight).sum().backward()
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
         optimizer.step()
+        assert all(torch.equal(self.net.get_parameter(name), p) for name, p in frozen.items())
         self.model.eval()
         self.plain.load_state_dict(self.net.state_dict())
 
@@ -200,6 +205,27 @@ class Machine(RuleBasedStateMachine):
         for owner in set(ids):
             rows = [row for row, each in enumerate(ids) if each == owner]
             self.close(out[rows], self.ask(self.model, x[rows]))
+
+    @wrapped
+    @rule(rows=st.integers(1, 5))
+    def ask_otherwise(self, rows: int) -> None:
+        """A view of every n, a functional call and an ensemble answer as they should."""
+        x, n = self.batch(rows), self.model.n
+        out = self.ask(self.model, x)
+        for size in self.model.sizes:
+            with self.model.at(n=size):
+                assert torch.equal(self.ask(self.model.fixed(size), x), self.ask(self.model, x))
+        assert self.model.n == n
+        state = dict(self.model.named_parameters())
+        assert torch.equal(self.ask(lambda x: torch.func.functional_call(self.model, state, (x,)), x), out)
+        together = self.ask(self.model.ensemble, x)
+        self.close(torch.cat([self.ask(self.model.ensemble, x[k : k + 1]) for k in range(rows)]), together)
+
+    @rule(data=st.data(), trains=st.booleans())
+    def freeze(self, data: st.DataObject, trains: bool) -> None:
+        """Let a part train or not."""
+        path = data.draw(st.sampled_from(SUBJECTS[self.kind].modules[1:]))
+        self.net.get_submodule(path).requires_grad_(trains)
 
     # -- what holds after every step ----------------------------------------------------------------------------------
 

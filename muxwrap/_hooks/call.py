@@ -12,6 +12,7 @@ from muxwrap._hooks.apart import Apart, apart_in
 from muxwrap._hooks.chunks import Chunks
 from muxwrap._hooks.components import Components
 from muxwrap._hooks.grouping import group
+from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError
 from muxwrap.strategies.places import Places
 
@@ -118,7 +119,8 @@ class Call:
         Raises:
             MuxwrapError: there is an order, and tensors of different numbers of rows are to be grouped.
         """
-        if x.shape[0] == 1:  # [1, L] is the same for all rows
+        in_turn = self.apart is None and self.instead is None and not self.model.shuffles
+        if in_turn or fixed(x.shape)[0] == 1:  # [1, L] is the same for all rows
             return group(x, self.n)
         if self.instead is not None:
             x = x[self.instead.to(x.device)]

@@ -36,7 +36,7 @@ def ungroup(x: Tensor, rows: int, order: Tensor | None = None) -> Tensor:
 
 def places_in(order: Tensor, rows: int) -> Tensor:
     """Return where each of the rows stands first in an order, ``[B]``."""
-    if order.shape[0] == rows:
+    if fixed(order.shape) == fixed((rows,)):
         return order.argsort()
     places = torch.arange(order.shape[0], device=order.device)
     return places.new_full((rows,), order.shape[0]).scatter_reduce(0, order, places, "amin")

@@ -218,6 +218,18 @@ def test_in_compiled_code(check_finite: Any) -> None:
                 compiled(spoilt)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning")
+def test_in_a_trace() -> None:
+    model = wrapped("mlp", 2)
+    x = batch("mlp", 6)
+    spoilt = x.clone()
+    spoilt[3, 0] = torch.nan
+    with torch.no_grad():
+        traced = torch.jit.trace(model, x)
+        check_isolated(traced, x, spoilt, [3])
+        assert torch.equal(traced(x), model(x))
+
+
 def test_it_is_saved_with_the_model(tmp_path: Any) -> None:
     model = wrapped()
     model.largest = 50
