@@ -64,7 +64,8 @@ def frontier(
     Every model is trained in the same steps on the same batches. The last line says what some points of accuracy buy, and
     whether a rival is the better choice.
 
-    Examples:
+    For example:
+
         muxwrap frontier hf:my-model my_project.data:batches --folder runs/frontier
 
         muxwrap frontier my_project.models:trained my_project.data:batches -n 4,8,16 --layers 6,4,3 --at 2 --plot chart.png

@@ -131,7 +131,7 @@ def completed(words: str) -> str:
 def test_the_shell_completes_commands_and_names() -> None:
     assert set(completed("muxwrap ").split()) == set(COMMANDS)
     assert completed("muxwrap inspect timm:x --strategy ha").split() == ["hadamard"]
-    assert [name for name, _ in _options._demuxers("unb")] == ["unbind"]
+    assert [name for name, _ in _options._demuxers("ml")] == ["mlp"]
 
 
 def test_every_command_has_a_file_of_its_own() -> None:
