@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from muxwrap.wrapping import unwrap as unwrap
     from muxwrap.wrapping import wrap as wrap
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Demuxer",
