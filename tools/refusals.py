@@ -44,7 +44,6 @@ ROOMS = {
     "throughput": "Throughput",
     "frontiers": "The chart of a trained model",
     "published": "Published checkpoints",
-    "cli": "Command line",
     "theory": "Theory",
     "serving": "Serving",
     "cli": "The command line",
