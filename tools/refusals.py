@@ -45,7 +45,6 @@ ROOMS = {
     "throughput": "Throughput",
     "frontiers": "The chart of a trained model",
     "published": "Published checkpoints",
-    "cli": "Command line",
     "theory": "Theory",
     "serving": "Serving",
 }
