@@ -21,7 +21,7 @@ from muxwrap.errors import MuxwrapError
 EXAMPLE = rows(1)
 
 
-def wait_until(true: Any, seconds: float = 10.0) -> None:
+def wait_until(true: Any, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -51,7 +51,7 @@ def test_a_worker_that_dies_takes_its_group_with_it_and_no_other() -> None:
             (worker,) = server.inference_workers
             began = time.monotonic()
             os.kill(worker.pid, signal.SIGKILL)
-            assert lost.result().status_code == 503 and time.monotonic() - began < 3
+            assert lost.result().status_code == 503 and time.monotonic() - began < 10
             assert "the worker ended before it had answered" in lost.result().json()["error"]
             assert client.get("/health").status_code == 503
             check(later.result(), x[:2])
