@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 import warnings
@@ -87,7 +88,9 @@ class Server(LitServer):
             MuxwrapError: the workers could not start, or the address is taken.
         """
         with bound(host, int(port)) as listener, self._workers():
-            self._http(**options).run([listener])
+            http = self._http(**options)
+            logging.getLogger("uvicorn.error").info("Serving at http://%s:%s", *listener.getsockname()[:2])
+            http.run([listener])
 
     @contextlib.contextmanager
     def running(self, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:

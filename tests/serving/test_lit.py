@@ -21,7 +21,7 @@ from muxwrap.errors import MuxwrapError
 EXAMPLE = rows(1)
 
 
-def wait_until(true: Any, seconds: float = 10.0) -> None:
+def wait_until(true: Any, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -51,7 +51,7 @@ def test_a_worker_that_dies_takes_its_group_with_it_and_no_other() -> None:
             (worker,) = server.inference_workers
             began = time.monotonic()
             os.kill(worker.pid, signal.SIGKILL)
-            assert lost.result().status_code == 503 and time.monotonic() - began < 3
+            assert lost.result().status_code == 503 and time.monotonic() - began < 10
             assert "the worker ended before it had answered" in lost.result().json()["error"]
             assert client.get("/health").status_code == 503
             check(later.result(), x[:2])
@@ -72,7 +72,7 @@ from served import model
 
 if __name__ == "__main__":
     server = serving.server(model(n=4), example_input=batch("mlp", 1), max_wait=30.0, timeout=60.0, threads=1)
-    server.run(port=int(sys.argv[1]), log_level="warning")
+    server.run(port=int(sys.argv[1]))
 """
 
 
@@ -81,7 +81,9 @@ def test_at_a_signal_what_was_accepted_is_answered(tmp_path: Any) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     port = free_port()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    process = subprocess.Popen([sys.executable, str(tmp_path / "script.py"), str(port)], env=environment)
+    command = [sys.executable, str(tmp_path / "script.py"), str(port)]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stderr=log)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
 
@@ -92,7 +94,7 @@ def test_at_a_signal_what_was_accepted_is_answered(tmp_path: Any) -> None:
                 except httpx.ConnectError:
                     return False
 
-            wait_until(up, 60)
+            wait_until(up, 120)
             x = rows(2)
             with ThreadPoolExecutor() as threads:
                 asked = threads.submit(at_once, client, [{"input": row.tolist()} for row in x])
@@ -101,9 +103,10 @@ def test_at_a_signal_what_was_accepted_is_answered(tmp_path: Any) -> None:
                 answers = [response.json() for response in asked.result(20)]
         given = torch.tensor([answer["output"] for answer in answers])
         torch.testing.assert_close(given, in_process(model(n=4), x, answers), atol=1e-5, rtol=1e-4)
-        assert process.wait(20) == 0
+        assert process.wait(30) == 0 and f"Serving at http://127.0.0.1:{port}" in (tmp_path / "log").read_text()
     finally:
         process.kill()
+        process.wait()
 
 
 def test_servers_that_cannot_start() -> None:

@@ -122,19 +122,21 @@ def test_a_body_without_a_length_is_cut_off(client: httpx.Client) -> None:
 
 def test_clients_that_leave_or_dawdle_hold_nobody_up(net: Any) -> None:
     service = serving.service(net, example_input=EXAMPLE, n_min=4, max_wait=0.2)
-    service.body_timeout = 0.3
+    service.body_timeout = 1.5
     with listening(service) as client:
         address = (client.base_url.host, client.base_url.port)
         head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
         with socket.create_connection(address) as slow, socket.create_connection(address) as gone:
             for each in (slow, gone):
                 each.sendall(head)
+            end = time.monotonic() + 1.4
             while service.groups.admitted < 2:
+                assert time.monotonic() < end
                 time.sleep(0.005)
             gone.close()
             inputs = rows(4)
             check(net, inputs, at_once(client, bodies(inputs)))
-            slow.settimeout(3)
+            slow.settimeout(5)
             assert b" 408 " in slow.recv(4096)
         assert service.groups.admitted == 0
 
@@ -159,7 +161,9 @@ def test_who_was_accepted_is_answered_and_later_ones_are_sent_away(net: Any) -> 
         inputs = rows(2)
         thread = threading.Thread(target=lambda: found.extend(at_once(client, bodies(inputs))))
         thread.start()
+        end = time.monotonic() + 4.5
         while service.groups.waiting < 2:
+            assert time.monotonic() < end
             time.sleep(0.005)
         client.post("/close")
         late = client.post("/predict", json=bodies(EXAMPLE)[0])
