@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ def serve(
         str | None, typer.Option(metavar="MODEL", help="The bare model, where the folder does not say how to make it.")
     ] = None,
     shape: Annotated[
-        str | None, typer.Option(metavar="AxBxC", help="Serve numbers: the shape of a row, without the batch.")
+        str | None, typer.Option(metavar="A,B,C", help="Serve numbers: the shape of a row, without the batch.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="Of these numbers.")] = "float32",
     within: Annotated[
@@ -61,8 +61,7 @@ def serve(
     if not folder.is_dir():
         raise MuxwrapError(f"serve {folder}: no folder there; give one that save_pretrained wrote")
     bare = None if backbone is None else model_named(backbone)
-    load: Any = getattr(muxwrap, "from_pretrained", muxwrap.load)
-    model = load(folder, bare)
+    model = muxwrap.from_pretrained(folder, bare)
     made = server(
         model,
         **kind_of_input(folder, model, tokenizer, shape, dtype),

@@ -76,9 +76,9 @@ def _read(loader: str, folder: Path) -> Any:
 
 def _example(shape: str, dtype: str) -> torch.Tensor:
     kind = getattr(torch, dtype, None)
-    sizes = shape.split("x")
+    sizes = shape.split(",")
     if not isinstance(kind, torch.dtype) or not all(size.isdecimal() and int(size) for size in sizes):
         raise MuxwrapError(
-            f"serve --shape {shape} --dtype {dtype}: give a shape such as 3x8x8, and a dtype such as float32"
+            f"serve --shape {shape} --dtype {dtype}: give a shape such as 3,8,8, and a dtype such as float32"
         )
     return torch.zeros(1, *map(int, sizes), dtype=kind)

@@ -10,10 +10,9 @@ import typer
 from served import bert, model, tokenizer
 from typer.testing import CliRunner
 
+from muxwrap.cli.serve import serve
 from muxwrap.errors import MuxwrapError
 from muxwrap.serving.lit import Server
-
-serve = pytest.importorskip("muxwrap.cli.serve").serve
 
 
 @pytest.fixture

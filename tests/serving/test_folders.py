@@ -41,7 +41,7 @@ def test_a_model_of_timm_knows_its_transform(tmp_path: Path) -> None:
 
 
 def test_numbers_have_a_shape(tmp_path: Path) -> None:
-    example = kind_of_input(tmp_path, model(), None, "3x8", "int64")["example_input"]
+    example = kind_of_input(tmp_path, model(), None, "3,8", "int64")["example_input"]
     assert (example.shape, example.dtype) == ((1, 3, 8), torch.int64)
 
 
@@ -50,7 +50,7 @@ def test_numbers_have_a_shape(tmp_path: Path) -> None:
     [
         ({}, r"serve .*: neither a tokenizer nor an image processor lies there, .*; save one beside it"),
         ({"tokenizer": Path("user/name")}, r"serve: user/name is no folder; give one"),
-        ({"shape": "3x"}, r"serve --shape 3x --dtype float32: give a shape such as 3x8x8"),
+        ({"shape": "3x"}, r"serve --shape 3x --dtype float32: give a shape such as 3,8,8"),
         ({"shape": "0"}, r"serve --shape 0 "),
         ({"shape": "3", "dtype": "float"}, None),
         ({"shape": "3", "dtype": "nn"}, r"serve --shape 3 --dtype nn: give a shape"),
