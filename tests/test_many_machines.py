@@ -6,12 +6,14 @@ import os
 import socket
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pages
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from helpers import ROOT
+from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 import muxwrap
@@ -23,11 +25,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 BLOCKS = pages.BLOCK.findall((ROOT / "docs" / "many_machines.md").read_text(encoding="utf-8"))
-SCRIPT = BLOCKS[0][1]
+SCRIPT, ACCELERATE = BLOCKS[0][1], BLOCKS[1][1] + BLOCKS[2][1]
 
 
-def _process(rank: int, count: int, port: int, epochs: int, folder: Path) -> None:
-    """Run the script as torchrun does."""
+def _process(rank: int, code: str, count: int, port: int, epochs: int, folder: Path) -> None:
+    """Run a script as torchrun and accelerate launch do."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     os.chdir(folder)
@@ -39,25 +41,30 @@ def _process(rank: int, count: int, port: int, epochs: int, folder: Path) -> Non
         "EPOCHS": str(epochs),
         **address,
     }
-    names: dict[str, object] = {"__name__": "__main__"}
-    exec(compile(SCRIPT, "train.py", "exec"), names)
-    torch.save(names["done"], folder / f"{count}-{rank}.pt")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, "train.py", "exec"), names)
+    found = {name: names.get(name) for name in ("done", "part")}
+    torch.save(
+        {**found, "weights": names["model"].state_dict() if found["part"] else None}, folder / f"{count}-{rank}.pt"
+    )
 
 
-def run(count: int, epochs: int, folder: Path) -> list[int]:
-    """Return, of every process, how many epochs it found done."""
+def run(code: str, count: int, epochs: int, folder: Path) -> list[dict[str, Any]]:
+    """Return what every process found."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.start_processes(_process, (count, port, epochs, folder), nprocs=count, start_method="fork")
+    torch.multiprocessing.start_processes(
+        _process, (code, count, port, epochs, folder), nprocs=count, start_method="fork"
+    )
     return [torch.load(folder / f"{count}-{rank}.pt") for rank in range(count)]
 
 
 def test_the_script_trains_saves_and_goes_on(tmp_path: Path) -> None:
-    assert run(2, 1, tmp_path) == [0, 0]
+    assert [found["done"] for found in run(SCRIPT, 2, 1, tmp_path)] == [0, 0]
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
     first = muxwrap.from_pretrained(tmp_path / "model")
-    assert run(1, 2, tmp_path) == [1]
+    assert [found["done"] for found in run(SCRIPT, 1, 2, tmp_path)] == [1]
     second = muxwrap.from_pretrained(tmp_path / "model")
     assert (first.n, second.n) == (2, 2)
     ids = torch.arange(1, 25).view(4, 6)
@@ -66,3 +73,14 @@ def test_the_script_trains_saves_and_goes_on(tmp_path: Path) -> None:
         (a - b).abs().max() for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     ]
     assert 0 < max(moved) < 0.1  # one epoch of small steps, and not a model that began anew
+
+
+def test_accelerate_in_two_processes(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    first, second = run(ACCELERATE, 2, 1, tmp_path)
+    assert (first["part"], second["part"]) == ({"num_replicas": 2, "rank": 0}, {"num_replicas": 2, "rank": 1})
+    torch.testing.assert_close(first["weights"], second["weights"], rtol=0, atol=0)  # gradients were averaged
+    net = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2))
+    loaded = muxwrap.from_pretrained(tmp_path / "model", net)
+    trained = {name.removeprefix("module."): value for name, value in first["weights"].items()}
+    torch.testing.assert_close(dict(loaded.state_dict()), trained, rtol=0, atol=0)

@@ -177,7 +177,9 @@ def test_a_folder_without_tensors(tmp_path: Path) -> None:
     for file in tmp_path.iterdir():
         if file.name != "muxwrap.json":
             file.unlink()
-    with pytest.raises(MuxwrapError, match="no tensors there; give a folder that save_pretrained wrote"):
+    with pytest.raises(
+        MuxwrapError, match=r"model\.safetensors is not there; give a folder that save_pretrained wrote"
+    ):
         muxwrap.load(tmp_path, make("mlp"))
 
 
