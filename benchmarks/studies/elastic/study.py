@@ -151,6 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     data = load("fashion-mnist", args.data, 0, args.limit).to(args.device)
     command = f"python -m benchmarks.studies.elastic --data FOLDER --epochs {args.epochs}"
     command += f" --teacher-epochs {args.teacher_epochs}"
+    taught: dict[int, Tensor] = {}  # a seed's teacher's answers
     save = partial(merge_records, args.results, "elastic", key="key", command=command)
     for cell in cells(args.seeds):
         path = args.kept / f"teacher-{cell.seed}.pt"
@@ -158,11 +159,12 @@ def main(argv: list[str] | None = None) -> None:
         if cell.keys() <= done and (cell.training != "teacher" or path.exists()):
             continue
         torch.manual_seed(cell.seed)
-        model, answers = transformer(data.side).to(args.device), None
+        model = transformer(data.side).to(args.device)
         if cell.training != "teacher":
             model.load_state_dict(torch.load(path, map_location=args.device))
-            answers = logits_of(model, data.train.images)
-        records = measure(cell, model, answers, data, args)
+            if cell.seed not in taught:
+                taught = {cell.seed: logits_of(model, data.train.images)}
+        records = measure(cell, model, taught.get(cell.seed), data, args)
         if cell.training == "teacher":
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(model.state_dict(), path)
