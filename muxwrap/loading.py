@@ -122,5 +122,9 @@ def _wrapped_as(saved: checkpoint.Saved, backbone: nn.Module) -> Multiplex:
             "which contradict each other; save the model again"
         )
     model.n = rows
-    model.largest = config.get("largest")
+    try:
+        model.largest = config.get("largest")
+    except MuxwrapError as error:
+        model.detach()
+        raise MuxwrapError(f"{saved.shown}: {error}; or save the model again") from error
     return model

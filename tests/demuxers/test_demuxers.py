@@ -152,7 +152,12 @@ def test_index_refuses_a_bad_mux_dim():
 # unbind
 
 
-@pytest.mark.parametrize("name", list_strategies("features"))
+def test_unbind_refuses_a_strategy_with_a_way_back_of_its_own():
+    with pytest.raises(MuxwrapError, match=r"Unbind\(n=2, dim=8\) cannot undo Reversible.*take the demuxer"):
+        Unbind(2, 8, strategy=strategies.registry.build("reversible", n=2, dim=8))
+
+
+@pytest.mark.parametrize("name", [name for name in list_strategies("features") if name != "reversible"])
 @given(s=sizes())
 def test_unbind_separates_with_the_strategy(name, s):
     strategy = strategies.registry.build(name, n=s.n, dim=s.dim, seed=s.seed).double()

@@ -266,7 +266,8 @@ def test_recovery_of_isometries_and_slots_as_predicted(strategy: str, n: int) ->
 
 
 def test_recovery_of_every_strategy() -> None:
-    found = {name: theory.capacity.recovery(name, 4, 256, 500, positions=50) for name in STRATEGIES}
+    names = [name for name in STRATEGIES if name != "reversible"]  # whose nets are no matched filter's to take back
+    found = {name: theory.capacity.recovery(name, 4, 256, 500, positions=50) for name in names}
     assert found.pop("identity") == pytest.approx(1 / 4, abs=0.12)  # which tokens, not which is whose
     assert min(found.values()) > 0.95, found
 
