@@ -56,7 +56,15 @@ def test_fewer_blocks_leave_out_what_adds_to_its_input(network: torch.nn.Module)
         torch.testing.assert_close(backbone.fewer_blocks(trunk, 1)(made), trunk(made))
 
 
-@pytest.mark.parametrize("config", [Configuration("orthogonal", after=3, n=2), Configuration("slots", after=5, n=4)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        Configuration("orthogonal", after=3, n=2),
+        Configuration("layout", after=3, n=4),
+        Configuration("slots", after=5, n=4),
+    ],
+    ids=str,
+)
 def test_mixed_after_a_stage(config: study.Configuration, network: torch.nn.Module) -> None:
     made = torch.randn(5, 40, 8, 8)
     model = config.make(backbone.trunk_of(network), made[:1], seed=0).eval()

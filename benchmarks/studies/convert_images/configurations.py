@@ -17,6 +17,7 @@ SIDE = 64
 STRATEGIES: dict[str, Any] = {
     "orthogonal": partial(Orthogonal, learnable=True, held=True, identity_first=True),
     "slots": "slots",
+    "layout": "layout",
 }
 
 
@@ -74,4 +75,5 @@ def configurations() -> Iterator[Configuration]:
     yield Configuration("plain", repeats=2)
     yield from (Configuration("orthogonal", after=5, n=n) for n in (2, 4))
     yield from (Configuration("slots", after=after, n=n) for after in (4, 5, 3) for n in (2, 4))
+    yield from (Configuration("layout", after=3, n=n) for n in (2, 4))
     yield Configuration("plain")

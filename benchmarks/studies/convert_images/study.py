@@ -147,6 +147,7 @@ def _run(args: argparse.Namespace, seed: int) -> None:
     whole, path = pretrained(args.weights), args.kept / f"teacher-{seed}.pt"
     images = Images(args.data / "cifar10-subset", stem_of(whole), args.device, args.limit)
     command = f"python -m benchmarks.studies.convert_images --data FOLDER --weights FILE --epochs {args.epochs}"
+    command += f" --teacher-epochs {args.teacher_epochs}"
     taught: Tensor | None = None
     for configuration in (TEACHER, *configurations()):
         key, teaching = f"{configuration}/seed={seed}", configuration == TEACHER
