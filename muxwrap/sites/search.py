@@ -195,7 +195,7 @@ _ENOUGH_SECOND_BEST = 20  # then there is hardly an exact one to come
 def _ways(trial: Trial, pair: tuple[tuple[Site, ...], tuple[Site, ...]]) -> Iterator[_Way]:
     """Yield how what the modules between are given besides may be taken: by the name of the mask, or as it is found there."""
     yield from ((mask, mask_at, ()) for mask, mask_at in mask_modes(trial, pair[0]))
-    sides = () if trial.masked else trial.sides.between(*pair)
+    sides = trial.sides_between(*pair)
     # Copies of one row agree in everything; rows do not agree in what a model is given of them besides what is mixed.
     if sides and not any(side.kind == "same" and side.path == "" for side in sides):
         yield MaskMode.NONE, "", sides

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from muxwrap.errors import MuxwrapError
-from muxwrap.site import MaskMode, Site, Sites
+from muxwrap.site import MaskMode, SideInput, Site, Sites
 from muxwrap.sites import rows
 from muxwrap.sites.first_token import finite, ignores_others, may_narrow, narrow, reads_first_alone
 from muxwrap.sites.matching import Match, Matching
@@ -51,6 +51,7 @@ class Trial:
         self.matching = Matching(self.runs)
         self._ruled_out: dict[tuple[Any, Site], Verdict] = {}
         self._padding_first = True
+        self._passed_with_sides: dict[tuple[Site, ...], set[Site]] = {}
 
     @property
     def trace(self) -> Trace:
@@ -58,8 +59,7 @@ class Trial:
         return self.runs.trace
 
     @cached_property
-    def sides(self) -> Sides:
-        """What modules are given of the rows besides."""
+    def _sides(self) -> Sides:
         return Sides(self.backbone, self.trace, self.runs.example)
 
     @property
@@ -102,9 +102,19 @@ class Trial:
             if verdict.match == "wrong" and (verdict.problem is not None or self.reproducible):
                 self._padding_first = padding
                 self._rule_out(sites, padding, verdict)
+                if sites.sides and verdict.problem is not None:
+                    self._passed_with_sides[sites.mux] = set(self.runs.passed)
                 return verdict
             matches.append(verdict.match)
         return Verdict(next(match for match in ("wrong", "sound", "exact") if match in matches))
+
+    def sides_between(self, mux: tuple[Site, ...], demux: tuple[Site, ...]) -> tuple[SideInput, ...]:
+        """Return what modules between sites are given of the rows besides.
+
+        Not asked where it does not help: mixing there failed with it, before the demux site was reached.
+        """
+        passed = self._passed_with_sides.get(mux)
+        return () if self.masked or (passed is not None and demux[0] not in passed) else self._sides.between(mux, demux)
 
     def narrowed(self, sites: Sites) -> Sites:
         """Separate the first token only, where nothing after the site reads any other."""
