@@ -12,7 +12,7 @@ from torch import nn
 import muxwrap
 
 STRATEGIES = muxwrap.list_strategies("features")
-GENERAL_DEMUXERS = [name for name in muxwrap.list_demuxers() if name not in ("index", "unbind")]
+GENERAL_DEMUXERS = [name for name in muxwrap.list_demuxers() if name not in ("index", "unbind", "uncouple")]
 nets = st.sampled_from(sorted(NETS))
 rows = st.integers(1, 11)
 counts = st.integers(1, 5)
@@ -122,7 +122,7 @@ def test_the_trunk_runs_on_mixtures(net: str, n: int, rows: int) -> None:
 def test_the_backbone_itself_stays_bare(net: str, rows: int, strategy: str) -> None:
     x = batch(net, rows)
     bare = make(net).eval()(x)
-    model = wrapped(net, 3, strategy)
+    model = wrapped(net, 3, strategy, "mlp")
     model(x)
     torch.testing.assert_close(model.backbone(x), bare, rtol=0, atol=0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,10 @@ def _process(rank: int, code: str, count: int, port: int, epochs: int, folder: P
         "EPOCHS": str(epochs),
         **address,
     }
+    states = sys.modules.get("accelerate.state")  # of the process that was forked, if it was used there
+    if states is not None:
+        states.AcceleratorState._reset_state(True)
+        states.GradientState._reset_state()
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(code, "train.py", "exec"), names)
     found = {name: names.get(name) for name in ("done", "part")}
