@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from muxwrap.demuxers.base import Demuxer, registry
+from muxwrap.demuxers.base import registry
+from muxwrap.demuxers.of_strategy import OfStrategy
 from muxwrap.errors import MuxwrapError
 from muxwrap.strategies.base import Strategy
 from muxwrap.strategies.features.identity import Identity
 
 
 @registry.register("unbind")
-class Unbind(Demuxer):
+class Unbind(OfStrategy):
     """h_i = φ_i⁻¹(h / s), or the adjoint: :meth:`~muxwrap.strategies.Strategy.separate` of what the trunk made.
 
     No parameters: the backbone's own head, shared by the indices, reads what comes out. The trunk has to preserve the
@@ -42,7 +43,7 @@ class Unbind(Demuxer):
         hide_index: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(n, dim, hide_index=hide_index, seed=seed)
+        super().__init__(n, dim, strategy=strategy, hide_index=hide_index, seed=seed)
         self.center_gradients = center_gradients
         if strategy.n != n or not _separates(strategy, dim):
             raise MuxwrapError(
@@ -50,14 +51,6 @@ class Unbind(Demuxer):
                 "the keys do not fit. Separate where there are as many features as where they were mixed, or take the "
                 "demuxer 'key' or 'mlp'"
             )
-        # In a tuple, since the model has the strategy in its tree already: a second place would double its entries in
-        # the state dict. deepcopy and pickle follow the tuple to the copy that the model's tree gets.
-        self._outside_tree = (strategy,)
-
-    @property
-    def strategy(self) -> Strategy:
-        """The strategy that mixed, which is not a submodule of this one."""
-        return self._outside_tree[0]
 
     def forward(self, h: Tensor) -> Tensor:
         """Separate ``[g, ..., dim]`` into ``[g, n, ..., dim]``.

@@ -8,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muxwrap.demuxers.base import Demuxer, registry
+from muxwrap.demuxers.base import registry
+from muxwrap.demuxers.of_strategy import OfStrategy
 from muxwrap.errors import MuxwrapError, check_dim
 from muxwrap.strategies.base import Strategy
 from muxwrap.strategies.features.reversible import Reversible
 
 
 @registry.register("uncouple")
-class Uncouple(Demuxer):
+class Uncouple(OfStrategy):
     """h_i = B·ReLU(A_i s_i + a_i) + b, s_1 ... s_n the slots of h, taken back through the strategy's own nets.
 
     The other half of the strategy ``reversible`` (RevMUX, Xu et al., EMNLP 2024, section 3): what its nets added in the mixture
@@ -47,7 +48,7 @@ class Uncouple(Demuxer):
         hide_index: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(n, dim, hide_index=hide_index, seed=seed)
+        super().__init__(n, dim, strategy=strategy, hide_index=hide_index, seed=seed)
         self.center_gradients = center_gradients
         self.hidden = hidden if hidden is None else check_dim(hidden)
         coupled = isinstance(strategy, Reversible)
@@ -57,8 +58,6 @@ class Uncouple(Demuxer):
                 f"dim={strategy.dim}) mixed; separate where there are as many features as where they were mixed, at least one "
                 "an instance, or take the demuxer 'mlp'"
             )
-        # In a tuple, since the model has the strategy in its tree already; deepcopy and pickle follow it there.
-        self._outside_tree = (strategy,)
         inner = 3 * dim if hidden is None else hidden
         self.slot_sizes = [dim // n + (i < dim % n) for i in range(n)]
         bounds = (math.sqrt(n / dim), 1 / math.sqrt(inner))
@@ -67,11 +66,6 @@ class Uncouple(Demuxer):
             self.bias = nn.Parameter(torch.empty(n, inner).uniform_(-bounds[0], bounds[0]))
             self.out_weight = nn.Parameter(torch.empty(dim, inner).uniform_(-bounds[1], bounds[1]))
             self.out_bias = nn.Parameter(torch.empty(dim).uniform_(-bounds[1], bounds[1]))
-
-    @property
-    def strategy(self) -> Strategy:
-        """The strategy that mixed, which is not a submodule of this one."""
-        return self._outside_tree[0]
 
     def forward(self, h: Tensor) -> Tensor:
         """Separate ``[g, ..., dim]`` into ``[g, n, ..., dim]``.
