@@ -192,7 +192,3 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     plot(rows, pictures / "demo.png")
     print(f"\n{table(rows)}\n\nwritten: {folder / 'demo.json'}, {pictures / 'demo.png'}")
     return rows
-
-
-if __name__ == "__main__":
-    main()
