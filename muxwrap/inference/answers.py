@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from muxwrap._hooks.answers import of_the_trunk
 from muxwrap._util.nested import named_tensors
-
-NOT_ANSWERS = {"hidden_states", "attentions", "cross_attentions", "past_key_values", "loss"}
-"""Fields of Transformers' outputs that belong to mixtures, or to no row."""
 
 RESERVED = ("key", "error", "label", "score")
 """Columns of the answers that are not the model's."""
@@ -27,13 +25,18 @@ def answers_in(output: Any, rows: int) -> dict[str, Tensor]:
     A plain tensor is ``answer``; a field of a mapping or of Transformers' output has its own name.
     """
     found = {}
-    for path, tensor in named_tensors(output, skip=lambda key: key in NOT_ANSWERS):
+    for path, tensor in named_tensors(output, skip=_no_answer):
         if tensor.ndim and tensor.shape[0] == rows:
             name = "_".join(re.findall(r"\w+", path)) or "answer"
             name = f"answer_{name}" if name in RESERVED or name.isdecimal() else name
             exact = tensor.dtype in (torch.float64, torch.bool) or not tensor.is_floating_point()
             found[name] = tensor.detach().cpu() if exact else tensor.detach().float().cpu()
     return found
+
+
+def _no_answer(name: object) -> bool:
+    """Whether a field of an output belongs to mixtures, or to no row."""
+    return name == "loss" or of_the_trunk(name)
 
 
 def finite(answers: Mapping[str, Tensor], rows: int) -> Tensor:
