@@ -11,6 +11,7 @@ import torch
 from benchmarks.studies.elastic.report import rows
 from benchmarks.studies.vision.data import Data, Split
 
+models = pytest.importorskip("benchmarks.studies.elastic.models")
 study = pytest.importorskip("benchmarks.studies.elastic.study")
 
 
@@ -33,6 +34,7 @@ def test_every_model_and_size_is_a_record_and_is_trained_once(tmp_path: Path, mo
         *(("sandwich", n) for n in (1, 2, 4, 8)),
         *(("alone", n) for n in (1, 2, 4, 8)),
         *(("one a step", n) for n in (1, 2, 4, 8)),
+        *((name, 1) for name in models.RIVALS),
     ]
     monkeypatch.setattr(study, "measure", None)  # nothing is measured again
     study.main(arguments)
@@ -56,3 +58,12 @@ def test_the_table_compares_with_the_model_made_for_one_n() -> None:
     found = [record("teacher", 1, 90.0), record("sandwich", 1, 89.8), record("one a step", 1, 89.0)]
     found += [record("alone", 1, 89.5), record("alone", 1, 90.5)]
     assert rows(found) == [["n=1", "90.0 ± 0.7", "89.8 (-0.2)", "89.0 (-1.0)"]]
+
+
+def test_a_rival_with_fewer_blocks_starts_from_its_teachers() -> None:
+    torch.manual_seed(0)
+    teacher = models.transformer(20)
+    found = models.rival("2 of 4 blocks", teacher, 20)
+    assert len(found.blocks) == 2
+    assert torch.equal(found.blocks[1].mlp.fc1.weight, teacher.blocks[1].mlp.fc1.weight)
+    assert models.rival("32 of 64 wide", teacher, 20).embed_dim == 32

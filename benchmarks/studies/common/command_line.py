@@ -17,17 +17,18 @@ class WithDefaults(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action) if action.default not in (None, False, "", []) else action.help
 
 
-def parser(doc: str | None, *, data: str, results: str, device: bool = False) -> argparse.ArgumentParser:
+def parser(doc: str | None, *, data: str | None, results: str, device: bool = False) -> argparse.ArgumentParser:
     """Return a parser with ``--data``, ``--threads`` and ``--results``, and ``--device`` where the study can use one.
 
     Args:
         doc: the study's docstring, whose first line becomes the description.
-        data: what lies in the folder of data.
+        data: what lies in the folder of data; None for a study that needs none.
         results: name of the results file in ``docs/results``.
         device: whether the study runs on an accelerator too.
     """
     made = argparse.ArgumentParser(description=(doc or "").splitlines()[0], formatter_class=WithDefaults)
-    made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help=f"folder with {data}")
+    if data:
+        made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help=f"folder with {data}")
     made.add_argument("--results", type=Path, default=ROOT / "docs" / "results" / results, help="the results file")
     made.add_argument("--threads", type=int, help="threads of torch; torch decides without it")
     if device:

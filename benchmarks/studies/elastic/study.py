@@ -5,8 +5,10 @@
 A vision transformer of four blocks is trained on Fashion-MNIST. Its patches are then pooled after two blocks, and every
 model is distilled from it with the same batches, epochs and loss. ``alone`` has seen one n. ``sandwich`` has seen n = 1,
 8 and one between at every step (:func:`muxwrap.training.sandwich`), which costs as much as three steps; ``one a step`` has
-seen one n at random, which costs no more than training for one. Nothing is selected: all have the learning rate of the
-first, and the weights after the last epoch. Every model and n is a record; what is there is not trained again.
+seen one n at random, which costs no more than training for one. The rivals are plain: with fewer blocks, distilled as long
+from the teacher's weights, or narrower, distilled from random weights for the teacher's epochs and those of the others.
+Nothing is selected: all have the learning rate of the first (narrower ones the teacher's), and the weights after the last
+epoch. Every model and n is a record; what is there is not trained again.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,19 +27,18 @@ import muxwrap
 from benchmarks.results import device_name, merge_records, read_records
 from benchmarks.studies.common.command_line import parser, set_threads
 from benchmarks.studies.common.recipe import Recipe, taught_loss, train
+from benchmarks.studies.elastic.models import AFTER, DIM, RIVALS, SIZES, rival, transformer
 from benchmarks.studies.vision.data import Data, Split, load
 from benchmarks.studies.vision.training import ShuffledRows
 from muxwrap.training import sandwich
 
-SIZES, AFTER = (1, 2, 4, 8), 2
-DIM, BLOCKS, PATCH = 64, 4, 5
 BATCH, DECAY, TEACHER_RATE, RATE = 128, 0.05, 2e-3, 1e-3
 
 
 class Cell(NamedTuple):
     """One trained model: ``alone`` has one size."""
 
-    training: str  # "teacher", "alone", "sandwich" or "one a step"
+    training: str  # "teacher", "alone", "sandwich", "one a step" or a rival's name
     sizes: tuple[int, ...]
     seed: int
 
@@ -56,17 +56,14 @@ def cells(seeds: list[int]) -> Iterator[Cell]:
         yield Cell("sandwich", SIZES, seed)
         yield from (Cell("alone", (n,), seed) for n in SIZES)
         yield Cell("one a step", SIZES, seed)
-
-
-def transformer(side: int) -> nn.Module:
-    return timm.models.VisionTransformer(
-        side, PATCH, 1, 10, embed_dim=DIM, depth=BLOCKS, num_heads=4, mlp_ratio=2, class_token=True
-    )
+        yield from (Cell(name, (1,), seed) for name in RIVALS)
 
 
 def recipe(cell: Cell, args: argparse.Namespace) -> Recipe:
-    teaching = cell.training == "teacher"
-    epochs, rate = (args.teacher_epochs, TEACHER_RATE) if teaching else (args.epochs, RATE)
+    narrower = cell.training in RIVALS and RIVALS[cell.training].dim < DIM
+    epochs, rate = (args.epochs, RATE)
+    if cell.training == "teacher" or narrower:
+        epochs, rate = args.teacher_epochs + args.epochs * narrower, TEACHER_RATE
     return Recipe(epochs=epochs, mixtures=1, least_rows=BATCH, seed=cell.seed, lr=rate, decay=DECAY, rise=0.2, clip=1.0)
 
 
@@ -110,7 +107,9 @@ def measure(cell: Cell, teacher: nn.Module, answers: Tensor | None, data: Data, 
     """Train a model, in place where it is the teacher, and return a record for each of its sizes."""
     how = recipe(cell, args)
     model = teacher
-    if cell.training != "teacher":
+    if cell.training in RIVALS:
+        model = rival(cell.training, teacher, data.side).to(args.device)
+    elif cell.training != "teacher":
         n = cell.sizes if len(cell.sizes) > 1 else cell.sizes[0]
         example = data.train.images[:1]
         model = muxwrap.wrap(teacher, n, "pool", mux_at=f"blocks.{AFTER - 1}", example_input=example, seed=cell.seed)
