@@ -433,6 +433,9 @@ def converted(name: str) -> str:
     data = _results("convert")
     if data is None:
         return _missing("convert")
+    if name == "speeds":
+        rows = convert.at_speeds(data["records"])
+        return _table(convert.AIMS_HEAD, rows) if rows else "*No speed was measured before these pages were built.*"
     rows = convert.headline(data["records"]) if name == "headline" else convert.whole(data["records"])
     return "\n\n".join([_table(convert.HEAD, rows), *([] if name == "headline" else [_origin(data)])])
 
@@ -547,6 +550,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "machine": partial(reliability, "machine", "| minutes | runs | steps | faults |", _ordered),
     "convert headline": partial(converted, "headline"),
     "convert": partial(converted, "whole"),
+    "convert speeds": partial(converted, "speeds"),
     "serving": under_load,
     "speed": partial(speed, "throughput"),
     "speed bfloat16": partial(speed, "throughput_bfloat16"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from benchmarks.studies.convert import training
+from benchmarks.studies.convert import pages, training
 from benchmarks.studies.convert.__main__ import main
 from benchmarks.studies.convert.backbone import Encoder, Sizes, from_transformers
 from benchmarks.studies.convert.cells import TEACHER, Cell, Task, measure
@@ -21,7 +21,8 @@ from benchmarks.studies.convert.pack import FILE, SPLITS, Packed
 from benchmarks.studies.convert.plan import plan, rates
 from benchmarks.studies.convert.rivals import keep_layers, pool, pooled_after
 from benchmarks.studies.convert.rows import Rows
-from benchmarks.studies.convert.work import layers_worth, speeds
+from benchmarks.studies.convert.speed import speeds
+from benchmarks.studies.convert.work import layers_worth
 from muxwrap import Multiplex
 from muxwrap.strategies import Orthogonal
 
@@ -240,3 +241,34 @@ def test_every_configuration_is_timed_beside_the_teacher(tmp_path: Path) -> None
     found = speeds(task, [Configuration(kind, after=2, n=2) for kind in KINDS if kind != "plain"])
     assert found[0]["configuration"] == "teacher" and found[0]["ratio_to_bare"] == 1
     assert len(found) == len(KINDS) and all(each["instances_per_second"] > 0 for each in found)
+
+
+def test_the_best_at_a_speed_is_chosen_on_the_rows_that_select() -> None:
+    def scored(name: str, kind: str, mean: float, selected: float, seed: int = 0) -> dict[str, Any]:
+        model = {"configuration": name, "kind": kind, "dataset": "snli", "seed": seed}
+        return {**model, "mean": mean, "selected": [0.0, selected]}
+
+    def timed(name: str, ratio: float, dtype: str = "float32") -> dict[str, Any]:
+        return {"configuration": name, "kind": "speed", "dataset": "snli", "ratio_to_bare": ratio, "dtype": dtype}
+
+    records = [scored("teacher", "teacher", 81.0, 81.0), scored("teacher", "teacher", 80.0, 81.0, seed=1)]
+    records += [scored("a", "tokens", 79.0, 80.0), scored("b", "tokens", 79.5, 79.0), scored("c", "plain", 78.0, 78.0)]
+    records += [scored("c", "plain", 79.0, 78.0, seed=1), timed("a", 2.1), timed("b", 3.2), timed("c", 2.5)]
+    records += [timed("a", 9.0, "bfloat16"), timed("teacher", 1.0)]
+    assert pages.at_speeds(records) == [
+        ["SNLI", "2x, for 0.5 at most", "a", "2.10x", "2.0", "c", "2.50x", "2.0"],
+        ["SNLI", "3x, for 1.5 at most", "b", "3.20x", "1.5", "–", "–", "–"],
+    ]
+    assert pages.whole(records)[1][:4] == ["b", "–", "3.20x", "79.5"]
+
+
+def test_only_trained_models_are_timed(tmp_path: Path) -> None:
+    packed, out = write(tmp_path / "packed"), tmp_path / "out"
+    (out / "records").mkdir(parents=True)
+    record = {"dataset": "snli", "configuration": "plain, 2 layers", "kind": "plain", "seed": 0, "mean": 50.0}
+    (out / "records" / "one.json").write_text(json.dumps(record))
+    options = ["--packed", str(packed), "--out", str(out), "--device", "cpu"]
+    for rounds in ("1", "2"):  # the second run replaces the records of the first
+        main(["speed", *options, "--rounds", rounds])
+    found = json.loads((out / "speed-cpu.json").read_text())
+    assert [(r["configuration"], r["rounds"]) for r in found] == [("teacher", 2), ("plain, 2 layers", 2)]

@@ -16,6 +16,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ import torch
 from benchmarks.studies.convert.budget import EPOCHS
 from benchmarks.studies.convert.cells import Task
 from benchmarks.studies.convert.compared import core, more, others
-from benchmarks.studies.convert.configurations import KINDS
+from benchmarks.studies.convert.configurations import KINDS, Configuration
 from benchmarks.studies.convert.pack import Packed
 from benchmarks.studies.convert.plan import plan
 from benchmarks.studies.convert.report import report
-from benchmarks.studies.convert.work import speeds, works
+from benchmarks.studies.convert.speed import ROUNDS, speeds
+from benchmarks.studies.convert.work import works
 from benchmarks.studies.convert.workers import Setting, records_in, run
 
 
@@ -56,6 +58,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--limit", type=int, help="rows per split at most")
         command.add_argument("--kinds", nargs="+", choices=KINDS, help="only configurations of these kinds")
         command.add_argument("--threads", type=int, default=1, help="threads of torch, per process")
+    commands.choices["speed"].add_argument("--rounds", type=int, default=ROUNDS, help="in each of which all models run")
     run_ = commands.choices["run"]
     run_.add_argument("--jobs", type=int, default=8, help="processes")
     run_.add_argument("--minutes", type=float, default=8, help="until everything ends")
@@ -84,24 +87,36 @@ def train(args: argparse.Namespace) -> None:
 
 def time_all(args: argparse.Namespace) -> None:
     """Measure speed and work of every configuration, beside the teacher in the same run."""
-    torch.set_num_threads(args.threads)
-    packed, device = Packed(args.packed, args.limit), torch.device(args.device)
-    wanted = [each for each in (*core(), *others(), *more()) if args.kinds is None or each.kind in args.kinds]
-    found: list[dict[str, Any]] = []
-    for name in args.tasks:
-        found += speeds(Task(packed, name, device, args.packed), wanted)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"speed-{device.type}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    _write(args, f"speed-{args.device}", lambda task, wanted: speeds(task, wanted, args.rounds))
 
 
 def count_all(args: argparse.Namespace) -> None:
     """Count the operations of every configuration."""
+    _write(args, "speed-work", works)
+
+
+def _write(args: argparse.Namespace, name: str, measure: Callable[[Task, list[Configuration]], list[Any]]) -> None:
+    """Write what is measured of every task, and take what an earlier run has written of others."""
     torch.set_num_threads(args.threads)
-    packed, device = Packed(args.packed, args.limit), torch.device(args.device)
-    wanted = [each for each in (*core(), *others(), *more()) if args.kinds is None or each.kind in args.kinds]
-    found = [record for name in args.tasks for record in works(Task(packed, name, device, args.packed), wanted)]
+    packed, path = Packed(args.packed, args.limit), args.out / f"{name}.json"
+    found = {r["cell"]: r for r in (json.loads(path.read_text(encoding="utf-8")) if path.exists() else [])}
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "speed-work.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for task in args.tasks:
+        wanted = _wanted(args, task)
+        if not wanted:
+            continue
+        here = Task(packed, task, torch.device(args.device), args.packed)
+        found |= {record["cell"]: record for record in measure(here, wanted)}
+        path.write_text(json.dumps(list(found.values()), indent=1) + "\n", encoding="utf-8")
+        print(f"{task}: {len(wanted)} models", flush=True)
+
+
+def _wanted(args: argparse.Namespace, task: str) -> list[Configuration]:
+    """Return the configurations that have been trained on a task; all where nothing has been trained."""
+    named = [each for each in (*core(), *others(), *more()) if args.kinds is None or each.kind in args.kinds]
+    records = records_in(args.out / "records")
+    trained = {r["configuration"] for r in records if r["dataset"] == task}
+    return [each for each in named if str(each) in trained] if records else named
 
 
 def read(args: argparse.Namespace) -> list[dict[str, Any]]:

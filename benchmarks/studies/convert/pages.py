@@ -1,4 +1,4 @@
-"""The tables of the site: every model beside every task, and the few that a reader starts from."""
+"""The tables of the site: every model beside every task, the few that a reader starts from, and the best at a speed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ HEADLINE = {
     "tokens after layer 2, n=8, 4 layers": "`pool`, n=8, 4 of 6 layers",
     "orthogonal after layer 3, n=4": "features, n=4, after layer 3",
 }
-HEAD = "| model | " + " | ".join(f"{name}: work | accuracy, %" for name in TASKS.values()) + " |"
+HEAD = "| model | " + " | ".join(f"{name}: work | speed | accuracy, %" for name in TASKS.values()) + " |"
+AIMS = {2: (0.5, 0.5, 0.5), 3: (1.5, 1.5, 1.5), 4: (4.0, 2.0, 2.0)}  # points that may be lost at a speed, by task
+AIMS_HEAD = "| task | faster by | multiplexed | speed | points lost | best plain one | speed | points lost |"
+PLAIN = ("plain", "plain pooled")
 
 
 def headline(records: Sequence[Record]) -> list[list[str]]:
@@ -33,12 +36,43 @@ def whole(records: Sequence[Record]) -> list[list[str]]:
     return [[name, *_cells(records, name)] for name in order]
 
 
+def at_speeds(records: Sequence[Record]) -> list[list[str]]:
+    """Return for every task and speed the best multiplexed and the best plain model that is measured to be as fast.
+
+    Best on the rows that select; the points lost are those of the reported rows, beside the teacher's of the same seeds.
+    """
+    found = []
+    for at, task in enumerate(TASKS):
+        for ratio, aims in AIMS.items():
+            ours, rival = (_best(records, task, ratio, plain) for plain in (False, True))
+            if ours or rival:
+                aim = f"{ratio}x, for {aims[at]:g} at most"
+                found.append([TASKS[task], aim, *(ours or ["–"] * 3), *(rival or ["–"] * 3)])
+    return found
+
+
+def _best(records: Sequence[Record], task: str, ratio: float, plain: bool) -> list[str] | None:
+    """Return name, speed and points lost."""
+    trained = [r for r in records if r["dataset"] == task and "mean" in r and r["kind"] != "teacher"]
+    names = dict.fromkeys(r["configuration"] for r in trained if (r["kind"] in PLAIN) == plain)
+    fast = [name for name in names if (_speed(records, name, task) or 0) >= ratio]
+    if not fast:
+        return None
+    own = {name: [r for r in trained if r["configuration"] == name] for name in fast}
+    best = max(fast, key=lambda name: fmean(max(r["selected"]) for r in own[name]))
+    teacher = {r["seed"]: r["mean"] for r in _of(records, "teacher", task) if "mean" in r}
+    lost = fmean(teacher[r["seed"]] - r["mean"] for r in own[best])
+    return [best, f"{_speed(records, best, task):.2f}x", f"{lost:.1f}"]
+
+
 def _cells(records: Sequence[Record], configuration: str) -> list[str]:
     cells = []
     for task in TASKS:
         work, means = _work(records, configuration, task), _means(records, configuration, task)
         spread = f" ± {stdev(means):.1f}" if len(means) > 1 else ""
-        cells += [f"{work:.1f}" if work else "–", f"{fmean(means):.1f}{spread}" if means else "–"]
+        speed = _speed(records, configuration, task)
+        cells += [f"{work:.1f}" if work else "–", f"{speed:.2f}x" if speed else "–"]
+        cells += [f"{fmean(means):.1f}{spread}" if means else "–"]
     return cells
 
 
@@ -49,6 +83,12 @@ def _means(records: Sequence[Record], configuration: str, task: str) -> list[flo
 def _work(records: Sequence[Record], configuration: str, task: str) -> float | None:
     found = [r["layers_worth"] for r in _of(records, configuration, task) if "layers_worth" in r]
     return found[0] if found else None
+
+
+def _speed(records: Sequence[Record], configuration: str, task: str) -> float | None:
+    """Return the measured ratio to the teacher, of a processor where there are several."""
+    found = {r["dtype"]: r["ratio_to_bare"] for r in _of(records, configuration, task) if "ratio_to_bare" in r}
+    return found.get("float32", next(iter(found.values()), None))
 
 
 def _of(records: Sequence[Record], configuration: str, task: str) -> list[Record]:
