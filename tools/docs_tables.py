@@ -25,6 +25,7 @@ from benchmarks.studies.ablations.studies import STUDIES as STUDIED
 from benchmarks.studies.convert import pages as convert
 from benchmarks.studies.convert_images import report as convert_images
 from benchmarks.studies.elastic import report as elastic
+from benchmarks.studies.elastic import trace_report as elastic_trace
 from benchmarks.studies.ensemble import report as ensemble
 from benchmarks.studies.text.findings import TABLES as TEXT_FINDINGS
 from benchmarks.studies.text.findings import scores
@@ -407,6 +408,12 @@ def reported(study: str, report: Any) -> str:
     return "\n\n".join([_table(report.HEAD, report.rows(data["records"])), _origin(data)])
 
 
+def bursts() -> str:
+    """Servers under bursts of requests: the picture and the table."""
+    picture = "![Right and in time against the load](images/elastic-trace.png)\n\n"
+    return picture * (DOCS / "images" / "elastic-trace.png").exists() + reported("elastic_trace", elastic_trace)
+
+
 def reliability(study: str, head: str, line: Callable[[dict[str, Any]], list[str]]) -> str:
     """What a study of the page on reliability measured: one line a record."""
     data = _results(study)
@@ -544,6 +551,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "published": published,
     "ensemble": partial(reported, "ensemble", ensemble),
     "elastic": partial(reported, "elastic", elastic),
+    "elastic trace": bursts,
     "convert images": partial(reported, "convert_images", convert_images),
     "check finite": partial(reliability, "check_finite", "| model | a call | raise | isolate |", _looked),
     "company": partial(reliability, "company", IN_COMPANY, _in_company),

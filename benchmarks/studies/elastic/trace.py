@@ -19,11 +19,11 @@ from typing import Any
 from benchmarks.results import ROOT, read_records, write
 from benchmarks.studies.elastic.models import RIVALS, SIZES
 from benchmarks.studies.elastic.servers import Level, Served, Trace, serve
+from benchmarks.studies.elastic.trace_report import LATE, LOADS
 
 RESULTS = ROOT / "docs" / "results"
-LOADS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # mean rate, over what the plain model can do
 PASSES = (4, 8, 16, 32, 64)  # most mixtures of a pass
-LATE, DEADLINE = 0.01, 0.1
+DEADLINE = 0.1  # seconds
 BURSTS = {"burst": 3.0, "calm": 2.0, "busy": 0.5}
 CHOOSING, REPORTED = 0, 1  # seeds of the arrivals
 BARE = "the trained model"
