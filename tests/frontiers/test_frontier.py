@@ -239,3 +239,36 @@ def test_the_best_within_some_points() -> None:
         found.best(1, multiplexed=True)
     with pytest.raises(muxwrap.MuxwrapError, match=r"Frontier.model\('3 layer'\).*did you mean '3 layers'"):
         found.model("3 layer")
+
+
+class Killed:
+    """Batches after so many of which the process ends."""
+
+    def __init__(self, batches: list[Any], left: int) -> None:
+        self.batches, self.left = batches, left
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.batches:
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield batch
+
+
+def test_an_interrupted_chart_goes_on_in_the_middle_of_a_training(tmp_path: Path) -> None:
+    model = bert()
+    batches = [rows(model, seed=seed) for seed in range(3)]
+    options: dict[str, Any] = {"steps": 10, "rivals": ["layers"], "layers": 2, "lr": 1e-3}
+    killed = Killed(batches, 14)  # four steps into the second training
+    with pytest.raises(KeyboardInterrupt):
+        chart(model, killed, tmp_path / "killed", **options)
+    assert {path.suffix for path in (tmp_path / "killed").iterdir()} == {".json", ".pt", ".part"}
+    killed.left = 1000
+    again = chart(model, killed, tmp_path / "killed", **options)
+    whole = chart(model, batches, tmp_path / "whole", **options)
+    assert 1000 - killed.left < 14  # the first training is not repeated
+    scores = [[(p.name, p.accuracy, p.agreement) for p in each.points] for each in (again, whole)]
+    assert scores[0] == scores[1] and len(scores[0]) == 3
+    name = "2 layers, pool after layer 1, n=2"
+    assert_same_state(again.model(name), whole.model(name))
+    assert not list((tmp_path / "killed").glob("*.part"))

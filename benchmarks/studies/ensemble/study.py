@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.results import device_name, merge_records, read_records
-from benchmarks.studies.common.command_line import joined, parser, set_threads
+from benchmarks.studies.common.command_line import parser, set_threads
 from benchmarks.studies.common.recipe import Recipe, train
 from benchmarks.studies.ensemble.scores import probabilities, scores
 from benchmarks.studies.vision.data import Data, load, moved
@@ -127,8 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--limit", type=int, help="rows of every split at most, for a trial")
     args = made.parse_args(argv)
     set_threads(args)
-    command = f"python -m benchmarks.studies.ensemble --data FOLDER --repetitions {args.repetitions} --same {joined(args.same)}"
-    command += f" --epochs {args.epochs}" if args.epochs else ""
+    command = f"python -m benchmarks.studies.ensemble --data FOLDER --repetitions {args.repetitions}"
     for dataset in args.dataset:
         data = load(dataset, args.data, 2, args.limit).to(args.device)
         _run(dataset, data, args, args.results, command)
