@@ -112,11 +112,18 @@ class Attachment:
             self._before(module, start_chunks, k)
             self._after(module, mix_output, k)
         if model.strategy.places_tokens:
-            for layer in layers_between(model.backbone, site, model.sites.demux[0]):
-                self._before(layer, fit_arguments)
+            self._attach_places(model, site)
         elif model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
             for layer in side_inputs.layers_after(model.backbone, site):
                 self._before(layer, side_inputs.merge_unnamed)
+
+    def _attach_places(self, model: Components, site: Site) -> None:
+        again, times = dict(getattr(model.strategy, "again", ())), 1
+        for at, layer in enumerate(layers_between(model.backbone, site, model.sites.demux[0])):
+            if at in again:
+                times *= again[at]
+                self._before(layer, placing.place_again, times)
+            self._before(layer, fit_arguments)
 
     def _before(self, module: nn.Module, do: Callable[..., Any], *which: object) -> None:
         hook = partial(in_call, self.key, partial(_before_module, do), *which)

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 
 from muxwrap._hooks.embeddings import EMBEDS
-from muxwrap._hooks.trunk import list_around
+from muxwrap._hooks.trunk import layers_between, list_around
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
@@ -130,6 +130,13 @@ class Components:
             raise MuxwrapError(
                 f"{self.strategy.name} mixes between two layers, and the {self.sites.mux[0]} is not in a list of them; "
                 "name the output of one with mux_at=, such as mux_at='encoder.layer.1'"
+            )
+        again = getattr(self.strategy, "again", ())
+        layers = len(layers_between(self.backbone, self.sites.mux[0], self.sites.demux[0])) if again else 0
+        if again and again[-1][0] >= layers:
+            raise MuxwrapError(
+                f"{self.strategy.name}(again={again}): {layers} layers run on mixtures, and after {again[-1][0]} of them none "
+                "is left; name smaller numbers"
             )
         if self.demuxer.name != "unbind":
             raise MuxwrapError(

@@ -14,6 +14,7 @@ from muxwrap._hooks.adapters import arguments_of
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import ungroup
 from muxwrap._hooks.side_inputs import MASK, read
+from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap.errors import MuxwrapError
 
 
@@ -34,18 +35,39 @@ def place(call: Call, x: Tensor) -> Tensor:
             f"{strategy.name} pools tokens [rows, L, d], and got rows {list(x.shape[2:])}; name a module with mux_at= that "
             "passes tokens on"
         )
-    mask, ids = call.side_inputs.get(MASK), call.side_inputs.get("input_ids")
+    mask = call.side_inputs.get(MASK)
     if mask is not None and mask.shape[1:] != x.shape[2:3]:
         raise MuxwrapError(
             f"{strategy.name} leaves padding out by a mask [rows, {x.shape[2]}], and got one of shape {list(mask.shape)}; "
             "give one number per token"
         )
+    return _place(call, x) * strategy.factor
+
+
+def place_again(call: Call, times: int, _layer: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Give a layer fewer tokens of every instance, the means over ``times`` n neighbours: ``[g, M, d] -> [g, M / s, d]``.
+
+    A token of the mixture counts as often as it holds tokens, since it is first given to all of them.
+    """
+    tokens, old = first_tensor((args, kwargs)), call.places
+    if tokens is None or old is None or call.unpooled is None:
+        return None
+    _place(call, call.unpooled[0], times)
+    call.fitted = []  # that was for the tokens there were
+    assert call.places is not None
+    return replace_object((args, kwargs), tokens, call.places.pool(old.spread(tokens)))
+
+
+def _place(call: Call, x: Tensor, times: int = 1) -> Tensor:
+    """Keep the places of grouped rows and their means, and return those: ``[g, n, L, d] -> [g, M, d]``."""
+    strategy: Any = call.model.strategy
+    mask, ids = call.side_inputs.get(MASK), call.side_inputs.get("input_ids")
     mask = mask if mask is None else mask.expand(call.rows or 1, -1)
     grouped = [None if each is None else call.group(each) for each in (mask, ids)]
-    call.places = strategy.place(x, *grouped)
+    call.places = strategy.place(x, *grouped) if times == 1 else strategy.place(x, *grouped, times=times)
     pooled: Tensor = call.places.pool(x)
     call.unpooled = x, pooled
-    return pooled * strategy.factor
+    return pooled
 
 
 def unplace(call: Call, h: Tensor, first_token: bool) -> Tensor:

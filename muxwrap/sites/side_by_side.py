@@ -81,7 +81,7 @@ def _problem(made: Components, trial: Trial, example: Any, padding: bool) -> str
 class _InTurns(Pool):
     """Puts every token of the instances into the mixture, theirs in turns and the last ones first."""
 
-    def place(self, x: Tensor, mask: Tensor | None = None, ids: Tensor | None = None) -> Places:
+    def place(self, x: Tensor, mask: Tensor | None = None, ids: Tensor | None = None, times: int = 1) -> Places:
         """Return places of one token each."""
         groups, n, length = x.shape[:3]
         turns = torch.arange(length - 1, -1, -1, device=x.device) * n + torch.arange(n, device=x.device)[:, None]

@@ -14,6 +14,7 @@ from muxwrap.strategies.base import Strategy, registry
 from muxwrap.strategies.checks import check_instances, refuse_learning
 from muxwrap.strategies.places import Places
 from muxwrap.strategies.tokens._neighbours import masked_runs, most_runs, runs, windows
+from muxwrap.strategies.tokens._pool_options import check_again, check_grid, check_whole
 
 
 @registry.register("pool")
@@ -41,6 +42,8 @@ class Pool(Strategy):
         separators: token ids that stay alone as well; what is on their two sides is not pooled.
         grid: height and width in patches where the last height·width tokens are patches of an image; they are pooled in
             windows whose sides are as equal as the divisors of n allow. None for neighbours in a sequence.
+        again: pairs (k, s): after k of the layers that run on mixtures, s of the pooled neighbours become one once more, for
+            trunks that take ever fewer tokens the deeper they are. Means are those of the tokens, however often.
         isolated: keep the instances apart; otherwise they attend to each other.
         proportional: add log(s); a trunk whose layers take masks of 0 and 1 only needs False.
         learnable: refused, since nothing is learned.
@@ -48,8 +51,8 @@ class Pool(Strategy):
         seed: accepted, but nothing is drawn.
 
     Raises:
-        MuxwrapError: a bad ``n``, ``dim``, ``keep``, ``separators``, ``grid`` or ``scale``, ``learnable=True``, or (at the
-            first mixture) other tokens than ``grid`` says.
+        MuxwrapError: a bad ``n``, ``dim``, ``keep``, ``separators``, ``grid``, ``again`` or ``scale``, ``learnable=True``, or
+            (at the first mixture) other tokens than ``grid`` says.
     """
 
     sees: ClassVar[Sees] = "tokens"
@@ -66,6 +69,7 @@ class Pool(Strategy):
         keep: int = 1,
         separators: Sequence[int] = (),
         grid: Sequence[int] | None = None,
+        again: Sequence[Sequence[int]] = (),
         isolated: bool = True,
         proportional: bool = True,
         learnable: bool = False,
@@ -74,29 +78,31 @@ class Pool(Strategy):
     ) -> None:
         super().__init__(n, dim, learnable=learnable, scale=scale, seed=seed)
         refuse_learning("pool", learnable, "means over neighbours have no weights")
-        self.keep = _check_whole("keep", keep, 0)
-        self.separators = tuple(_check_whole("separators", each, 0) for each in separators)
-        self.grid = None if grid is None else _check_grid(grid)
+        self.keep = check_whole("keep", keep, 0)
+        self.separators = tuple(check_whole("separators", each, 0) for each in separators)
+        self.grid = None if grid is None else check_grid(grid)
         if self.grid is not None and self.separators:
             raise MuxwrapError(
                 f"pool(grid={grid!r}, separators={separators!r}): an image has no separators; leave one of the two out"
             )
+        self.again = check_again(again)
         self.isolated = isolated
         self.proportional = proportional
 
-    def place(self, x: Tensor, mask: Tensor | None = None, ids: Tensor | None = None) -> Places:
+    def place(self, x: Tensor, mask: Tensor | None = None, ids: Tensor | None = None, times: int = 1) -> Places:
         """Return where the tokens of instances ``[g, n, L, ...]`` go.
 
         Args:
             x: the instances.
             mask: ``[g, n, L]``, 0 at padding.
             ids: ``[g, n, L]``, the token ids, which separators are found by.
+            times: as many times n neighbours share a place.
 
         Raises:
             MuxwrapError: L is not what ``grid`` says, or separators are to be found without ids.
         """
-        within, counts = self._within(x, None if mask is None else mask != 0, ids)
         n = x.shape[1]
+        within, counts = self._within(x, None if mask is None else mask != 0, ids, n * times)
         if isinstance(counts, int):
             ends = counts * torch.arange(1, n + 1, device=x.device).unsqueeze(0)
             length = counts * n
@@ -131,25 +137,25 @@ class Pool(Strategy):
         check_instances(type(self).__name__, self.sees, self.n, self.dim, x)
         return self.place(x, mask).pool(x) * self.factor
 
-    def _within(self, x: Tensor, real: Tensor | None, ids: Tensor | None) -> tuple[Tensor, int | Tensor]:
+    def _within(self, x: Tensor, real: Tensor | None, ids: Tensor | None, size: int) -> tuple[Tensor, int | Tensor]:
         """Return the place of every token within its instance, -1 at padding, and how many there are in an instance.
 
         It is one number where that does not depend on data: without padding and separators, and in compiled code, where it
         is the largest that there can be.
         """
-        n, length = x.shape[1:3]
+        length = x.shape[2]
         if self.grid is not None:
-            return self._in_windows(x, real, self.grid)
+            return self._in_windows(x, real, self.grid, size)
         if real is None and not self.separators:
-            return runs(length, self.keep, n, x.device).expand(x.shape[:3]), most_runs(length, self.keep, n)
+            return runs(length, self.keep, size, x.device).expand(x.shape[:3]), most_runs(length, self.keep, size)
         real = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device) if real is None else real
-        places, counts = masked_runs(real, self._alone(ids), self.keep, n)
+        places, counts = masked_runs(real, self._alone(ids), self.keep, size)
         if torch.compiler.is_compiling():
-            return places, length if self.separators else most_runs(length, self.keep, n)
+            return places, length if self.separators else most_runs(length, self.keep, size)
         return places, counts
 
-    def _in_windows(self, x: Tensor, real: Tensor | None, grid: tuple[int, int]) -> tuple[Tensor, int]:
-        places, count = windows(grid, self.keep, x.shape[1], x.device)
+    def _in_windows(self, x: Tensor, real: Tensor | None, grid: tuple[int, int], size: int) -> tuple[Tensor, int]:
+        places, count = windows(grid, self.keep, size, x.device)
         if len(places) != x.shape[2]:
             raise MuxwrapError(
                 f"pool(grid={grid}, keep={self.keep}) is for {len(places)} tokens and got {x.shape[2]}; wrap the model "
@@ -166,15 +172,3 @@ class Pool(Strategy):
                 f"pool(separators={self.separators}) finds them by their ids: call the model with input_ids"
             )
         return torch.isin(ids, torch.tensor(self.separators, device=ids.device))
-
-
-def _check_grid(grid: Sequence[int]) -> tuple[int, int]:
-    if len(grid) != 2:
-        raise MuxwrapError(f"pool(grid={grid!r}): give the height and width in patches")
-    return _check_whole("grid", grid[0], 1), _check_whole("grid", grid[1], 1)
-
-
-def _check_whole(argument: str, value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise MuxwrapError(f"pool({argument}={value!r}): give whole numbers of {least} or more")
-    return value
