@@ -96,3 +96,19 @@ def test_every_model_is_a_record_and_is_trained_once(tmp_path: Path, monkeypatch
     study.main(arguments)
     assert json.loads(results.read_text())["records"] == records
     assert next(row[0] for row in rows(records)) == "teacher"
+
+
+def test_single_models_are_asked_for_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(study, "cifar10", small)
+    monkeypatch.setattr(study, "HELD_OUT", 8)
+    results = tmp_path / "images.json"
+    arguments = ["--data", "", "--epochs", "1", "--teacher-epochs", "1", "--device", "cpu", "--results", str(results)]
+    arguments += ["--kept", str(tmp_path), "--only"]
+    study.main([*arguments, "plain, 1 blocks a stage"])
+    found = [r["configuration"] for r in json.loads(results.read_text())["records"]]
+    assert found == ["teacher", "plain, 1 blocks a stage"]
+    with pytest.raises(SystemExit):
+        study.main([*arguments, "plain, 2 pixels"])
+    assert "--only 'plain, 2 pixels': no such model; there are orthogonal after stage 4, n=2" in capsys.readouterr().err

@@ -134,9 +134,15 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--seeds", nargs="+", type=int, default=[0])
     made.add_argument("--epochs", type=int, default=5, help="of every converted or smaller model")
     made.add_argument("--teacher-epochs", type=int, default=5)
+    made.add_argument(
+        "--only", nargs="+", metavar="NAME", help="models by name, such as 'plain, 48 pixels'; all without it"
+    )
     made.add_argument("--kept", type=Path, default=Path("runs/convert_images"), help="folder for teachers")
     made.add_argument("--limit", type=int, help="rows of every split at most, for a trial")
     args = made.parse_args(argv)
+    unknown = set(args.only or ()) - {str(each) for each in configurations()}
+    if unknown:
+        made.error(f"--only {min(unknown)!r}: no such model; there are {', '.join(map(str, configurations()))}")
     set_threads(args)
     for seed in args.seeds:
         _run(args, seed)
@@ -149,7 +155,8 @@ def _run(args: argparse.Namespace, seed: int) -> None:
     command = f"python -m benchmarks.studies.convert_images --data FOLDER --weights FILE --epochs {args.epochs}"
     command += f" --teacher-epochs {args.teacher_epochs}"
     taught: Tensor | None = None
-    for configuration in (TEACHER, *configurations()):
+    asked = [each for each in configurations() if args.only is None or str(each) in args.only]
+    for configuration in (TEACHER, *asked):
         key, teaching = f"{configuration}/seed={seed}", configuration == TEACHER
         there = key in {record["key"] for record in read_records(args.results)}
         if there and (path.exists() or not teaching):
