@@ -41,6 +41,8 @@ def place(call: Call, x: Tensor) -> Tensor:
             f"{strategy.name} leaves padding out by a mask [rows, {x.shape[2]}], and got one of shape {list(mask.shape)}; "
             "give one number per token"
         )
+    if call.n == 1 and not getattr(strategy, "again", ()):  # a mixture is a row, and its layers get what is theirs
+        return x.squeeze(1) * strategy.factor
     return _place(call, x) * strategy.factor
 
 
@@ -72,7 +74,11 @@ def _place(call: Call, x: Tensor, times: int = 1) -> Tensor:
 
 def unplace(call: Call, h: Tensor, first_token: bool) -> Tensor:
     """Give every token what became of its place, and what it had more than the mean: ``[g, M, d] -> [B, L or 1, d]``."""
-    assert call.places is not None and call.unpooled is not None and call.rows is not None
+    assert call.rows is not None
+    if call.places is None:
+        own = (h[:, :1] if first_token else h) / call.model.strategy.factor
+        return ungroup(own.unsqueeze(1), call.rows, call.order)
+    assert call.unpooled is not None
     before, pooled = call.unpooled
     beside = (before[:, :, :1] if first_token else before) - call.places.spread(pooled, first_token)
     return ungroup(call.places.spread(h / call.model.strategy.factor, first_token) + beside, call.rows, call.order)

@@ -45,7 +45,7 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
             f"the {site} holds {h.shape[0]} rows, and {call.rows} rows make {call.mixtures} mixtures of "
             f"{call.n}; demux_at has to be where a row is a mixture"
         )
-    if call.places is not None:
+    if call.model.strategy.places_tokens:
         return without_answer(call, unplace(call, h, site.first_token))
     if site.first_token:
         h = h[:, : 1 + demuxer.prefix_length]
