@@ -31,6 +31,13 @@ def test_subpackages_are_imported_at_their_first_use() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_compiler_of_pytorch_is_not_imported() -> None:
+    code = (
+        "import sys, muxwrap\nmuxwrap.wrap, muxwrap.load, muxwrap.demuxers\nassert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_subpackages_are_listed() -> None:
     assert {*USED, *muxwrap.__all__} <= set(dir(muxwrap))
 

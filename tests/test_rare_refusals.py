@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import muxwrap
 from muxwrap import MuxwrapError, Site, Sites, demuxers, evaluation, training
 from muxwrap._util.named_models import model_named
+from muxwrap.cli import main
 from muxwrap.published import backbones
 from muxwrap.published import modules as published_modules
 from muxwrap.sites.repeat import Repeat
@@ -130,6 +131,30 @@ def test_names_of_what_is_no_classifier(name: str, message: str) -> None:
     pytest.importorskip("transformers")
     with pytest.raises(MuxwrapError, match=message):
         model_named(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "extra"),
+    [
+        ("timm:resnet18", "timm", "timm"),
+        ("torchvision:resnet18", "torchvision", "vision"),
+        ("hf:x", "transformers", "hf"),
+    ],
+)
+def test_names_of_models_whose_library_is_missing(
+    name: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MuxwrapError, match=rf"{name}' cannot be made: .*{library}.*; pip install 'muxwrap\[{extra}\]'"):
+        model_named(name)
+
+
+@pytest.mark.parametrize("command", ["bench nets:make", "frontier nets:make data:batches"])
+def test_pictures_need_matplotlib(command: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main([*command.split(), "--plot", "x.png"]) == 2
+    assert "plot: matplotlib is not installed" in (told := capsys.readouterr().err)
+    assert "pip install 'muxwrap[plot]'" in told
 
 
 # -- evaluation -------------------------------------------------------------------------------------------------------

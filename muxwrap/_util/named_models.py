@@ -17,6 +17,8 @@ FORMS = (
     "timm:NAME, torchvision:NAME, hf:FOLDER (with a config.json), transformers:MODEL_TYPE or package.module:FUNCTION"
 )
 
+EXTRAS = {"timm": "timm", "torchvision": "vision", "hf": "hf", "transformers": "hf"}
+
 
 def model_named(name: str) -> nn.Module:
     """Make a model from its name, such as ``timm:resnet50``, ``hf:folder``, ``transformers:bert`` or ``module:function``.
@@ -37,6 +39,9 @@ def model_named(name: str) -> nn.Module:
         model = known[family](rest) if family in known else _function(family, rest)()
     except MuxwrapError:
         raise
+    except ModuleNotFoundError as error:
+        way_out = f"pip install 'muxwrap[{EXTRAS[family]}]'" if family in EXTRAS else f"give {FORMS}"
+        raise MuxwrapError(f"{name!r} cannot be made: {error}; {way_out}") from error
     except Exception as error:
         raise MuxwrapError(f"{name!r} cannot be made: {type(error).__name__}: {error}; give {FORMS}") from error
     if not isinstance(model, nn.Module):

@@ -62,8 +62,11 @@ def bench(
         muxwrap bench timm:resnet50 --json > speed.json
     """
     from muxwrap._util.named_models import model_named
+    from muxwrap._util.plots import figures
     from muxwrap.throughput import measure, predict
 
+    if plot:
+        figures()  # which may be missing: said before minutes of measuring
     counts, asked, device = numbers("-n", n), choices(strategy, demux, mux_at, demux_at, shape), _device()
     say: Callable[[str], object] = (lambda _: None) if as_json else print
     say(_machine(device))

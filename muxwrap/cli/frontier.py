@@ -75,7 +75,10 @@ def frontier(
     import torch
 
     import muxwrap
+    from muxwrap._util.plots import figures
 
+    if plot:
+        figures()  # which may be missing: said before hours of training
     train, held_out, test = _batches(data)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     found = muxwrap.frontier(

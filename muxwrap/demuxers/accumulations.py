@@ -6,12 +6,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from torch.nn.parallel import DistributedDataParallel
 
-from muxwrap.demuxers.held_back import Accumulation
 from muxwrap.demuxers.ranks import running_shards
 from muxwrap.errors import MuxwrapError
+
+if TYPE_CHECKING:  # imported where one begins: it takes PyTorch's compiler along, which takes seconds
+    from muxwrap.demuxers.held_back import Accumulation
 
 _local = threading.local()
 
@@ -33,7 +36,7 @@ def accumulation() -> Accumulation | None:
     found = _pending()
     more = _more_to_come()
     if more and found is None:
-        found = _local.found = Accumulation()
+        found = _local.found = _begin()
     if found is not None:
         found.closing = not more
     return found
@@ -75,6 +78,12 @@ def _check_ranks() -> None:
         )
 
 
+def _begin() -> Accumulation:
+    from muxwrap.demuxers.held_back import Accumulation
+
+    return Accumulation()
+
+
 def _pending() -> Accumulation | None:
     found: Accumulation | None = getattr(_local, "found", None)
     return None if found is None or found.done else found
@@ -83,7 +92,7 @@ def _pending() -> Accumulation | None:
 @contextmanager
 def together() -> Iterator[None]:
     """Let all calls in the block be one batch, whose gradients go on into the trunk at its end."""
-    outer, _local.said = getattr(_local, "said", None), Accumulation()
+    outer, _local.said = getattr(_local, "said", None), _begin()
     try:
         yield
         _local.said.release()

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from muxwrap._util.examples import quiet
 from muxwrap._util.nested import replace_object, tensors_in
+from muxwrap._util.plots import axes
 from muxwrap.errors import MuxwrapError
-from muxwrap.evaluation.plots import axes
 from muxwrap.evaluation.states import rows_of, state
 from muxwrap.multiplex import Multiplex, check_wrapped
 

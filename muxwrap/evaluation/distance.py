@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from muxwrap._util.examples import quiet
+from muxwrap._util.plots import bars_by_index
 from muxwrap.errors import MuxwrapError
-from muxwrap.evaluation.plots import bars_by_index
 from muxwrap.evaluation.states import state, whole_groups
 from muxwrap.multiplex import Multiplex
 

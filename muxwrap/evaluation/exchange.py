@@ -11,7 +11,7 @@ from torch import Tensor
 
 from muxwrap._util.examples import quiet
 from muxwrap._util.nested import map_tensors
-from muxwrap.evaluation.plots import axes
+from muxwrap._util.plots import axes
 from muxwrap.evaluation.states import answers, whole_groups
 from muxwrap.multiplex import Multiplex
 

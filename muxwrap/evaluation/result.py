@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from muxwrap.evaluation.plots import axes
+from muxwrap._util.plots import axes
 
 
 @dataclass(frozen=True)

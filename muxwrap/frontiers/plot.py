@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from muxwrap.evaluation.plots import axes
+from muxwrap._util.plots import axes
 from muxwrap.frontiers.candidates import BARE, MIXED
 from muxwrap.frontiers.point import Point
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from muxwrap._util.plots import axes
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -104,10 +106,7 @@ class Report:
         Returns:
             The ``Axes``.
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.figure(figsize=(5, 4)).add_subplot()
+        ax = axes(ax)
         counts = sorted({cell.n for cell in self.cells})
         ax.plot(counts, counts, linestyle=":", color="grey", label="bound")
         for dtype in self.dtypes:

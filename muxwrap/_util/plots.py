@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from muxwrap.errors import MuxwrapError
+
 
 def axes(ax: Any) -> Any:
     """Return the given matplotlib ``Axes``, or a new one."""
-    if ax is not None:
-        return ax
-    from matplotlib.figure import Figure
+    return figures().Figure(figsize=(5, 4), layout="constrained").add_subplot() if ax is None else ax
 
-    return Figure(figsize=(5, 4), layout="constrained").add_subplot()
+
+def figures() -> Any:
+    """Return the module ``matplotlib.figure``.
+
+    Raises:
+        MuxwrapError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import figure
+    except ModuleNotFoundError as error:
+        raise MuxwrapError(f"plot: matplotlib is not installed ({error}); pip install 'muxwrap[plot]'") from error
+    return figure
 
 
 def bars_by_index(values: Any, ax: Any, label: str) -> Any:
