@@ -24,6 +24,7 @@ from benchmarks.serving import report as served
 from benchmarks.studies.ablations.studies import STUDIES as STUDIED
 from benchmarks.studies.convert import pages as convert
 from benchmarks.studies.convert_images import report as convert_images
+from benchmarks.studies.elastic import chart_report
 from benchmarks.studies.elastic import report as elastic
 from benchmarks.studies.elastic import trace_report as elastic_trace
 from benchmarks.studies.ensemble import report as ensemble
@@ -414,6 +415,16 @@ def bursts() -> str:
     return picture * (DOCS / "images" / "elastic-trace.png").exists() + reported("elastic_trace", elastic_trace)
 
 
+def charted() -> str:
+    """A chart of what a trained model can become: its sentences, the picture and the table."""
+    data = _results("frontier")
+    if data is None:
+        return _missing("frontier")
+    picture = ["![Accuracy against speed-up](images/frontier.png)"] * (DOCS / "images" / "frontier.png").exists()
+    said = [f"> {each}" for each in chart_report.said(data["records"])]
+    return "\n\n".join([*said, *picture, reported("frontier", chart_report)])
+
+
 def reliability(study: str, head: str, line: Callable[[dict[str, Any]], list[str]]) -> str:
     """What a study of the page on reliability measured: one line a record."""
     data = _results(study)
@@ -552,6 +563,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ensemble": partial(reported, "ensemble", ensemble),
     "elastic": partial(reported, "elastic", elastic),
     "elastic trace": bursts,
+    "frontier": charted,
     "convert images": partial(reported, "convert_images", convert_images),
     "check finite": partial(reliability, "check_finite", "| model | a call | raise | isolate |", _looked),
     "company": partial(reliability, "company", IN_COMPANY, _in_company),

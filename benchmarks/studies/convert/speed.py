@@ -15,8 +15,8 @@ from benchmarks.studies.convert.cells import TEACHER, Task
 from benchmarks.studies.convert.configurations import Configuration
 from benchmarks.studies.convert.work import layers_worth
 
-TOKENS = {"cpu": 2048, "cuda": 131072}  # per call
-PASS = 4  # calls per pass
+TOKENS = {"cpu": 4096, "cuda": 131072}  # per call
+PASS = 3  # calls per pass
 ROUNDS = 4
 
 

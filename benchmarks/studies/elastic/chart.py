@@ -37,8 +37,11 @@ def main(argv: list[str] | None = None) -> None:
     args = made.parse_args(argv)
     set_threads(args)
     data = load("fashion-mnist", args.data, 0, args.limit)
+    path = args.kept / "teacher-0.pt"
+    if not path.exists():
+        made.error(f"{path} is not there; python -m benchmarks.studies.elastic trains it")
     model = transformer(data.side)
-    model.load_state_dict(torch.load(args.kept / "teacher-0.pt"))
+    model.load_state_dict(torch.load(path))
     chart = muxwrap.frontier(
         model.eval(),
         DataLoader(TensorDataset(*data.train), BATCH, shuffle=True, drop_last=True),
@@ -54,12 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     print(chart)
     said = [chart.sentence(points) for points in (1.0, 2.0, 5.0)]
     records = [*chart.records(key="point"), *({"key": "sentence", "said": each} for each in said)]
-    write(
-        args.results,
-        "frontier",
-        records,
-        f"python -m benchmarks.studies.elastic.chart --data FOLDER --steps {args.steps}",
-    )
+    command = f"python -m benchmarks.studies.elastic.chart --data FOLDER --steps {args.steps}"
+    write(args.results, "frontier", [{**each, "device": "cpu"} for each in records], command)
     chart.plot().figure.savefig(args.images / "frontier.png", dpi=120)
 
 
