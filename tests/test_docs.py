@@ -107,6 +107,13 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "| n=4 | 91.2 ± 0.6 % | 4,322 | 3.46x | 1,234 |" in tables.demo()
 
 
+def test_scripts_of_the_frameworks_are_on_their_page() -> None:
+    page = (DOCS / "frameworks.md").read_text()
+    for script in (ROOT / "examples" / "frameworks").glob("*.py"):
+        # In this form, of three lines, the formatter does not take the marks for operators.
+        assert f"\n--8<--\nexamples/frameworks/{script.name}\n--8<--\n" in page
+
+
 def test_roles_of_docstrings_become_code() -> None:
     html = "see :func:<code>wrap</code> and :class:<code>~muxwrap.strategies.Strategy</code>"
     assert tables.on_page_content(html) == "see <code>wrap</code> and <code>Strategy</code>"
