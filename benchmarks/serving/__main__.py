@@ -1,18 +1,21 @@
-"""A server under load, with the bare model, n=8 and elastic n; or for some minutes, with its memory.
+"""A server under load, with the bare model, n=8 and elastic n; for some minutes, with its memory; or with its faults.
 
     python -m benchmarks.serving                  # docs/results/serving.json and a table
     python -m benchmarks.serving --requests 100   # a try
     python -m benchmarks.serving --soak 10        # memory over ten minutes
+    python -m benchmarks.serving --faults 100     # what goes wrong around a server, each kind a hundred times
 
-Every server gets the number of mixtures per pass that it is fastest with. Load is put on 127.0.0.1 alone.
+Every server has a worker with one thread per core, and the number of mixtures per pass that it is fastest with. Load is put
+on 127.0.0.1 alone, and its clients share the cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,8 @@ from typing import Any
 from benchmarks.results import ROOT, merge_records
 from benchmarks.serving.app import serving
 from benchmarks.serving.judge import differing
-from benchmarks.serving.load import drive
-from benchmarks.serving.memory import megabytes, slope
+from benchmarks.serving.load import Load, drive
+from benchmarks.serving.memory import megabytes, processor, slope
 from benchmarks.serving.report import soaks, table
 from benchmarks.serving.subject import SIZES, Subject
 
@@ -55,8 +58,10 @@ def compare(subject: Subject, args: argparse.Namespace) -> list[dict[str, Any]]:
         for clients in (args.clients, args.few):
             sent = texts if clients == args.clients else texts[: max(1, args.requests // 10)]
             print(f"{name}, {clients} clients, {mixtures} mixtures per pass", file=sys.stderr)
-            with serving(subject, mixtures=mixtures, **_waiting(args), **options) as (address, _):
+            with serving(subject, mixtures=mixtures, **_waiting(args), **options) as (address, process):
+                before = processor(process)
                 load = drive(address, sent, clients)
+                cores = _cores(process, before, load)
             unequal, gap = differing(wrapped, tokenizer, sent, load.answers) if options["wrapped"] else (None, None)
             records.append(
                 {
@@ -68,11 +73,20 @@ def compare(subject: Subject, args: argparse.Namespace) -> list[dict[str, Any]]:
                     "mixtures": mixtures,
                     "n_max": n_max,
                     **load.record(),
+                    "core_ms_per_request": cores,
                     "unequal": unequal,
                     "largest_difference": gap,
                 }
             )
     return records
+
+
+def _cores(process: int, before: Mapping[int, float], load: Load) -> dict[str, float]:
+    """Return the milliseconds of a core that a request took in the server's process, in its workers and in the clients."""
+    taken = {each: seconds - before.get(each, 0.0) for each, seconds in processor(process).items()}
+    front = taken.pop(process)
+    parts = {"server": front, "workers": sum(taken.values()), "clients": load.processor}
+    return {name: 1000 * seconds / max(1, len(load.answers)) for name, seconds in parts.items()}
 
 
 def n_max_of(name: str) -> int:
@@ -120,7 +134,7 @@ def soak(subject: Subject, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _waiting(args: argparse.Namespace) -> dict[str, Any]:
-    return {"max_wait": args.max_wait_ms / 1000, "timeout": 120.0, "threads": args.threads}
+    return {"max_wait": args.max_wait_ms / 1000, "timeout": 120.0, "workers": args.workers, "threads": args.threads}
 
 
 def _command(argv: Sequence[str] | None) -> str:
@@ -139,7 +153,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--length", type=int, default=128, help="tokens of a text")
-    parser.add_argument("--threads", type=int, default=None, help="of torch in the worker")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes with the model; by default one per core"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=None, help="of torch in a worker; by default the cores are shared"
+    )
     parser.add_argument("--max-wait-ms", type=float, default=20.0)
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "serving.json")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import aiohttp
+
+_TELL = 15.0  # seconds between two lines about how far it is
 
 
 @dataclass
@@ -21,6 +24,8 @@ class Load:
     seconds: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     wall: float = 0.0
+    processor: float = 0.0
+    """Seconds of a core that the clients took."""
 
     def record(self) -> dict[str, Any]:
         """Summarize: requests per second, latency in milliseconds, and by mixtures the fill and n."""
@@ -62,29 +67,42 @@ def drive(address: str, texts: Sequence[str], clients: int, *, until: float | No
 
 
 async def _drive(address: str, texts: Sequence[str], clients: int, until: float | None) -> Load:
-    load = Load()
+    load, began, busy = Load(), time.monotonic(), time.process_time()
     numbers = iter(range(len(texts))) if until is None else itertools.cycle(range(len(texts)))
-    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
 
-    async def one(client: httpx.AsyncClient) -> None:
+    async def one(session: aiohttp.ClientSession) -> None:
         for number in numbers:
             if until is not None and time.monotonic() > until:
                 return
-            began = time.perf_counter()
+            started = time.perf_counter()
             try:
-                response = await client.post("/predict", json={"text": texts[number]})
-            except httpx.HTTPError as error:
+                async with session.post("/predict", json={"text": texts[number]}) as response:
+                    answer = await response.json()
+            except (aiohttp.ClientError, asyncio.TimeoutError) as error:
                 load.failures[type(error).__name__] += 1
                 continue
-            if response.status_code != 200:
-                load.failures[str(response.status_code)] += 1
+            if response.status != 200:
+                load.failures[str(response.status)] += 1
                 continue
-            load.seconds.append(time.perf_counter() - began)
+            load.seconds.append(time.perf_counter() - started)
             if until is None:
-                load.answers[number] = response.json()
+                load.answers[number] = answer
 
-    async with httpx.AsyncClient(base_url=address, limits=limits, timeout=120) as client:
-        began = time.perf_counter()
-        await asyncio.gather(*(one(client) for _ in range(clients)))
-        load.wall = time.perf_counter() - began
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(_TELL)
+            _progress(len(load.seconds), time.monotonic() - began, len(texts), until)
+
+    limits, timeout = aiohttp.TCPConnector(limit=clients), aiohttp.ClientTimeout(120)
+    async with aiohttp.ClientSession(address, connector=limits, timeout=timeout) as session:
+        telling = asyncio.create_task(tell())
+        await asyncio.gather(*(one(session) for _ in range(clients)))
+        telling.cancel()
+        load.wall, load.processor = time.monotonic() - began, time.process_time() - busy
     return load
+
+
+def _progress(answered: int, passed: float, whole: int, until: float | None) -> None:
+    left = (whole - answered) * passed / max(1, answered) if until is None else until - time.monotonic()
+    of = f" of {whole}" if until is None else ""
+    print(f"  {answered}{of} answered, {answered / passed:.1f}/s, {left:.0f} s left", file=sys.stderr, flush=True)

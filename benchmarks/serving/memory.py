@@ -1,7 +1,8 @@
-"""Memory of a process and its children, from Linux's ``/proc``."""
+"""Memory and processor time of a process and its children, from Linux's ``/proc``."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,16 @@ def megabytes(process: int) -> float:
             lines = (PROC / str(each) / "smaps_rollup").read_text().splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1024
+
+
+def processor(process: int) -> dict[int, float]:
+    """Return the seconds of a core that a process and each of its descendants have taken."""
+    found = {}
+    for each in tree(process):
+        with suppress(OSError):
+            words = (PROC / str(each) / "stat").read_text().rpartition(")")[2].split()
+            found[each] = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> float:

@@ -34,7 +34,9 @@ def serve(
     max_body: Annotated[int, typer.Option(help="Bytes of a request; more get status 413.")] = 10_000_000,
     timeout: Annotated[float, typer.Option(help="Seconds until a request gets status 504.")] = 30.0,
     workers: Annotated[int, typer.Option(help="Processes per device, each with the model.")] = 1,
-    threads: Annotated[int | None, typer.Option(help="Of a worker, on a processor.", show_default="torch's")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Of a worker, on a processor.", show_default="torch's, shared")
+    ] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     log_level: Annotated[str, typer.Option(help="critical, error, warning, info or debug.")] = "info",
 ) -> None:

@@ -57,7 +57,7 @@ def server(
         max_body: most bytes of a request's body; more get status 413.
         timeout: seconds until a request gets status 504.
         workers: processes per device; each has the model.
-        threads: of torch in a worker.
+        threads: of torch in a worker; by default torch's own number, shared among the workers.
         accelerator: LitServe's: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         devices: likewise.
 

@@ -49,6 +49,11 @@ class _Waiting:
 class Groups:
     """Fills mixtures from concurrent requests, and runs a pass when it is full or its oldest row has waited long enough.
 
+    Rows wait for others only while a pass could start, so the wait begins when one ends: those that it answered ask again.
+    Of several n, the smallest that has room for the queue starts at once while nothing runs. Beside a pass that runs, it
+    would take a worker from the many rows that come when that pass ends; so only a pass that is full at the largest n starts
+    there without waiting.
+
     Args:
         run: one pass of the model.
         sizes: the n to choose from; of several, n follows the queue: the smallest that answers as many rows as any.
@@ -91,7 +96,7 @@ class Groups:
         self.admitted, self.closing = 0, False
         self._run, self._observe = run, observe
         self._queue: dict[int, _Waiting] = {}
-        self._free, self._seconds = slots, 0.0
+        self._free, self._freed, self._seconds = slots, 0.0, 0.0
         self._numbers, self._mixtures = itertools.count(), itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._passes: set[asyncio.Task[None]] = set()
@@ -159,8 +164,9 @@ class Groups:
             rows = list(self._queue.items())
             n, mixtures = choose([each.tenant for _, each in rows], self.sizes, self.mixtures)
             loop = asyncio.get_running_loop()
-            left = rows[0][1].since + self.max_wait - loop.time()
-            if sum(map(len, mixtures)) < n * self.mixtures and left > 0 and not self.closing:
+            full = (n if self._free == self.slots else self.sizes[-1]) * self.mixtures
+            left = max(rows[0][1].since, self._freed) + self.max_wait - loop.time()
+            if sum(map(len, mixtures)) < full and left > 0 and not self.closing:
                 if self._timer is None:
                     self._timer = loop.call_later(left, self._wake)
                 return
@@ -189,7 +195,7 @@ class Groups:
         except Exception as error:
             values = [[_copy(error) for _ in m] for m in mixtures]
         finally:
-            self._free += 1
+            self._free, self._freed = self._free + 1, loop.time()
         seconds = loop.time() - began
         self._seconds = 0.8 * self._seconds + 0.2 * seconds if self._seconds else seconds
         for mixture, answers in zip(mixtures, values, strict=True):

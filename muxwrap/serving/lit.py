@@ -23,7 +23,7 @@ from muxwrap.serving.groups import Groups
 from muxwrap.serving.inputs import Inputs
 from muxwrap.serving.listening import Http, bound
 from muxwrap.serving.metrics import Metrics
-from muxwrap.serving.workers import GroupAPI
+from muxwrap.serving.workers import GroupAPI, threads_sleep
 
 
 class Server(LitServer):
@@ -39,7 +39,7 @@ class Server(LitServer):
         workers: per device.
         accelerator: LitServe's: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         devices: likewise.
-        threads: of torch in a worker.
+        threads: of torch in a worker; by default torch's own number, shared among the workers.
         max_body: most bytes of a request's body.
         queue: arguments of :class:`~muxwrap.serving.Groups`.
     """
@@ -59,7 +59,8 @@ class Server(LitServer):
     ) -> None:
         shape = (queue.get("mixtures", 1), sizes[-1])
         self.groups: Groups | None = None
-        api = GroupAPI(model, inputs, shape, threads, lambda: self.groups is not None and not self.groups.closing)
+        healthy = lambda: self.groups is not None and not self.groups.closing  # noqa: E731
+        api = GroupAPI(model, inputs, shape, threads, workers, healthy)
         timeout = queue.get("timeout", 30.0)
         super().__init__(
             api,
@@ -128,7 +129,7 @@ class Server(LitServer):
     @contextlib.contextmanager
     def _workers(self) -> Iterator[None]:
         """Run the workers, and LitServe's watch over them, as long as a block runs."""
-        with contextlib.ExitStack() as stack:
+        with threads_sleep(), contextlib.ExitStack() as stack:
             with warnings.catch_warnings():  # LitServe's manager is forked, and it uses no lock of our threads
                 warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
                 stack.enter_context(wrap_litserve_start(self))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -10,7 +11,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from litserve import LitAPI
@@ -24,6 +25,7 @@ from muxwrap.serving.passes import Passes
 from muxwrap.serving.requests import RequestError
 
 PATH = "/predict"
+_WAITING = "OMP_WAIT_POLICY"
 
 
 class _Done:
@@ -97,7 +99,8 @@ class GroupAPI(LitAPI):
         model: what is served; it travels as bytes, since shared memory is small in containers.
         inputs: rows of its calls.
         shape: mixtures and n of the largest pass, which is run before the first request.
-        threads: of torch in a worker; by default torch's own choice.
+        threads: of torch in a worker.
+        workers: that share the processor's cores, where ``threads`` is not given.
         healthy: whether new requests are taken.
 
     Raises:
@@ -110,11 +113,12 @@ class GroupAPI(LitAPI):
         inputs: Inputs,
         shape: tuple[int, int],
         threads: int | None,
+        workers: int,
         healthy: Callable[[], bool],
     ) -> None:
         super().__init__(api_path=PATH, spec=GroupSpec())
         self.pickled, self.collate, self.largest = _pickled(model), inputs.collate, inputs.largest()
-        self.shape, self.threads, self.healthy = shape, threads, healthy
+        self.shape, self.threads, self.workers, self.healthy = shape, threads, workers, healthy
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "healthy": None}
@@ -125,8 +129,7 @@ class GroupAPI(LitAPI):
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        torch.set_num_threads(self.threads or max(1, torch.get_num_threads() // self.workers))
         self.passes = Passes(pickle.loads(self.pickled), self.collate, device)
         self.pickled = b""
         self.passes.try_largest(self.largest, *self.shape)
@@ -146,6 +149,22 @@ class GroupAPI(LitAPI):
     def encode_response(self, output: Any) -> Any:
         """Return the answers as they are."""
         return output
+
+
+@contextlib.contextmanager
+def threads_sleep() -> Iterator[None]:
+    """Let the threads of workers that start in this block sleep while they wait for each other.
+
+    By default they spin. Where a core is not theirs alone, as beside the server itself, the others burn theirs meanwhile,
+    and a pass takes several times as long. OpenMP reads this once, when a process loads it.
+    """
+    given = os.environ.get(_WAITING)
+    os.environ.setdefault(_WAITING, "PASSIVE")
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(_WAITING, None)
 
 
 def _pickled(model: nn.Module) -> bytes:
