@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap._hooks import packed
-from muxwrap._hooks.axes import features_back, features_last
+from muxwrap._hooks.axes import features_back, features_last, laid_like
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import ungroup
 from muxwrap._hooks.isolating import without_answer
@@ -51,6 +51,6 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
         h = h[:, : 1 + demuxer.prefix_length]
     separated = demuxer(features_last(h, site.axis, lead=1))
     rows = ungroup(features_back(separated, tuple(h.shape), site.axis, lead=2), call.rows, call.order)
-    rows = without_answer(call, rows)
+    rows = laid_like(without_answer(call, rows), h)
     call.answers.append(rows)
     return rows

@@ -59,6 +59,19 @@ class Matching:
         half = PADDED_ROWS // 2 if padding else 0
         return "sound" if padding and all(self.close(_from(a, half), _from(b, half)) for a, b in pairs) else "wrong"
 
+    def astray(self, mixed: Answers) -> list[int]:
+        """Return which answers of a mixed run without padding are not the bare model's, if others are."""
+        own = self.runs.bare(False, BARE_ROWS)
+        if isinstance(own, str) or isinstance(mixed, str) or len(own) != len(mixed):
+            return []
+        self.settle()
+        wrong = [
+            at
+            for at, pair in enumerate(zip(own, mixed, strict=True))
+            if not all(self.close(a, b) for a, b in self._pairs([pair[0]], [pair[1]], False, at))
+        ]
+        return wrong if len(wrong) < len(own) else []
+
     def close(self, own: Tensor, mixed: Tensor) -> bool:
         """Whether answers are equal but for rounding and noise."""
         return self._equal(own, mixed) or distance(own, mixed) <= 50 * self._noise
@@ -92,10 +105,12 @@ class Matching:
 
     # -- which numbers belong together --------------------------------------------------------------------------------
 
-    def _pairs(self, own: list[Tensor], mixed: list[Tensor], padding: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def _pairs(
+        self, own: list[Tensor], mixed: list[Tensor], padding: bool, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the bare model's answers and those of a mixed run to the same rows, without what belongs to mixtures."""
         copies = [0, 0, 1, 1] if padding else [rows.OWN] * ROWS
-        for at, (a, b) in enumerate(zip(own, mixed, strict=True)):
+        for at, (a, b) in enumerate(zip(own, mixed, strict=True), first):
             axis = self._row_axis(at, a, b, len(copies))
             if axis is None:
                 yield self._of_all_rows(at, a, b, padding), b

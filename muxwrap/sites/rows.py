@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muxwrap._util.examples import has_rows
 from muxwrap._util.nested import first_tensor, map_tensors, tensors_in
 
 OWN = 1
@@ -23,7 +24,7 @@ def another_beside(example: Any) -> Any:
     """
     first = first_tensor(example)
     rows = 0 if first is None else first.shape[0]
-    of_rows = [value for value in tensors_in(example) if value.ndim and value.shape[0] == rows]
+    of_rows = [value for value in tensors_in(example) if has_rows(value, rows)]
     second = 1 % max(rows, 1)
     if any(not torch.equal(value[second], value[0]) for value in of_rows):
         return _pair(example, of_rows, lambda value: value[second])
@@ -100,12 +101,21 @@ def no_rows(backbone: nn.Module, shapes: list[tuple[int, ...]], rows: int) -> st
     )
 
 
-def part_of_one(backbone: nn.Module, rows: int, why: str) -> str:
-    """Return that a call runs with its own number of rows only: nodes of a graph, for example."""
+def fails_on_copies(backbone: nn.Module, rows: int, why: str) -> str:
+    """Return that a call of copies of one row fails where one of different rows does not."""
     return (
-        f"{type(backbone).__name__} runs on the example's {rows} rows and not on 2 of them ({why}), so they depend on each "
+        f"{type(backbone).__name__} fails on {rows} copies of the example's first row: {why}. Rows are compared with such "
+        "copies to find where they may be mixed; give an example_input= whose first row may stand there twice"
+    )
+
+
+def part_of_one(backbone: nn.Module, rows: int, others: int, why: str) -> str:
+    """Return that a call runs with its own number of rows only, and not with others: nodes of a graph, for example."""
+    return (
+        f"{type(backbone).__name__} runs on {rows} rows of the example and not on {others} ({why}), so they depend on each "
         "other or on another argument that counts on them: nodes and the edges between them, for example. Parts of one input "
-        "cannot share mixtures: give a call that holds several inputs along the first axis, and one answer for each"
+        "cannot share mixtures: give a call that holds several inputs along the first axis, and one answer for each, or wrap the part that "
+        "is given rows alone"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,7 @@ from muxwrap._util.nested import first_tensor, replace_object, tensors_in
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Site, Sites
 from muxwrap.sites.dry_run import answers, answers_in, mixed_answers, padded, watched
+from muxwrap.sites.operations import OperationCounter
 from muxwrap.sites.rows import another_beside
 from muxwrap.sites.trace import Trace, trace
 
@@ -51,6 +53,7 @@ class Runs:
         self._bare: dict[tuple[bool, int], Answers] = {}
         self._bare_passed: dict[bool, dict[Site, Tensor]] = {}
         self._mixed: dict[Any, tuple[Answers, dict[Site, Tensor]]] = {}
+        self._operations: dict[Sites, float] = {}
 
     @cached_property
     def trace(self) -> Trace:
@@ -117,12 +120,25 @@ class Runs:
         if key not in self._mixed:
             rows = PADDED_ROWS if padding else ROWS
             whole = replace(sites.demux[0], first_token=False)
-            with watched(self.backbone, dict.fromkeys((*self.candidates, whole))) as passed:
+            counter = OperationCounter() if self.trace.operations and not padding else None
+            with watched(self.backbone, dict.fromkeys((*self.candidates, whole))) as passed, counter or nullcontext():
                 outcome = mixed_answers(self.backbone, sites, self.call(padding, rows), rows, prefix, probe)
             self._mixed[key] = outcome, passed
+            if counter is not None:
+                self._operations[sites] = counter.count
         outcome, self.passed = self._mixed[key]
         self._check_values(outcome)
         return outcome
+
+    def saved(self, sites: Sites) -> float | None:
+        """Return the share of the operations that a mixed run made once per mixture, or None where none was counted.
+
+        Three rows are two mixtures there, so that the bare model's operations on two rows are those of a trunk alone, and half
+        as many more those of a model that runs for every row.
+        """
+        narrow = replace(sites, demux=(replace(sites.demux[0], first_token=True), *sites.demux[1:]))
+        counted = self._operations.get(sites, self._operations.get(narrow))
+        return None if counted is None else 3 - 2 * counted / self.trace.operations
 
     def _check_values(self, outcome: Answers) -> None:
         """Refuse to go on where it is not known whether sites work: shapes alone do not tell, and another pair may be wrong.
