@@ -8,15 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from muxwrap._util.meta import is_meta
 
 
 @contextmanager
 def untouched(backbone: nn.Module) -> Iterator[None]:
-    """Leave the attributes and buffers of every module as they were: counters, queues, hidden states, caches.
+    """Leave the attributes, buffers and frozen parameters of every module as they were.
 
-    A module that became another class inside, as lazy ones do, is not taken back.
+    Those are counters, queues, hidden states, caches, and averages of other parameters. A module that became
+    another class inside, as lazy ones do, is not taken back.
     """
     attributes = [(module, type(module), dict(vars(module))) for module in backbone.modules()]
     buffers = [(module._buffers, dict(module._buffers)) for module in backbone.modules()]
@@ -37,13 +39,16 @@ def untouched(backbone: nn.Module) -> Iterator[None]:
 
 
 def _kept(backbone: nn.Module) -> Iterator[Tensor]:
-    """Yield the buffers that a forward may write; weights of quantised layers lie in buffers, too, and are large."""
-    for value in backbone.buffers():
-        if not is_meta(value) and value.layout == torch.strided and value.numel() <= LARGEST:
+    """Yield what a forward may write; a large model's frozen weights, or quantised ones, are not copied."""
+    frozen = [value for value in backbone.parameters() if not value.requires_grad and not is_lazy(value)]
+    if sum(value.numel() for value in frozen) > LARGEST:
+        frozen = []
+    for value in (*backbone.buffers(), *frozen):
+        if not is_lazy(value) and not is_meta(value) and value.layout == torch.strided and value.numel() <= LARGEST:
             yield value
 
 
-LARGEST = 2**24
+LARGEST = 2**25
 
 
 def _version(value: Tensor) -> int | None:

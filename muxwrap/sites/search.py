@@ -25,7 +25,7 @@ from muxwrap.sites.families import generic, timm
 from muxwrap.sites.families.returned import returned
 from muxwrap.sites.masks import mask_modes
 from muxwrap.sites.resolve import without_prefix
-from muxwrap.sites.runs import PADDED_ROWS
+from muxwrap.sites.runs import BARE_ROWS, PADDED_ROWS
 from muxwrap.sites.trial import Trial
 from muxwrap.sites.unread import attending_all, reads_no_padding
 from muxwrap.sites.weight import HALF, LEAST, Pair, nothing_between, ordered, runs_often, share_between
@@ -138,7 +138,19 @@ def _search(trial: Trial, pairs: list[Pair], named: bool) -> Sites:
     if not pairs or light:
         raise MuxwrapError(f"{type(trial.backbone).__name__}: {nothing_between(trial.trace)}")
     tried = "\n".join(f"  {line}" for line in failures)
-    raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself{runs_often(trial.trace)}. Tried:\n{tried}")
+    hints = runs_often(trial.trace) or _read_between(trial, failures)
+    raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself{hints}. Tried:\n{tried}")
+
+
+def _read_between(trial: Trial, failures: list[str]) -> str:
+    """Return what to do where the backbone itself reads what comes with the rows, and no module is given it; or nothing."""
+    given = [path for path, seen in trial.trace.visits[0].given.items() if seen.shape[:1] == (BARE_ROWS,)]
+    if len(given) < 2 or not any("must match" in line for line in failures):
+        return ""
+    return (
+        f". The backbone is given {' and '.join(given)} of the rows; what it reads of them between its modules is not merged: "
+        "put that part into a module of its own and give it the tensor as an argument"
+    )
 
 
 def _completed(trial: Trial, pair: Pair) -> Sites | None:

@@ -118,7 +118,16 @@ class Trial:
                     self._passed_with_sides[sites.mux] = set(self.runs.passed)
                 return verdict
             matches.append(verdict.match)
-        return Verdict(next(match for match in ("wrong", "sound", "exact") if match in matches))
+        match: Match = next(match for match in ("wrong", "sound", "exact") if match in matches)
+        if match == "exact" and self._confuses_rows(sites):
+            return Verdict("wrong", _CONFUSED)
+        return Verdict(match)
+
+    def _confuses_rows(self, sites: Sites) -> bool:
+        """Whether a mixture is given what came with other rows, which shows where mixtures differ."""
+        if not self.runs.several or self.masked or self.prefix or not self.reproducible:
+            return False
+        return self.matching.match(self.runs.mixed(sites, False, twice=True), False) == "wrong"
 
     def astray(self, sites: Sites) -> list[int]:
         """Return which of the tensors that are returned are wrong at sites that were run, if others are right."""
@@ -183,7 +192,10 @@ class Trial:
             if isinstance(tried, str) and sites.demux[0] not in runs.passed:
                 return Verdict("wrong", tried)  # before anything was separated
         outcome = runs.mixed(sites, padding)
-        return Verdict(self.matching.match(outcome, padding), _problem(outcome))
+        match = self.matching.match(outcome, padding)
+        if match == "wrong" and not isinstance(outcome, str) and not self.matching.fits(outcome, padding):
+            return Verdict(match, "some answers have a row per mixture")
+        return Verdict(match, _problem(outcome))
 
     def _problem_with_prefix(self, sites: Sites) -> str | None:
         if not self.prefix:
@@ -213,6 +225,9 @@ class Trial:
             self.matching.settle()
         bare = self.runs.bare_passed(padding).get(site)
         return bare is not None and self.matching.close(bare, passed)
+
+
+_CONFUSED = "a mixture is read together with what came with other rows (by its place in the batch, for example)"
 
 
 def _problem(outcome: Answers) -> str | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from torch import nn
 
 from muxwrap.site import Site, Sites, percent
 from muxwrap.sites.trace import Trace, Visit
@@ -138,8 +141,20 @@ def runs_often(trace: Trace) -> str:
     """Return what to do with costly modules that run several times per call, or nothing."""
     often = [str(cost) for cost in costliest(trace) if cost.calls > 1]
     if not often:
-        return ""
+        return _embedded_often(trace)
     return f". A site has to run once per call, and these do not: {'; '.join(often)}; {_ALONE}"
+
+
+def _embedded_often(trace: Trace) -> str:
+    """Return what to do with an embedding that reads several inputs, or nothing."""
+    read = Counter(visit.path for visit in trace.visits if isinstance(visit.module, nn.Embedding))
+    often = [f"{path!r} (Embedding) in {calls} calls" for path, calls in read.items() if calls > 1]
+    if not often:
+        return ""
+    return (
+        f". A site has to run once per call, and these do not: {'; '.join(often)}; give every input an embedding of its own, "
+        "which may have the same weight: self.other.weight = self.one.weight"
+    )
 
 
 _ALONE = "wrap the part that runs several times alone, and put the wrapped part in its place"

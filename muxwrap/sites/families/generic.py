@@ -14,6 +14,7 @@ from muxwrap.sites.families.branches import after_joins, first_layers, heavy_bra
 from muxwrap.sites.families.returned import returned_maps
 from muxwrap.sites.resolve import inputs_of, is_answer, site_at, width
 from muxwrap.sites.trace import Trace, Visit, has_weights
+from muxwrap.sites.weight import LEAST
 
 
 def matches(backbone: nn.Module) -> bool:
@@ -52,11 +53,6 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
     yield from _branches(trace)
     for branches in heavy_branches(trace):
         yield from _together(trace, branches, "input")
-        for visit in branches:
-            if inputs_of(trace, visit):
-                yield inputs_of(trace, visit)
-    if trace.visits and inputs_of(trace, trace.visits[0]):
-        yield inputs_of(trace, trace.visits[0])
     if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.floating:
         yield from _single(trace, trace.visits[0], "input")
     if begin is not None:
@@ -64,6 +60,10 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             around = trace.at(path)
             if around is not None and around.input is not None and around.input.floating:
                 yield from _single(trace, around, "input")
+    given = [trace.visits[0], *(visit for branches in heavy_branches(trace) for visit in branches)]
+    for several in (inputs_of(trace, visit) for visit in given):
+        if several:
+            yield several
     for visit in after_joins(trace)[:3]:
         yield from _single(trace, visit, "input")
 
@@ -108,10 +108,9 @@ def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, 
         yield from with_peers(backbone, trace, visit)
     for branches in heavy_branches(trace):
         yield from _together(trace, branches, "output")
-    if any(trace.at(visit.path) is None and has_weights(visit.module) for visit in trace.visits):
-        for visit in leaves[-1:]:  # a head that is called several times may read it
-            if not is_answer(trace, Site(visit.path, "output", -1, 0)):
-                yield from _single(trace, visit, "output")
+    for visit in leaves[-1:]:
+        if _is_read(trace, visit):
+            yield from _single(trace, visit, "output")
     maps = returned_maps(trace)
     if maps:
         yield maps
@@ -213,8 +212,17 @@ def _after(trace: Trace, first: Visit) -> list[Visit]:
 
 def _together(trace: Trace, visits: tuple[Visit, ...], side: Side) -> Iterator[tuple[Site, ...]]:
     sites = [site_at(trace, visit.path, side) for visit in visits]
-    if sites and all(sites):
-        yield tuple(site for site in sites if site is not None)
+    found = tuple(site for site in sites if site is not None)
+    if len(found) == len(sites) > 0 and (side == "output" or len({site.dim for site in found}) == 1):
+        yield found  # one strategy mixes them all
+
+
+def _is_read(trace: Trace, last: Visit) -> bool:
+    """Whether much is done with what the last layer makes: by a head that is called often, or by the backbone itself."""
+    if isinstance(last.module, nn.Embedding) or is_answer(trace, Site(last.path, "output", -1, 0)):
+        return False
+    several = any(trace.at(visit.path) is None and has_weights(visit.module) for visit in trace.visits)
+    return several or trace.operations - last.after > LEAST * trace.operations
 
 
 def _single(trace: Trace, visit: Visit, side: Side) -> Iterator[tuple[Site, ...]]:
