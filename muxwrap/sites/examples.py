@@ -50,7 +50,7 @@ def check_example(trial: Trial, example_input: Any) -> None:
         if not _runs(trial.backbone, example_input) or _runs(trial.backbone, trial.runs.call(False, BARE_ROWS)):
             raise
         why = f"{type(error.__cause__).__name__}: {error.__cause__}"
-        raise MuxwrapError(part_of_one(trial.backbone, first.shape[0], BARE_ROWS, why)) from error.__cause__
+        raise MuxwrapError(part_of_one(trial.backbone, first.shape[0], str(BARE_ROWS), why)) from error.__cause__
 
 
 def _runs(backbone: nn.Module, call: Any) -> bool:

@@ -115,15 +115,7 @@ def no_rows(backbone: nn.Module, shapes: list[tuple[int, ...]], rows: int) -> st
     )
 
 
-def fails_on_copies(backbone: nn.Module, rows: int, why: str) -> str:
-    """Return that a call of copies of one row fails where one of different rows does not."""
-    return (
-        f"{type(backbone).__name__} fails on {rows} copies of the example's first row: {why}. Rows are compared with such "
-        "copies to find where they may be mixed; give an example_input= whose first row may stand there twice"
-    )
-
-
-def part_of_one(backbone: nn.Module, rows: int, others: int, why: str) -> str:
+def part_of_one(backbone: nn.Module, rows: int, others: str, why: str) -> str:
     """Return that a call runs with its own number of rows only, and not with others: nodes of a graph, for example."""
     return (
         f"{type(backbone).__name__} runs on {rows} rows of the example and not on {others} ({why}), so they depend on "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -124,12 +124,13 @@ def _search(trial: Trial, pairs: list[Pair], named: bool) -> Sites:
         if sites is not None:
             sites = replace(sites, share=trial.share(sites))
             if named or not _runs_besides(trial, sites):
-                return trial.narrowed(max((sites, *light), key=_worth))
+                whole = [] if named or _worth(sites) >= HALF else _all_completed(trial, pairs)
+                return trial.narrowed(max((sites, *light, *whole), key=_worth))
             light.append(sites)
         if len(second_best) > _ENOUGH_SECOND_BEST:
             break
     if not second_best:
-        light += [sites for pair in pairs if (sites := _completed(trial, pair)) is not None][:1]
+        light += _all_completed(trial, pairs)
     if light and _worth(max(light, key=_worth)) >= LEAST:
         return trial.narrowed(max(light, key=_worth))
     if second_best:
@@ -151,6 +152,12 @@ def _read_between(trial: Trial, failures: list[str]) -> str:
         f". The backbone is given {' and '.join(given)} of the rows; what it reads of them between its modules is not merged: "
         "put that part into a module of its own and give it the tensor as an argument"
     )
+
+
+def _all_completed(trial: Trial, pairs: list[Pair]) -> list[Sites]:
+    """Return the first completed sites that are worth it, or nothing; see :func:`_completed`."""
+    found = (_completed(trial, pair) for pair in pairs)
+    return list(islice((sites for sites in found if sites is not None and _worth(sites) >= HALF), 1))
 
 
 def _completed(trial: Trial, pair: Pair) -> Sites | None:

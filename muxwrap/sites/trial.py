@@ -84,12 +84,12 @@ class Trial:
         bare = self.runs.bare(False, BARE_ROWS)
         if isinstance(bare, str):
             if "rows in" not in bare:
-                raise MuxwrapError(rows.fails_on_copies(self.backbone, BARE_ROWS, bare))
+                raise MuxwrapError(rows.part_of_one(self.backbone, BARE_ROWS, _copies(BARE_ROWS), bare))
             shapes = [answer.shape for answer in self.trace.answers if answer.floating]
             raise MuxwrapError(rows.no_rows(self.backbone, shapes, BARE_ROWS))
         three = self.runs.bare(False, ROWS)
         if isinstance(three, str) and "rows in" not in three:
-            raise MuxwrapError(rows.part_of_one(self.backbone, BARE_ROWS, ROWS, three))
+            raise MuxwrapError(rows.part_of_one(self.backbone, BARE_ROWS, _copies(ROWS), three))
         self.matching.settle()
 
     # -- one pair of candidates ---------------------------------------------------------------------------------------
@@ -228,6 +228,10 @@ class Trial:
 
 
 _CONFUSED = "a mixture is read together with what came with other rows (by its place in the batch, for example)"
+
+
+def _copies(count: int) -> str:
+    return f"{count} copies of the first"
 
 
 def _problem(outcome: Answers) -> str | None:
