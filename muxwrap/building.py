@@ -15,6 +15,7 @@ from muxwrap._hooks.running import is_hooked
 from muxwrap._hooks.widening import widenings
 from muxwrap._util.examples import quiet, run
 from muxwrap._util.meta import nothing_drawn, on_meta
+from muxwrap._util.untouched import untouched
 from muxwrap.defaults import (
     DemuxChoice,
     StrategyChoice,
@@ -30,6 +31,7 @@ from muxwrap.site import Site, Sites
 from muxwrap.sites import Choice, check_paths, check_side_by_side, locate, locate_layers, verify
 from muxwrap.sites.dry_run import watched
 from muxwrap.sites.heard import UnheardError, check_heard
+from muxwrap.sites.weight import crowded
 from muxwrap.strategies.base import Strategy, list_strategies
 
 
@@ -72,18 +74,15 @@ def build(
             wide = widenings(backbone, sites, phi)
         made = Components(backbone, n, sites, phi, separators, wide, check_finite)
         made.check()
-        _follow_sites(made, example)
-        if example is not None and phi.places_tokens:
-            made.sites = check_side_by_side(made, example)
-        if example is not None:
-            verify(made, example)
-            if phi.sees == "image" or any(site.axis is None for site in sites.mux):
-                check_heard(made, example)
+        with untouched(backbone):
+            _settle(made, example)
     except MuxwrapError as error:
         if isinstance(error, UnheardError) and raw_images and strategy is None:  # the images were muxwrap's choice
             return build(backbone, n, None, demux, **chosen, seed=seed, check_finite=check_finite, raw_images=False)
         call = f"wrap({type(backbone).__name__}, n={n!r}, strategy={strategy!r}, demux={demux!r})"
         raise MuxwrapError(f"{call}: {error}") from error
+    if advice is None and mux_at is None and example is not None:
+        advice = next((crowded(site, n) for site in made.sites.mux if site.axis is not None and site.dim < n), None)
     if advice is not None and n > 1:
         warnings.warn(f"wrap({type(backbone).__name__}, n={n}): {advice}", stacklevel=4)  # at the line that calls wrap
     return made
@@ -205,6 +204,22 @@ def _check_fit(made: Strategy | Demuxer, argument: str, n: int, dim: int, site: 
             f"{argument}={type(made).__name__}(n={made.n}, dim={made.dim}) does not fit n={n} and the {site}; "
             f"make it with n={n}, dim={dim}, or give its name and options instead of an instance"
         )
+
+
+def _settle(made: Components, example: Any) -> None:
+    """Take what was made to the sites, and run the example as far as that tells whether it works there.
+
+    Raises:
+        MuxwrapError: it does not.
+    """
+    _follow_sites(made, example)
+    if example is None:
+        return
+    if made.strategy.places_tokens:
+        made.sites = check_side_by_side(made, example)
+    verify(made, example)
+    if made.strategy.sees == "image" or any(site.axis is None for site in made.sites.mux):
+        check_heard(made, example)
 
 
 def _follow_sites(made: Components, example: Any) -> None:

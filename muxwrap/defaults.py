@@ -15,6 +15,7 @@ StrategyChoice = str | type[Strategy] | partial[Strategy] | Strategy | None
 DemuxChoice = str | type[Demuxer] | partial[Demuxer] | Demuxer | None
 
 SMALLEST_CELL = 49  # pixels; a smaller cell holds too little of an image
+LARGEST_ROW = 1024  # numbers of a whole image or film; a matrix over more of them costs more than what small models do
 SMALLEST_SLOT = 4  # features; a smaller slot holds too little of an instance
 
 
@@ -29,7 +30,8 @@ def default_strategy(n: int, site: Site, raw_images: bool = True) -> str:
         return "identity"
     if raw_images and (site.path, site.side) == ("", "input") and site.pixels >= image_pixels(None, n):
         return "layout"
-    return "slots" if n * SMALLEST_SLOT <= site.dim <= DENSE_LIMIT else "hadamard"
+    largest = DENSE_LIMIT if site.axis is not None else LARGEST_ROW
+    return "slots" if n * SMALLEST_SLOT <= site.dim <= largest else "hadamard"
 
 
 def default_demuxer(strategy: Strategy) -> str:

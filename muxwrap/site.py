@@ -47,8 +47,8 @@ class Site:
         shape: the shape of one row of the example here, ``(C, H, W)`` for an image; read by strategies that see space.
             Not compared by ``==``.
         grid: H, W where the last H·W tokens of a row are patches of an image.
-        part: which of the tensors that the module returns, counted as they lie in what it returns; None is the first of two
-            axes or more. Only where mixtures are separated.
+        part: which of the tensors that the module is given where instances are mixed, or returns where mixtures are
+            separated, counted as they lie there; None is the first of two axes or more.
         twice: the module is applied a second time, to the mixture as its ``inputs_embeds``, so that positions, types and
             norm come in again (DataMUX's code); for the output of a module that takes ids or embeddings.
     """

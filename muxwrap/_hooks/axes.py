@@ -58,3 +58,8 @@ def from_strategy(mixture: Tensor, like: tuple[int, ...], site: Site, sees: Sees
         grid = like[1:-1] if site.axis == -1 else like[2:]
         mixture = mixture.unflatten(1, grid)
     return features_back(mixture, like, site.axis, lead=1)
+
+
+def laid_like(x: Tensor, like: Tensor) -> Tensor:
+    """Lay a tensor out in memory in the order of its axes where the backbone's own was so, which ``view`` asks for."""
+    return x.contiguous() if like.is_contiguous() else x

@@ -29,10 +29,12 @@ class Key:
         origin: the same in a key and its copies.
         fits_layers: whether layers got masks and positions for mixtures in a call with gradients; any checkpointing that runs
             them again in backward would give them those of the rows.
+        told_of_no_grad: whether the user was told of a demuxer that is not trained.
     """
 
     without_graph = False
     fits_layers = False
+    told_of_no_grad = False
 
     def __init__(self) -> None:
         self.origin = uuid.uuid4().hex

@@ -102,9 +102,10 @@ class Components:
                 that cannot be done.
         """
         for site in (*self.sites.mux, *self.sites.demux):
-            if site.part is not None and (site in self.sites.mux or site.side == "input"):
+            if site.part is not None and (site in self.sites.mux) == (site.side == "output"):
                 raise MuxwrapError(
-                    f"the {site} names a part of what passes, which only separates outputs; leave part out"
+                    f"the {site} names a part of what passes, which is for inputs that are mixed and outputs that are "
+                    "separated; leave part out"
                 )
         for site in self.sites.mux:
             self._check_twice(site)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap._hooks import packed
-from muxwrap._hooks.axes import for_strategy, from_strategy
+from muxwrap._hooks.axes import for_strategy, from_strategy, laid_like
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.chunks import Chunks, chunks_of
 from muxwrap._hooks.embeddings import EMBEDS, embedded
@@ -58,7 +58,7 @@ def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> 
     args, kwargs, embeds = embedded(module, args, kwargs)
     if embeds is not None:
         return args, {**kwargs, EMBEDS: _mix(call, k, embeds)}
-    return packed.mixed(call, k, (args, kwargs), partial(_mix, call, k))
+    return packed.mixed(call, k, (args, kwargs), partial(_mix, call, k), call.model.sites.mux[k].part)
 
 
 def mix_output(call: Call, k: int, module: nn.Module, _args: Any, output: Any) -> Any:
@@ -80,6 +80,11 @@ def widen(call: Call, k: int, _module: nn.Module, _args: Any, output: Tensor) ->
 
 def _mix(call: Call, k: int, x: Tensor) -> Tensor:
     model, site = call.model, call.model.sites.mux[k]
+    if x.is_complex():
+        raise MuxwrapError(
+            f"mux_at={site.path!r} ({site.side}) holds {x.dtype} values, and strategies mix real ones; mix where the values "
+            "are real, such as what torch.view_as_real makes of them"
+        )
     if not x.is_floating_point():
         raise MuxwrapError(
             f"mux_at={site.path!r} ({site.side}) holds {x.dtype} values; token ids cannot be mixed: mix their embeddings, "
@@ -143,7 +148,7 @@ def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: in
     mixture = strategy(laid, **masks) if fixed(laid.shape)[1] == call.n else strategy.mix(laid, start)
     if len(call.model.widenings):
         mixture = _narrow(call, k, mixture)
-    return from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, strategy.sees)
+    return laid_like(from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, strategy.sees), grouped)
 
 
 def _narrow(call: Call, k: int, mixture: Tensor) -> Tensor:

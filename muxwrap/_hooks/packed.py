@@ -13,11 +13,11 @@ from muxwrap._util.nested import map_first_tensor, replace_object
 from muxwrap.errors import MuxwrapError
 
 
-def mixed(call: Call, k: int, value: Any, mix: Callable[[Tensor], Tensor]) -> Any:
-    """Return what passes a mux site with its first tensor mixed; a packed one is as long as the longest of its instances."""
+def mixed(call: Call, k: int, value: Any, mix: Callable[[Tensor], Tensor], part: int | None = None) -> Any:
+    """Return what passes a mux site with one tensor mixed; a packed one is as long as the longest of its instances."""
     packed = _packed_in(value)
     if packed is None:
-        return map_first_tensor(value, mix)
+        return map_first_tensor(value, mix, part)
     x, lengths = pad_packed_sequence(packed, batch_first=True)
     call.keep[k] = call.lengths = lengths
     mixture, prefix = mix(x), call.model.demuxer.prefix_length

@@ -5,6 +5,7 @@ Called as in :mod:`muxwrap._hooks.mixing`.
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap._hooks import packed
-from muxwrap._hooks.axes import features_back, features_last
+from muxwrap._hooks.axes import features_back, features_last, laid_like
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import ungroup
 from muxwrap._hooks.isolating import without_answer
 from muxwrap._hooks.placing import unplace
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
+from muxwrap.site import Site
 
 
 def separate_input(call: Call, k: int, _module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -47,10 +49,24 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
         )
     if call.model.strategy.places_tokens:
         return without_answer(call, unplace(call, h, site.first_token))
+    if call.with_graph and call.model.training and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        _warn_of_no_grad(call, site, demuxer)
     if site.first_token:
         h = h[:, : 1 + demuxer.prefix_length]
     separated = demuxer(features_last(h, site.axis, lead=1))
     rows = ungroup(features_back(separated, tuple(h.shape), site.axis, lead=2), call.rows, call.order)
-    rows = without_answer(call, rows)
+    rows = laid_like(without_answer(call, rows), h)
     call.answers.append(rows)
     return rows
+
+
+def _warn_of_no_grad(call: Call, site: Site, demuxer: Demuxer) -> None:
+    """Warn, once per model, that a demuxer stays as it began, as that of a momentum encoder does."""
+    if call.key.told_of_no_grad or not any(p.requires_grad for p in demuxer.parameters()):
+        return
+    call.key.told_of_no_grad = True
+    warnings.warn(
+        f"the {site} is reached under torch.no_grad() in training, so that the demuxer there is not trained and its answers "
+        "stay noise; take that part out of no_grad, or name sites with mux_at= and demux_at= that leave it out",
+        stacklevel=2,
+    )

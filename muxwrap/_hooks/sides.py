@@ -82,7 +82,8 @@ def _check_same(call: Call, side: SideInput, grouped: Tensor) -> None:
     problem = (
         f"{_name(side)} is given {side.argument} of the rows, which differs between rows that share a mixture, for which the "
         "module runs once: put rows that agree in it next to each other, mix it as well with mux_at=[..., the module that "
-        f"makes it], mix after it was read with mux_at={side.path!r}, or separate before with demux_at="
+        f"makes it] if it has as many features, mix after it was read with mux_at={side.path!r}, or separate "
+        "before with demux_at="
     )
     agree = (grouped == grouped[:, :1]).all()
     if torch.compiler.is_compiling():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from muxwrap._util.fast_path import without_fast_path
 from muxwrap._util.meta import shapes_only
@@ -27,7 +28,8 @@ def run(module: Callable[..., Any], example: Any) -> Any:
 def with_rows(example: Any, rows: int = ROWS) -> Any:
     """Return the example with ``rows`` rows: its own, repeated or cut.
 
-    Every tensor whose first axis is as long as the first tensor's is taken to have the batch's rows.
+    Every tensor whose first axis is as long as the first tensor's is taken to have the batch's rows, but for those that
+    :func:`keeping` has seen with another number of rows.
     """
     first = first_tensor(example)
     if first is None:
@@ -37,11 +39,33 @@ def with_rows(example: Any, rows: int = ROWS) -> Any:
     size = first.shape[0]
 
     def resize(value: Tensor) -> Tensor:
-        if value.ndim == 0 or value.shape[0] != size:
+        if not has_rows(value, size):
             return value
         return value[torch.arange(rows, device=value.device) % size]
 
     return map_tensors(example, resize)
+
+
+def has_rows(value: Tensor, rows: int) -> bool:
+    """Whether a tensor of an example has so many rows, and not just as long an axis."""
+    return value.shape[:1] == (rows,) and value not in _WITHOUT_ROWS
+
+
+def keeping(example: Any) -> Any:
+    """Return an example that knows which of its tensors have no rows: tables or a grid, with another first axis."""
+    first = first_tensor(example)
+
+    def keep(value: Tensor) -> Tensor:
+        if first is None or value.ndim == 0 or value.shape[0] == first.shape[0]:
+            return value
+        alias = value.view_as(value)  # the user's own tensor may have rows in another example
+        _WITHOUT_ROWS[alias] = True
+        return alias
+
+    return map_tensors(example, keep)
+
+
+_WITHOUT_ROWS: Any = WeakIdKeyDictionary()
 
 
 def pixels(backbone: nn.Module, channels: int, height: int, width: int) -> Tensor:

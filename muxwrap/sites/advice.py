@@ -25,8 +25,11 @@ def advice(trial: Trial, sites: Sites, mux: Sequence[tuple[Site, ...]]) -> str |
         share = share_between(trial.trace, candidate, sites.demux)
         if share is not None and share > sites.share + 0.01:
             larger.append((share, candidate))
-    for share, candidate in sorted(larger, key=lambda each: -each[0]):
-        if trial.check(replace(sites, mux=candidate)).match == "exact":
+    for _, candidate in sorted(larger, key=lambda each: -each[0]):
+        other = replace(sites, mux=candidate)
+        exact = trial.check(other).match == "exact"
+        share = (trial.share(other) or 0) if exact else 0
+        if share > sites.share + 0.01:
             named = [f"{site.path}@{site.side}" for site in candidate]
             return light_split(trial.trace, sites, f"name mux_at={_written(named)}: {percent(share)}")
     return light_split(trial.trace, sites, None)

@@ -16,6 +16,7 @@ from muxwrap._hooks.components import Components
 from muxwrap._hooks.side_inputs import MASK
 from muxwrap._util.examples import in_mode, quiet, run, with_rows
 from muxwrap._util.nested import first_tensor, tensor_at, tensors_in
+from muxwrap._util.untouched import untouched
 from muxwrap.site import Site, Sites
 from muxwrap.sites.repeat import Repeat
 from muxwrap.strategies.features.identity import Identity
@@ -33,7 +34,7 @@ def answers(
         multiplexed: what to call instead of the bare model.
     """
     try:
-        with quiet(backbone):
+        with quiet(backbone), untouched(backbone):
             torch.manual_seed(0)  # for models that draw random numbers in evaluation mode
             return answers_in(run(multiplexed or backbone, call), rows)
     except Exception as error:
@@ -63,11 +64,35 @@ def answers_in(output: Any, rows: int) -> list[Tensor] | str:
 
 
 def floats_in(output: Any) -> list[Tensor]:
-    """Return the floats of an output without what a Transformers model returns of its trunk; without any, all numbers."""
+    """Return the numbers of an output without what a Transformers model returns of its trunk.
+
+    Beside floats, of whole numbers the shapes alone count: which class or code is nearest may change with rounding.
+    """
+    found = [answer for _, answer in answers_of(output)]
+    if not any(map(torch.is_floating_point, found)):
+        return [real(answer) for answer in found]
+    return [
+        answer
+        if answer.is_floating_point()
+        else real(answer)
+        if answer.is_complex()
+        else answer.new_zeros(answer.shape).float()
+        for answer in found
+    ]
+
+
+def answers_of(output: Any) -> list[tuple[int, Tensor]]:
+    """Return the tensors of an output without what a Transformers model returns of its trunk, and the place of each in it."""
+    kept = output
     if isinstance(output, dict):
-        output = [output[name] for name in output if not of_the_trunk(name)]
-    found = list(tensors_in(output))
-    return [answer for answer in found if answer.is_floating_point()] or [answer.double() for answer in found]
+        kept = [output[name] for name in output if not of_the_trunk(name)]
+    places = {id(tensor): at for at, tensor in reversed(list(enumerate(tensors_in(output))))}
+    return [(places[id(tensor)], tensor) for tensor in tensors_in(kept) if tensor.ndim or tensor.is_floating_point()]
+
+
+def real(answer: Tensor) -> Tensor:
+    """Return the numbers of a tensor as doubles, the two of a complex one side by side."""
+    return (torch.view_as_real(answer.resolve_conj()) if answer.is_complex() else answer).double()
 
 
 def mixed_answers(
@@ -128,7 +153,7 @@ def watched(backbone: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, T
 
     def see(site: Site, value: Any) -> None:
         tensor = tensor_at(value, site.part)
-        if tensor is not None and site not in found:
+        if tensor is not None and tensor.shape[:1].numel() and site not in found:  # an expert may get no row
             found[site] = tensor[-1].detach().clone()
 
     handles = [hook_at(backbone, site, see) for site in sites]

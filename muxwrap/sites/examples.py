@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from muxwrap._util.examples import quiet, run, with_rows
+from muxwrap._util.examples import keeping, quiet, run, with_rows
 from muxwrap._util.meta import placed_like
 from muxwrap._util.nested import first_tensor
 from muxwrap.errors import MuxwrapError
@@ -27,7 +27,7 @@ def example_of(backbone: nn.Module, example_input: Any = None) -> Any:
         MuxwrapError: none is given and the model does not say what it takes.
     """
     given = example_input if example_input is not None else family_of(backbone).example(backbone)
-    return with_rows(placed_like(backbone, given))
+    return with_rows(keeping(placed_like(backbone, given)))
 
 
 def family_of(backbone: nn.Module) -> Any:
@@ -50,7 +50,7 @@ def check_example(trial: Trial, example_input: Any) -> None:
         if not _runs(trial.backbone, example_input) or _runs(trial.backbone, trial.runs.call(False, BARE_ROWS)):
             raise
         why = f"{type(error.__cause__).__name__}: {error.__cause__}"
-        raise MuxwrapError(part_of_one(trial.backbone, first.shape[0], why)) from error.__cause__
+        raise MuxwrapError(part_of_one(trial.backbone, first.shape[0], str(BARE_ROWS), why)) from error.__cause__
 
 
 def _runs(backbone: nn.Module, call: Any) -> bool:

@@ -46,18 +46,42 @@ class Matching:
         own = self.runs.bare(padding, BARE_ROWS)
         if isinstance(own, str) or isinstance(mixed, str) or len(own) != len(mixed):
             return "wrong"
+        doubled = self.runs.is_doubled(mixed)
         if not padding and self.runs.has_other:
-            if all(self._equal(a, b) for a, b in self._pairs(own, mixed, padding)):
+            if all(self._equal(a, b) for a, b in self._pairs(own, mixed, padding, doubled)):
                 return "exact"
             self.settle()
             own = self.runs.bare(padding, BARE_ROWS)
             if isinstance(own, str):
                 return "wrong"
-        pairs = list(self._pairs(own, mixed, padding))
+        pairs = list(self._pairs(own, mixed, padding, doubled))
         if all(self.close(a, b) for a, b in pairs):
             return "exact"
         half = PADDED_ROWS // 2 if padding else 0
         return "sound" if padding and all(self.close(_from(a, half), _from(b, half)) for a, b in pairs) else "wrong"
+
+    def fits(self, mixed: Answers, padding: bool) -> bool:
+        """Whether the answers of a mixed run have the bare model's rows, whatever their values are."""
+        own = self.runs.bare(padding, BARE_ROWS)
+        if isinstance(own, str) or isinstance(mixed, str) or len(own) != len(mixed):
+            return False
+        return all(a.shape == b.shape for a, b in self._pairs(own, mixed, padding, self.runs.is_doubled(mixed)))
+
+    def astray(self, mixed: Answers) -> list[int]:
+        """Return which answers of a mixed run without padding are not the bare model's, if others are."""
+        own = self.runs.bare(False, BARE_ROWS)
+        if isinstance(own, str) or isinstance(mixed, str) or len(own) != len(mixed):
+            return []
+        self.settle()
+        own, doubled = self.runs.bare(False, BARE_ROWS), self.runs.is_doubled(mixed)
+        if isinstance(own, str):
+            return []
+        wrong = [
+            at
+            for at, pair in enumerate(zip(own, mixed, strict=True))
+            if not all(self.close(a, b) for a, b in self._pairs([pair[0]], [pair[1]], False, doubled, at))
+        ]
+        return wrong if len(wrong) < len(own) else []
 
     def close(self, own: Tensor, mixed: Tensor) -> bool:
         """Whether answers are equal but for rounding and noise."""
@@ -92,17 +116,24 @@ class Matching:
 
     # -- which numbers belong together --------------------------------------------------------------------------------
 
-    def _pairs(self, own: list[Tensor], mixed: list[Tensor], padding: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def _pairs(
+        self, own: list[Tensor], mixed: list[Tensor], padding: bool, doubled: bool, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the bare model's answers and those of a mixed run to the same rows, without what belongs to mixtures."""
-        copies = [0, 0, 1, 1] if padding else [rows.OWN] * ROWS
-        for at, (a, b) in enumerate(zip(own, mixed, strict=True)):
+        both = padding or doubled
+        copies = [0, 0, 1, 1] if both else [rows.OWN] * ROWS
+        kept = [2, 3] if doubled and not self.runs.has_other else list(range(len(copies)))  # the bare answers to copies
+        for at, (a, b) in enumerate(zip(own, mixed, strict=True), first):
             axis = self._row_axis(at, a, b, len(copies))
             if axis is None:
-                yield self._of_all_rows(at, a, b, padding), b
+                yield self._of_all_rows(at, a, b, padding, doubled), b
+                continue
+            if self._of_mixtures(at, a, b, axis):
                 continue
             expected = a.index_select(axis, torch.tensor(copies, device=a.device))
-            if not self._of_mixtures(at, a, b, axis):
-                yield self.read(expected), self.read(b)
+            if b.shape == expected.shape:
+                expected, b = (x.index_select(axis, torch.tensor(kept, device=x.device)) for x in (expected, b))
+            yield self.read(expected), self.read(b)
 
     def _row_axis(self, at: int, own: Tensor, mixed: Tensor, count: int) -> int | None:
         """Return the axis of an answer that is that of rows, or None where it has none.
@@ -124,11 +155,11 @@ class Matching:
             raise MuxwrapError(rows.square(self.runs.backbone, tuple(own.shape)))
         return axes[0] if axes else None
 
-    def _of_all_rows(self, at: int, own: Tensor, mixed: Tensor, padding: bool) -> Tensor:
+    def _of_all_rows(self, at: int, own: Tensor, mixed: Tensor, padding: bool, doubled: bool) -> Tensor:
         """Return the bare model's answer that is one for all rows, a loss: of as many rows where two do not do."""
         if self.runs.has_other or self._equal(own, mixed):
             return own
-        whole = self.runs.bare(padding, PADDED_ROWS if padding else ROWS)
+        whole = self.runs.bare_twice if doubled else self.runs.bare(padding, PADDED_ROWS if padding else ROWS)
         return own if isinstance(whole, str) else whole[at]
 
     def _of_mixtures(self, at: int, own: Tensor, mixed: Tensor, axis: int) -> bool:

@@ -30,6 +30,30 @@ def site_at(trace: Trace, path: str, side: Side) -> Site | None:
     return Site(path, side, axis, feature_size(tensor.shape, axis), shape=tensor.shape[1:])
 
 
+def inputs_of(trace: Trace, visit: Visit) -> tuple[Site, ...]:
+    """Return the sites of all floats with rows that a module is given, where these are several of as many features."""
+    rows = trace.visits[0].input.shape[:1] if trace.visits[0].input is not None else ()
+    found = [
+        (part, seen)
+        for part, seen in enumerate(visit.given.values())
+        if seen.floating and seen.ndim > 1 and seen.shape[:1] == rows
+    ]
+    axes = [(part, seen, feature_axis(trace, visit, "input", seen)) for part, seen in found]
+    sites = [
+        Site(visit.path, "input", axis, feature_size(seen.shape, axis), shape=seen.shape[1:], part=part)
+        for part, seen, axis in axes
+    ]
+    return tuple(sites) if len({site.dim for site in sites}) == 1 < len(sites) else ()
+
+
+def mixed_at(trace: Trace, site: Site) -> Seen | None:
+    """Return what passes at a mux site."""
+    visit = trace.at(site.path)
+    if visit is None or site.side == "output":
+        return None if visit is None else visit.output
+    return visit.input if site.part is None else list(visit.given.values())[site.part]
+
+
 def is_answer(trace: Trace, site: Site) -> bool:
     """Whether what passes at a site is an answer of the backbone itself, which mixing would destroy."""
     visit = trace.at(site.path)
@@ -138,7 +162,9 @@ def _parse(backbone: nn.Module, choice: object, side: Side, argument: str) -> tu
 def feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Seen) -> int | None:
     """Find the axis that the neighbouring layers take for features."""
     if visit.path == "" and side == "input":
-        return -1 if tensor.ndim < 4 else None  # raw vectors and sequences; of raw images the whole image
+        if tensor.ndim > 3:
+            return None  # of raw images and films the whole one
+        return 1 if _is_signal(trace, visit, tensor) else -1
     axes, nearest = set(range(1, tensor.ndim)), None
     for layer, its_side in _neighbours(trace, visit, side):
         fitting = {axis for axis in axes if tensor.shape[axis] == width(layer, its_side)}
@@ -149,6 +175,16 @@ def feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Seen) -> int | 
     last = tensor.ndim - 1
     axis = min(axes) if channels_first or last not in axes else last
     return -1 if axis == last else axis
+
+
+def _is_signal(trace: Trace, visit: Visit, tensor: Seen) -> bool:
+    """Whether a raw sequence has its channels first: a convolution reads it, or points of three coordinates."""
+    first = next(
+        (leaf for leaf in trace.leaves() if leaf.entered > visit.entered and width(leaf.module, "input")), None
+    )
+    if tensor.ndim < 3 or first is None or not isinstance(first.module, _SEQUENCE_CHANNELS_FIRST):
+        return False
+    return width(first.module, "input") == tensor.shape[1] and first.input is tensor
 
 
 def _neighbours(trace: Trace, visit: Visit, side: Side) -> list[tuple[nn.Module, Side]]:

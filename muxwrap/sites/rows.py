@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muxwrap._util.examples import has_rows
 from muxwrap._util.nested import first_tensor, map_tensors, tensors_in
 
 OWN = 1
@@ -23,10 +24,10 @@ def another_beside(example: Any) -> Any:
     """
     first = first_tensor(example)
     rows = 0 if first is None else first.shape[0]
-    of_rows = [value for value in tensors_in(example) if value.ndim and value.shape[0] == rows]
+    of_rows = [value for value in tensors_in(example) if has_rows(value, rows)]
     second = 1 % max(rows, 1)
     if any(not torch.equal(value[second], value[0]) for value in of_rows):
-        return _pair(example, of_rows, lambda value: value[second])
+        return _pair(example, of_rows, lambda value: value[second] if value.ndim > 1 else _another(value, second))
     turned = [_backwards(value[0]) for value in of_rows]
     if all(torch.equal(row, value[0]) for row, value in zip(turned, of_rows, strict=True)):
         return _pair(example, of_rows, lambda value: _moved(value[0]) if value is of_rows[0] else value[0])
@@ -52,8 +53,22 @@ PART = 0.3
 
 def _backwards(row: Tensor) -> Tensor:
     """Return a row turned around along the first axis where that changes it."""
+    if not row.ndim:
+        return _shorter(row)
     turned = (row.flip(axis) for axis in range(row.ndim))
     return next((each for each in turned if not torch.equal(each, row)), row)
+
+
+def _another(value: Tensor, second: int) -> Tensor:
+    """Return one number for another row that is not that of the first: lengths, which are told apart only where they differ."""
+    return _shorter(value[0]) if torch.equal(value[0], value[second]) else value[second]
+
+
+def _shorter(number: Tensor) -> Tensor:
+    """Return another number for one of a row: a length, a step, a class, that there is."""
+    if number.is_floating_point():
+        return _moved(number)
+    return number if number.dtype == torch.bool or bool(number <= 1) else number - 1
 
 
 def _moved(row: Tensor) -> Tensor:
@@ -100,12 +115,13 @@ def no_rows(backbone: nn.Module, shapes: list[tuple[int, ...]], rows: int) -> st
     )
 
 
-def part_of_one(backbone: nn.Module, rows: int, why: str) -> str:
-    """Return that a call runs with its own number of rows only: nodes of a graph, for example."""
+def part_of_one(backbone: nn.Module, rows: int, others: str, why: str) -> str:
+    """Return that a call runs with its own number of rows only, and not with others: nodes of a graph, for example."""
     return (
-        f"{type(backbone).__name__} runs on the example's {rows} rows and not on 2 of them ({why}), so they depend on each "
-        "other or on another argument that counts on them: nodes and the edges between them, for example. Parts of one input "
-        "cannot share mixtures: give a call that holds several inputs along the first axis, and one answer for each"
+        f"{type(backbone).__name__} runs on {rows} rows of the example and not on {others} ({why}), so they depend on "
+        "each other or on another argument that counts on them: nodes and the edges between them, for example. Parts of one "
+        "input cannot share mixtures: give a call that holds several inputs along the first axis, and one answer for each, or "
+        "wrap the part that is given rows alone"
     )
 
 

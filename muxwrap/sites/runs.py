@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from muxwrap._hooks.side_inputs import takes_mask
-from muxwrap._util.examples import ROWS, with_rows
+from muxwrap._util.examples import ROWS, has_rows, with_rows
 from muxwrap._util.meta import on_meta, reads_values, values_needed
-from muxwrap._util.nested import first_tensor, replace_object, tensors_in
+from muxwrap._util.nested import first_tensor, map_tensors, replace_object, tensors_in
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Site, Sites
 from muxwrap.sites.dry_run import answers, answers_in, mixed_answers, padded, watched
+from muxwrap.sites.operations import OperationCounter
 from muxwrap.sites.rows import another_beside
 from muxwrap.sites.trace import Trace, trace
 
@@ -40,9 +42,12 @@ class Runs:
     def __init__(self, backbone: nn.Module, example: Any) -> None:
         self.backbone = backbone
         example = _one_choice(example)
+        self._given = example
         self.example = with_rows(with_rows(example, 1))
         self.has_other = not on_meta(backbone)
         """Whether the bare answers are those of the trace, where another row stands beside the copy."""
+        self.has_pair = self.has_other
+        """Whether the backbone reads two rows that differ, which mixed runs are made of."""
         self.pair = another_beside(example) if self.has_other else self.call(False, BARE_ROWS)
         self.candidates: Sequence[Site] = ()
         """Demux sites that may be tried: what passes there in a run that fails rules some of them out."""
@@ -51,6 +56,8 @@ class Runs:
         self._bare: dict[tuple[bool, int], Answers] = {}
         self._bare_passed: dict[bool, dict[Site, Tensor]] = {}
         self._mixed: dict[Any, tuple[Answers, dict[Site, Tensor]]] = {}
+        self._operations: dict[Sites, tuple[int, float]] = {}
+        self._doubled: set[int] = set()
 
     @cached_property
     def trace(self) -> Trace:
@@ -59,7 +66,7 @@ class Runs:
             seen = trace(self.backbone, self.pair)
         except MuxwrapError:  # it may be the other row that the model cannot read
             seen = trace(self.backbone, self.call(False, BARE_ROWS))
-            self.has_other = False
+            self.has_other = self.has_pair = False
         return seen
 
     @cached_property
@@ -105,24 +112,66 @@ class Runs:
         self.bare_passed(False)
         return before, self.bare(False, BARE_ROWS)
 
+    @cached_property
+    def several(self) -> bool:
+        """Whether a row is more than one tensor, of which some may be read for another row than that with which it came."""
+        return self.has_pair and sum(has_rows(value, BARE_ROWS) for value in tensors_in(self.pair)) > 1
+
+    def _twice(self) -> Any:
+        """Return the call of the trace with each of its rows twice: the two of a mixture are alike, and mixtures are not."""
+        return map_tensors(
+            another_beside(self._given),
+            lambda value: value.repeat_interleave(2, 0) if has_rows(value, BARE_ROWS) else value,
+        )
+
+    @cached_property
+    def bare_twice(self) -> Answers:
+        """What the bare model answers to it."""
+        return answers(self.backbone, self._twice(), PADDED_ROWS)
+
+    def is_doubled(self, mixed: Answers) -> bool:
+        """Whether answers are those of a mixed run of both rows, each of them twice."""
+        return id(mixed) in self._doubled
+
     # -- mixed --------------------------------------------------------------------------------------------------------
 
     def is_known(self, sites: Sites, padding: bool, prefix: int = 0, probe: bool = False) -> bool:
         """Whether a mixed run was made before."""
-        return (sites, padding, prefix, probe) in self._mixed
+        return (sites, padding, prefix, probe, False) in self._mixed
 
-    def mixed(self, sites: Sites, padding: bool, prefix: int = 0, probe: bool = False) -> Answers:
-        """Return the answers of a run that mixes; see :func:`~muxwrap.sites.dry_run.mixed_answers`."""
-        key = (sites, padding, prefix, probe)
+    def mixed(self, sites: Sites, padding: bool, prefix: int = 0, probe: bool = False, twice: bool = False) -> Answers:
+        """Return the answers of a run that mixes; see :func:`~muxwrap.sites.dry_run.mixed_answers`.
+
+        With ``twice``, mixtures differ.
+        """
+        key = (sites, padding, prefix, probe, twice)
         if key not in self._mixed:
-            rows = PADDED_ROWS if padding else ROWS
+            rows = PADDED_ROWS if padding or twice else ROWS
+            call = self._twice() if twice else self.call(padding, rows)
             whole = replace(sites.demux[0], first_token=False)
-            with watched(self.backbone, dict.fromkeys((*self.candidates, whole))) as passed:
-                outcome = mixed_answers(self.backbone, sites, self.call(padding, rows), rows, prefix, probe)
+            counter = OperationCounter() if self.trace.operations and not (padding or twice) else None
+            with watched(self.backbone, dict.fromkeys((*self.candidates, whole))) as passed, counter or nullcontext():
+                outcome = mixed_answers(self.backbone, sites, call, rows, prefix, probe)
             self._mixed[key] = outcome, passed
+            if twice:
+                self._doubled.add(id(outcome))
+            if counter is not None:
+                self._operations[sites] = rows, counter.count
         outcome, self.passed = self._mixed[key]
         self._check_values(outcome)
         return outcome
+
+    def saved(self, sites: Sites) -> float | None:
+        """Return the share of the operations that a mixed run made once per mixture, or None where none was counted.
+
+        The rows are two mixtures there, on which a trunk makes as many operations as the bare model on its two rows.
+        """
+        narrow = replace(sites, demux=(replace(sites.demux[0], first_token=True), *sites.demux[1:]))
+        counted = self._operations.get(sites, self._operations.get(narrow))
+        if counted is None:
+            return None
+        rows, operations = counted
+        return (rows - BARE_ROWS * operations / self.trace.operations) / (rows - MIXTURES)
 
     def _check_values(self, outcome: Answers) -> None:
         """Refuse to go on where it is not known whether sites work: shapes alone do not tell, and another pair may be wrong.

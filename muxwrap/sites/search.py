@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -14,6 +14,7 @@ from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
 from muxwrap._util.examples import ROWS, quiet
 from muxwrap._util.progress import progress_line
+from muxwrap._util.untouched import untouched
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, SideInput, Site, Sites
 from muxwrap.sites.advice import advice
@@ -21,12 +22,13 @@ from muxwrap.sites.candidates import Choice, demux_candidates, mux_candidates
 from muxwrap.sites.dry_run import answers, mixing_fails, padded
 from muxwrap.sites.examples import check_example, example_of, family_of
 from muxwrap.sites.families import generic, timm
+from muxwrap.sites.families.returned import returned
 from muxwrap.sites.masks import mask_modes
 from muxwrap.sites.resolve import without_prefix
-from muxwrap.sites.runs import PADDED_ROWS
+from muxwrap.sites.runs import BARE_ROWS, PADDED_ROWS
 from muxwrap.sites.trial import Trial
 from muxwrap.sites.unread import attending_all, reads_no_padding
-from muxwrap.sites.weight import Pair, nothing_between, ordered, runs_often, share_between
+from muxwrap.sites.weight import HALF, LEAST, Pair, nothing_between, ordered, runs_often, share_between
 
 
 def find_sites(
@@ -86,7 +88,7 @@ def locate(
     Where the demuxer puts a prefix before every mixture, only sites that stand it are taken. With ``pixels``, raw images
     of so many or more are preferred, unless what is separated is a map of the image again, where every place counts.
     """
-    with progress_line(f"muxwrap: finding sites in {type(backbone).__name__}"):
+    with progress_line(f"muxwrap: finding sites in {type(backbone).__name__}"), untouched(backbone):
         outer = prefix_of(backbone)
         backbone = inside(backbone)
         example = example_of(backbone, example_input)
@@ -103,33 +105,84 @@ def locate(
         else:
             pairs = list(product(mux, demux))
         trial.runs.candidates = tuple(dict.fromkeys(one[0] for one in demux))
-        sites = _search(trial, pairs)
-        sites = replace(sites, share=share_between(trial.trace, sites.mux, sites.demux))
+        sites = _search(trial, pairs, named=mux_at is not None and demux_at is not None)
         told = advice(trial, sites, mux) if mux_at is None else None
         return Located(sites.renamed(lambda path: outer + path if path else path), example, told)
 
 
-def _search(trial: Trial, pairs: list[Pair]) -> Sites:
-    """Return the first exact pair of candidates, or the first of the second best.
+def _search(trial: Trial, pairs: list[Pair], named: bool) -> Sites:
+    """Return the first exact pair of candidates that is worth it, the best of the others, or the first of the second best.
 
     Raises:
-        MuxwrapError: there is neither; the message lists what was tried.
+        MuxwrapError: there is none; the message lists what was tried.
     """
     second_best: list[Sites] = []
     failures: list[str] = []
+    light: list[Sites] = []
     for pair in pairs:
         sites = _exact(trial, pair, second_best, failures)
         if sites is not None:
-            return trial.narrowed(sites)
+            sites = replace(sites, share=trial.share(sites))
+            if named or not _runs_besides(trial, sites):
+                whole = [] if named or _worth(sites) >= HALF else _all_completed(trial, pairs)
+                return trial.narrowed(max((sites, *light, *whole), key=_worth))
+            light.append(sites)
         if len(second_best) > _ENOUGH_SECOND_BEST:
             break
+    if not second_best:
+        light += _all_completed(trial, pairs)
+    if light and _worth(max(light, key=_worth)) >= LEAST:
+        return trial.narrowed(max(light, key=_worth))
     if second_best:
-        return trial.narrowed(second_best[0])
+        return trial.narrowed(replace(second_best[0], share=trial.share(second_best[0])))
     trial.check_rows()
-    if not pairs:
+    if not pairs or light:
         raise MuxwrapError(f"{type(trial.backbone).__name__}: {nothing_between(trial.trace)}")
     tried = "\n".join(f"  {line}" for line in failures)
-    raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself{runs_often(trial.trace)}. Tried:\n{tried}")
+    hints = runs_often(trial.trace) or _read_between(trial, failures)
+    raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself{hints}. Tried:\n{tried}")
+
+
+def _read_between(trial: Trial, failures: list[str]) -> str:
+    """Return what to do where the backbone itself reads what comes with the rows, and no module is given it; or nothing."""
+    given = [path for path, seen in trial.trace.visits[0].given.items() if seen.shape[:1] == (BARE_ROWS,)]
+    if len(given) < 2 or not any("must match" in line for line in failures):
+        return ""
+    return (
+        f". The backbone is given {' and '.join(given)} of the rows; what it reads of them between its modules is not merged: "
+        "put that part into a module of its own and give it the tensor as an argument"
+    )
+
+
+def _all_completed(trial: Trial, pairs: list[Pair]) -> list[Sites]:
+    """Return the first completed sites that are worth it, or nothing; see :func:`_completed`."""
+    found = (_completed(trial, pair) for pair in pairs)
+    return list(islice((sites for sites in found if sites is not None and _worth(sites) >= HALF), 1))
+
+
+def _completed(trial: Trial, pair: Pair) -> Sites | None:
+    """Return the sites of a pair with those of the answers that it leaves to mixtures, separated as they are returned.
+
+    Only of pairs that were run, and at which some answers were right.
+    """
+    sites = Sites(*pair)
+    astray = trial.astray(sites)
+    parts = returned(trial.trace, astray)
+    if not parts:
+        return None
+    whole = replace(sites, demux=(*sites.demux, *parts))
+    if trial.check(whole, known=False).match != "exact":
+        return None
+    return replace(whole, share=trial.share(whole))
+
+
+def _worth(sites: Sites) -> float:
+    return 1.0 if sites.share is None else sites.share
+
+
+def _runs_besides(trial: Trial, sites: Sites) -> bool:
+    """Whether so much of what lies between sites runs for every row that less than half of the operations do not."""
+    return _worth(sites) < min(HALF, share_between(trial.trace, sites.mux, sites.demux) or 0)
 
 
 def _what(trial: Trial) -> str:
@@ -195,10 +248,12 @@ _ENOUGH_SECOND_BEST = 20  # then there is hardly an exact one to come
 def _ways(trial: Trial, pair: tuple[tuple[Site, ...], tuple[Site, ...]]) -> Iterator[_Way]:
     """Yield how what the modules between are given besides may be taken: by the name of the mask, or as it is found there."""
     yield from ((mask, mask_at, ()) for mask, mask_at in mask_modes(trial, pair[0]))
-    sides = trial.sides_between(*pair)
-    # Copies of one row agree in everything; rows do not agree in what a model is given of them besides what is mixed.
-    if sides and not any(side.kind == "same" and side.path == "" for side in sides):
-        yield MaskMode.NONE, "", sides
+    of_backbone = pair[0][0].path == "" and pair[1][0].path != ""
+    for whole in (False, True) if of_backbone else (False,):
+        sides = trial.sides_between(*pair, whole)
+        # Copies of one row agree in everything; rows do not agree in what a model is given of them besides what is mixed.
+        if sides and not any(side.kind == "same" and side.path == "" for side in sides):
+            yield MaskMode.NONE, "", sides
 
 
 _Way = tuple[MaskMode, str, tuple[SideInput, ...]]

@@ -55,8 +55,11 @@ def _possible(side: Tensor, length: int) -> Iterator[SideKind]:
     if side.ndim > 1 and side.shape[-1] == length:
         if side.is_floating_point():
             yield "additive"
-        yield "padding"
-        yield "keep"
+        if not side.is_floating_point() or bool(
+            ((side == 0) | (side == 1)).all()
+        ):  # others weigh, as edges of a graph do
+            yield "padding"
+            yield "keep"
 
 
 @dataclass

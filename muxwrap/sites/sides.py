@@ -10,6 +10,7 @@ from torch import nn
 from muxwrap._util.examples import ROWS, quiet, run, with_rows
 from muxwrap._util.meta import on_meta
 from muxwrap.site import SideInput, SideKind, Site
+from muxwrap.sites.resolve import mixed_at
 from muxwrap.sites.side_kind import kind_of
 from muxwrap.sites.trace import Trace, Visit
 
@@ -29,13 +30,16 @@ class Sides:
         self.backbone, self.trace, self.example = backbone, trace, example
         self._known: dict[object, tuple[SideKind, str | None] | None] = {}
 
-    def between(self, mux: tuple[Site, ...], demux: tuple[Site, ...]) -> tuple[SideInput, ...]:
-        """Return the side inputs of the modules between where instances are mixed and where mixtures are separated."""
+    def between(self, mux: tuple[Site, ...], demux: tuple[Site, ...], whole: bool = False) -> tuple[SideInput, ...]:
+        """Return the side inputs of the modules between where instances are mixed and where mixtures are separated.
+
+        With ``whole``, those of the backbone itself instead, where its own input is mixed: what it reads between its modules.
+        """
         if on_meta(self.backbone):  # what a tensor says shows in values
             return ()
         found = [
             _side(self.trace, visit, argument, *kind, mux)
-            for visit in _pieces(self.trace, mux, demux)
+            for visit in ([self.trace.visits[0]] if whole else _pieces(self.trace, mux, demux))
             for argument in _of_rows(self.trace, visit, mux)
             if (kind := self._kind(visit, argument)) is not None
         ]
@@ -67,20 +71,28 @@ def _pieces(trace: Trace, mux: tuple[Site, ...], demux: tuple[Site, ...]) -> Ite
 def _of_rows(trace: Trace, visit: Visit, mux: tuple[Site, ...]) -> list[str]:
     """Return the arguments of a visit that have rows and were not made by the trunk, without that which is mixed."""
     rows = trace.visits[0].input.shape[0] if trace.visits[0].input is not None else 0
-    first = trace.at(mux[0].path)
+    first, mixed = trace.at(mux[0].path), [mixed_at(trace, site) for site in mux]
     made = {id(v.output) for v in trace.visits if first is not None and first.entered <= v.entered < visit.entered}
     beside = _made_beside(trace, mux)
     return [
         argument
         for argument, seen in visit.given.items()
-        if seen is not visit.input and seen.shape[:1] == (rows,) and (id(seen) not in made or seen.memory in beside)
+        if seen is not visit.input
+        and all(seen is not other for other in mixed)
+        and seen.shape[:1] == (rows,)
+        and (id(seen) not in made or seen.memory in beside)
     ]
 
 
 def _made_beside(trace: Trace, mux: tuple[Site, ...]) -> set[object]:
     """Return where what modules make of the backbone's other inputs lies in memory: an embedded time step, for one."""
-    mixed = {site.path for site in mux}
-    known = {seen.memory for seen in trace.visits[0].given.values()}
+    mixed = {site.path for site in mux if site.path}
+    parts = [mixed_at(trace, site) for site in mux]
+    known = {
+        seen.memory
+        for seen in trace.visits[0].given.values()
+        if len(mux) == 1 or all(seen is not part for part in parts)
+    }
     for visit in trace.visits[1:]:
         if visit.output is None or visit.path in mixed or not visit.given:
             continue

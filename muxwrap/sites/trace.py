@@ -16,6 +16,7 @@ from muxwrap._hooks.adapters import outermost
 from muxwrap._util.examples import quiet, run
 from muxwrap._util.meta import on_meta, values_needed
 from muxwrap._util.nested import first_tensor, named_arguments, tensors_in
+from muxwrap._util.untouched import untouched
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.operations import OperationCounter
 
@@ -150,7 +151,7 @@ def trace(backbone: nn.Module, example: Any) -> Trace:
 def _traced(backbone: nn.Module, example: Any, counter: OperationCounter | None) -> Trace:
     recorder = _Recorder(backbone, counter)
     try:
-        with quiet(backbone), counter or nullcontext():
+        with quiet(backbone), untouched(backbone), counter or nullcontext():
             torch.manual_seed(0)  # for models that draw random numbers in evaluation mode
             output = run(backbone, example)
     finally:

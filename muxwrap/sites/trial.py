@@ -12,14 +12,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from muxwrap._util.examples import ROWS
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, SideInput, Site, Sites
 from muxwrap.sites import rows
+from muxwrap.sites.dry_run import answers_of
 from muxwrap.sites.first_token import finite, ignores_others, may_narrow, narrow, reads_first_alone
 from muxwrap.sites.matching import Match, Matching
 from muxwrap.sites.runs import BARE_ROWS, Answers, Runs
 from muxwrap.sites.sides import Sides
 from muxwrap.sites.trace import Trace
+from muxwrap.sites.weight import share_between
 
 
 @dataclass(frozen=True)
@@ -80,22 +83,31 @@ class Trial:
         """
         bare = self.runs.bare(False, BARE_ROWS)
         if isinstance(bare, str):
+            if "rows in" not in bare:
+                raise MuxwrapError(rows.part_of_one(self.backbone, BARE_ROWS, _copies(BARE_ROWS), bare))
             shapes = [answer.shape for answer in self.trace.answers if answer.floating]
             raise MuxwrapError(rows.no_rows(self.backbone, shapes, BARE_ROWS))
+        three = self.runs.bare(False, ROWS)
+        if isinstance(three, str) and "rows in" not in three:
+            raise MuxwrapError(rows.part_of_one(self.backbone, BARE_ROWS, _copies(ROWS), three))
         self.matching.settle()
 
     # -- one pair of candidates ---------------------------------------------------------------------------------------
 
-    def check(self, sites: Sites) -> Verdict:
+    def check(self, sites: Sites, known: bool = True) -> Verdict:
         """Compare the answers at sites with the bare model's, and stop at the first call that shows them to be wrong.
+
+        Args:
+            sites: to be tried.
+            known: take what other runs have shown of the first demux site.
 
         Raises:
             MuxwrapError: the rows of the bare model depend on each other.
         """
-        known = self._ruled_out.get((_trunk(sites), sites.demux[0]))
-        problem = self._problem_with_prefix(sites) if known is None else known.problem
-        if known is not None or problem is not None:
-            return known or Verdict("wrong", problem)
+        verdict = self._ruled_out.get((_trunk(sites), sites.demux[0])) if known else None
+        problem = self._problem_with_prefix(sites) if verdict is None else verdict.problem
+        if verdict is not None or problem is not None:
+            return verdict or Verdict("wrong", problem)
         matches: list[Match] = []
         for padding in self._calls(sites):
             verdict = self._compare(sites, padding)
@@ -106,15 +118,44 @@ class Trial:
                     self._passed_with_sides[sites.mux] = set(self.runs.passed)
                 return verdict
             matches.append(verdict.match)
-        return Verdict(next(match for match in ("wrong", "sound", "exact") if match in matches))
+        match: Match = next(match for match in ("wrong", "sound", "exact") if match in matches)
+        if match == "exact" and self._confuses_rows(sites):
+            return Verdict("wrong", _CONFUSED)
+        return Verdict(match)
 
-    def sides_between(self, mux: tuple[Site, ...], demux: tuple[Site, ...]) -> tuple[SideInput, ...]:
+    def _confuses_rows(self, sites: Sites) -> bool:
+        """Whether a mixture is given what came with other rows, which shows where mixtures differ."""
+        if not self.runs.several or self.masked or self.prefix or not self.reproducible:
+            return False
+        return self.matching.match(self.runs.mixed(sites, False, twice=True), False) == "wrong"
+
+    def astray(self, sites: Sites) -> list[int]:
+        """Return which of the tensors that are returned are wrong at sites that were run, if others are right."""
+        if not self.runs.is_known(sites, False):
+            return []
+        places = [place for place, _ in answers_of(self.trace.output)]
+        return [places[at] for at in self.matching.astray(self.runs.mixed(sites, False))]
+
+    def share(self, sites: Sites) -> float | None:
+        """Return the share of the operations that run once per mixture, or None where it is not known.
+
+        It is what lies between the sites, less what was seen there to run for every row besides: other inputs that pass the
+        same layers, a second branch.
+        """
+        between, saved = share_between(self.trace, sites.mux, sites.demux), self.runs.saved(sites)
+        return between if between is None or saved is None or saved > between - 0.1 else max(0.0, saved)
+
+    def sides_between(
+        self, mux: tuple[Site, ...], demux: tuple[Site, ...], whole: bool = False
+    ) -> tuple[SideInput, ...]:
         """Return what modules between sites are given of the rows besides.
 
         Not asked where it does not help: mixing there failed with it, before the demux site was reached.
         """
-        passed = self._passed_with_sides.get(mux)
-        return () if self.masked or (passed is not None and demux[0] not in passed) else self._sides.between(mux, demux)
+        passed = None if whole else self._passed_with_sides.get(mux)
+        if self.masked or (passed is not None and demux[0] not in passed):
+            return ()
+        return self._sides.between(mux, demux, whole)
 
     def narrowed(self, sites: Sites) -> Sites:
         """Separate the first token only, where nothing after the site reads any other."""
@@ -151,7 +192,10 @@ class Trial:
             if isinstance(tried, str) and sites.demux[0] not in runs.passed:
                 return Verdict("wrong", tried)  # before anything was separated
         outcome = runs.mixed(sites, padding)
-        return Verdict(self.matching.match(outcome, padding), _problem(outcome))
+        match = self.matching.match(outcome, padding)
+        if match == "wrong" and not isinstance(outcome, str) and not self.matching.fits(outcome, padding):
+            return Verdict(match, "some answers have a row per mixture")
+        return Verdict(match, _problem(outcome))
 
     def _problem_with_prefix(self, sites: Sites) -> str | None:
         if not self.prefix:
@@ -181,6 +225,13 @@ class Trial:
             self.matching.settle()
         bare = self.runs.bare_passed(padding).get(site)
         return bare is not None and self.matching.close(bare, passed)
+
+
+_CONFUSED = "a mixture is read together with what came with other rows (by its place in the batch, for example)"
+
+
+def _copies(count: int) -> str:
+    return f"{count} copies of the first"
 
 
 def _problem(outcome: Answers) -> str | None:

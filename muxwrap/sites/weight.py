@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from torch import nn
 
 from muxwrap.site import Site, Sites, percent
 from muxwrap.sites.trace import Trace, Visit
@@ -85,10 +88,12 @@ def ordered(
         trace: of the backbone.
         mux: candidates for mixing.
         demux: candidates for separating.
-        by_weight: whether pairs with less than half of the operations between them come later, too.
+        by_weight: whether pairs with less than half of the operations between them come later, too, and after them those
+            that mix where a row has next to no features.
     """
     first: list[Pair] = []
     light: list[Pair] = []
+    narrow: list[Pair] = []
     last: list[Pair] = []
     for one in mux:
         shares = {other: share_between(trace, one, other) for other in demux}
@@ -100,10 +105,19 @@ def ordered(
             if share is not None and share < LEAST:
                 skipped = True
             elif not _answers(other) or not skipped:
-                (light if by_weight and weight < HALF else first).append((one, other))
+                group = narrow if by_weight and _is_narrow(one) else light if by_weight and weight < HALF else first
+                group.append((one, other))
             elif share is None or share >= HALF:
                 last.append((one, other))
-    return first + light + last
+    return first + light + narrow + last
+
+
+NARROW = 4
+"""A row of fewer features has hardly any to share with others: raw signals of one channel, coordinates."""
+
+
+def _is_narrow(mux: tuple[Site, ...]) -> bool:
+    return any(site.axis is not None and site.dim < NARROW for site in mux)
 
 
 def _answers(demux: tuple[Site, ...]) -> bool:
@@ -127,17 +141,39 @@ def runs_often(trace: Trace) -> str:
     """Return what to do with costly modules that run several times per call, or nothing."""
     often = [str(cost) for cost in costliest(trace) if cost.calls > 1]
     if not often:
+        return _embedded_often(trace)
+    return f". A site has to run once per call, and these do not: {'; '.join(often)}; {_ALONE}"
+
+
+def _embedded_often(trace: Trace) -> str:
+    """Return what to do with an embedding that reads several inputs, or nothing."""
+    read = Counter(visit.path for visit in trace.visits if isinstance(visit.module, nn.Embedding))
+    often = [f"{path!r} (Embedding) in {calls} calls" for path, calls in read.items() if calls > 1]
+    if not often:
         return ""
     return (
-        f". A site has to run once per call, and these do not: {'; '.join(often)}; wrap the part that runs several times "
-        "alone, and put the wrapped part in its place"
+        f". A site has to run once per call, and these do not: {'; '.join(often)}; give every input an embedding of its own, "
+        "which may have the same weight: self.other.weight = self.one.weight"
+    )
+
+
+_ALONE = "wrap the part that runs several times alone, and put the wrapped part in its place"
+
+
+def crowded(site: Site, n: int) -> str:
+    """Return what a user is told where more rows are mixed than a row has features."""
+    return (
+        f"{n} rows share {site.dim} {'number' if site.dim == 1 else 'numbers'} per position at the {site}, so that most of "
+        "each row is lost where they are mixed. Put a layer that makes more features of a row before (nn.Linear"
+        f"({site.dim}, 32)), name mux_at= where there are more, or take a smaller n"
     )
 
 
 def light_split(trace: Trace, sites: Sites, better: str | None) -> str:
     """Return what a user is told where less than half of the operations run once per mixture."""
     dear = "; ".join(map(str, costliest(trace)))
-    way = better or "name mux_at= before the modules that cost most and demux_at= after them"
+    name = "name mux_at= before the modules that cost most and demux_at= after them"
+    way = better or (_ALONE if any(cost.calls > 1 for cost in costliest(trace)) else name)
     return (
         f"only {percent(sites.share or 0)} of the operations run once per mixture, between the {sites.mux[0]} and the "
         f"{sites.demux[0]}; the others run for every row. The modules that cost most: {dear}. To raise the share, {way}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_compiled_maps() -> None:
 
 
 def test_a_part_of_what_is_mixed_is_refused() -> None:
-    demux = (Site("two", "output", 1, 40),)
-    for mux in (Site("stem", "output", 1, 12, part=0), Site("one", "input", 1, 12, part=0)):
+    stem, two = Site("stem", "output", 1, 12), Site("two", "output", 1, 40)
+    for mux, demux in ((replace(stem, part=0), two), (stem, replace(two, side="input", part=0))):
         with pytest.raises(MuxwrapError, match=r"part of what passes.*leave part out"):
-            muxwrap.wrap(Stages(), 2, sites=Sites((mux,), demux))
+            muxwrap.wrap(Stages(), 2, sites=Sites((mux,), (demux,)))

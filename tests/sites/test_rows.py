@@ -111,7 +111,7 @@ def test_nodes_of_a_graph() -> None:
             return self.head(x)
 
     nodes, edges = torch.randn(20, 6), torch.randint(20, (2, 60))
-    with pytest.raises(MuxwrapError, match=r"runs on the example's 20 rows and not on 2 of them \(IndexError.*edges"):
+    with pytest.raises(MuxwrapError, match=r"runs on 20 rows of the example and not on 2 \(IndexError.*edges"):
         muxwrap.wrap(Graph(), 2, example_input=(nodes, edges))
     with pytest.raises(MuxwrapError, match=r"the rows of Graph depend on each other"):
         muxwrap.wrap(Graph(), 2, example_input=(nodes, torch.tensor([[0, 1, 0, 1], [1, 0, 0, 1]])))

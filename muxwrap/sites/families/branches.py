@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from muxwrap.sites.resolve import width
 from muxwrap.sites.trace import Trace, Visit
 
 
@@ -22,19 +21,18 @@ def first_layers(trace: Trace, first: Visit | None) -> list[Visit]:
     return [] if first is None else [first]
 
 
-def heavy_branch(trace: Trace) -> Iterator[Visit]:
-    """Yield the one of the backbone's own modules that does most of the work, if one does: what joins its output takes rows."""
-    work = {leaf.path: _work(leaf) for leaf in trace.leaves()}
-    for visit in trace.once:
-        inside = [done for path, done in work.items() if path.startswith(visit.path + ".")]
-        if visit.path and "." not in visit.path and len(inside) > 1 and 2 * sum(inside) > sum(work.values()):
-            yield visit
-
-
-def _work(leaf: Visit) -> int:
-    """Return about how many products a layer makes: its weights, at every position of what it returns."""
-    shape, features = (1,) if leaf.output is None else leaf.output.shape, width(leaf.module, "output") or 1
-    return sum(p.numel() for p in leaf.module.parameters(recurse=False)) * max(1, math.prod(shape[1:]) // features)
+def heavy_branches(trace: Trace) -> Iterator[tuple[Visit, ...]]:
+    """Yield those of the backbone's own modules that do most of the work, together and alone: what joins them takes rows."""
+    leaves, most = trace.leaves(), trace.operations / 2
+    work = {
+        visit.path: visit.after - visit.before
+        for visit in trace.once
+        if visit.path and "." not in visit.path and sum(leaf.path.startswith(visit.path + ".") for leaf in leaves) > 1
+    }
+    heavy = [path for path, done in work.items() if done > 0.2 * most]
+    for found in (heavy, [path for path in heavy if work[path] > most]):
+        if found and sum(work[path] for path in found) > most:
+            yield tuple(visit for visit in trace.once if visit.path in found)
 
 
 def after_joins(trace: Trace) -> list[Visit]:

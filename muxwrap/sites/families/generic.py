@@ -10,10 +10,11 @@ from torch import nn
 from muxwrap._hooks.adapters import outermost
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Side, Site
-from muxwrap.sites.families.branches import after_joins, first_layers, heavy_branch, told_padding
+from muxwrap.sites.families.branches import after_joins, first_layers, heavy_branches, told_padding
 from muxwrap.sites.families.returned import returned_maps
-from muxwrap.sites.resolve import site_at, width
-from muxwrap.sites.trace import Trace, Visit
+from muxwrap.sites.resolve import inputs_of, is_answer, site_at, width
+from muxwrap.sites.trace import Trace, Visit, has_weights
+from muxwrap.sites.weight import LEAST
 
 
 def matches(backbone: nn.Module) -> bool:
@@ -50,6 +51,8 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
         for visit in _after(trace, first)[:4]:
             yield from _single(trace, visit, "input")
     yield from _branches(trace)
+    for branches in heavy_branches(trace):
+        yield from _together(trace, branches, "input")
     if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.floating:
         yield from _single(trace, trace.visits[0], "input")
     if begin is not None:
@@ -57,6 +60,10 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             around = trace.at(path)
             if around is not None and around.input is not None and around.input.floating:
                 yield from _single(trace, around, "input")
+    given = [trace.visits[0], *(visit for branches in heavy_branches(trace) for visit in branches)]
+    for several in (inputs_of(trace, visit) for visit in given):
+        if several:
+            yield several
     for visit in after_joins(trace)[:3]:
         yield from _single(trace, visit, "input")
 
@@ -99,8 +106,11 @@ def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, 
         yield from _single(trace, max(told, key=lambda visit: visit.left), "output")
     for visit in leaves[-2:-1]:
         yield from with_peers(backbone, trace, visit)
-    for visit in heavy_branch(trace):
-        yield from _single(trace, visit, "output")
+    for branches in heavy_branches(trace):
+        yield from _together(trace, branches, "output")
+    for visit in leaves[-1:]:
+        if _is_read(trace, visit):
+            yield from _single(trace, visit, "output")
     maps = returned_maps(trace)
     if maps:
         yield maps
@@ -136,9 +146,13 @@ def auxiliary_heads(backbone: nn.Module, trace: Trace, heads: list[Visit]) -> tu
 
 
 def _makers(trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """Yield the sites before the layers that make the answers, where a backbone gives several (tasks, say)."""
-    answers = [answer for answer in trace.answers if answer.ndim > 1 and answer.floating]
-    makers = [[v for v in trace.once if v.output is answer and v.path] for answer in answers]
+    """Yield the sites before the layers that make the answers, where a backbone gives several (tasks, say).
+
+    ``squeeze`` makes another tensor of the same numbers.
+    """
+    answers = [answer for answer in trace.answers if answer.ndim and answer.floating]
+    made = [v for v in trace.once if v.path and v.output is not None and v.output.ndim > 1]
+    makers = [[v for v in made if v.output.memory == answer.memory] for answer in answers]  # type: ignore[union-attr]
     if len(makers) > 1 and all(makers):
         paths = dict.fromkeys(min(found, key=lambda visit: visit.left).path for found in makers)
         sites = [site_at(trace, path, "input") for path in paths]
@@ -194,6 +208,21 @@ def _after(trace: Trace, first: Visit) -> list[Visit]:
         if visit.entered > first.left and new and not late:
             found.append(visit)
     return found
+
+
+def _together(trace: Trace, visits: tuple[Visit, ...], side: Side) -> Iterator[tuple[Site, ...]]:
+    sites = [site_at(trace, visit.path, side) for visit in visits]
+    found = tuple(site for site in sites if site is not None)
+    if len(found) == len(sites) > 0 and (side == "output" or len({site.dim for site in found}) == 1):
+        yield found  # one strategy mixes them all
+
+
+def _is_read(trace: Trace, last: Visit) -> bool:
+    """Whether much is done with what the last layer makes: by a head that is called often, or by the backbone itself."""
+    if isinstance(last.module, nn.Embedding) or is_answer(trace, Site(last.path, "output", -1, 0)):
+        return False
+    several = any(trace.at(visit.path) is None and has_weights(visit.module) for visit in trace.visits)
+    return several or trace.operations - last.after > LEAST * trace.operations
 
 
 def _single(trace: Trace, visit: Visit, side: Side) -> Iterator[tuple[Site, ...]]:

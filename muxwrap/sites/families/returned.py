@@ -19,6 +19,14 @@ def returned_maps(trace: Trace) -> tuple[Site, ...]:
     return tuple(_site(trace, part, answer) for part, answer in sorted(maps.values(), key=lambda each: each[0]))
 
 
+def returned(trace: Trace, parts: list[int]) -> tuple[Site, ...]:
+    """Return the sites of some of the tensors that a backbone returns; nothing where one has no features."""
+    found = [(part, trace.answers[part]) for part in parts]
+    if not all(answer.floating and answer.ndim > 1 for _, answer in found):
+        return ()
+    return tuple(_site(trace, part, answer) for part, answer in found)
+
+
 def _site(trace: Trace, part: int, answer: Seen) -> Site:
     maker = next((visit for visit in trace.visits if visit.output is answer and visit.path), None)
     permuted = 1 if answer.ndim > 3 else -1  # on the way out
