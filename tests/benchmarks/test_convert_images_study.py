@@ -79,6 +79,7 @@ def test_mixed_after_a_stage(config: study.Configuration, network: torch.nn.Modu
 def test_every_model_is_a_record_and_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [
         Configuration("orthogonal", after=4, n=2),
+        Configuration("orthogonal", after=4, n=2, states=True),
         Configuration("plain", side=32),
         Configuration("plain", repeats=1),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,23 @@ def test_an_image_is_pooled_in_larger_windows() -> None:
     with torch.no_grad():
         assert model(images).shape == (4, 5)
     assert lengths == [17, 2 * 9, 2 * 5]
+
+
+@pytest.mark.parametrize("strategy", ["pool", AGAIN], ids=["once", "again"])
+def test_recorded_and_compiled(strategy: Any) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(4, 1, 16, 16)
+    vit = timm.models.VisionTransformer(16, 4, 1, 5, embed_dim=16, depth=3, num_heads=2).eval()
+    model = muxwrap.wrap(vit, (1, 2), strategy, mux_at="blocks.0", example_input=images[:1]).eval()
+    for n in model.sizes:
+        view = model.fixed(n)
+        with torch.no_grad():
+            expected = view(images)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch.jit itself, and of what timm checks
+                recorded = torch.jit.trace(view, images, check_trace=False)
+            assert_close(recorded(images), expected)
+            assert_close(torch.compile(view, backend="eager", fullgraph=True)(images), expected)
 
 
 def test_elastic_n_and_a_saved_model(tmp_path: Path) -> None:

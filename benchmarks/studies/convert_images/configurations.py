@@ -31,6 +31,7 @@ class Configuration:
         repeats: blocks per stage of the trunk at most; None keeps all.
         after: stage after which instances are mixed, counted from 1; 0 for not at all.
         n: instances per mixture.
+        states: learn the teacher's states before the classifier, too (:func:`muxwrap.training.distill`).
     """
 
     kind: str
@@ -38,10 +39,11 @@ class Configuration:
     repeats: int | None = None
     after: int = 0
     n: int = 1
+    states: bool = False
 
     def __str__(self) -> str:
         if self.after:
-            return f"{self.kind} after stage {self.after}, n={self.n}"
+            return f"{self.kind} after stage {self.after}, n={self.n}" + ", states" * self.states
         smaller = "" if self.side == SIDE else f", {self.side} pixels"
         return self.kind + smaller + ("" if self.repeats is None else f", {self.repeats} blocks a stage")
 
@@ -70,6 +72,7 @@ def configurations() -> Iterator[Configuration]:
     yield from (Configuration("orthogonal", after=4, n=n) for n in (2, 4))
     yield Configuration("plain", side=48)
     yield Configuration("plain", repeats=1)
+    yield Configuration("orthogonal", after=4, n=2, states=True)
     yield from (Configuration("orthogonal", after=3, n=n) for n in (2, 4))
     yield Configuration("plain", side=32)
     yield Configuration("plain", repeats=2)

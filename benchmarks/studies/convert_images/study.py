@@ -13,6 +13,7 @@ is a record; what is there is not trained again.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from benchmarks.studies.convert_images.backbone import features, pretrained, ste
 from benchmarks.studies.convert_images.configurations import SIDE, Configuration, configurations
 from benchmarks.studies.vision.data import Split, cifar10
 from benchmarks.studies.vision.training import ShuffledRows
+from muxwrap.training import distill
 
 BATCH, RATE, DECAY = 64, 1e-3, 0.05
 HELD_OUT = 1000  # of the training images
@@ -83,6 +85,22 @@ def fit(model: nn.Module, inputs: Tensor, labels: Tensor, answers: Tensor | None
         pass
 
 
+class Batches:
+    """An epoch of training images, each mirrored or not, and their labels; the next iteration is the next epoch."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        self.inputs, self.labels = inputs, labels
+        self.rows = ShuffledRows(len(labels), BATCH, labels.device)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in self.rows:
+            mirrored = torch.randint(2, (len(rows),), device=rows.device)
+            yield self.inputs[mirrored, rows].contiguous(memory_format=torch.channels_last), self.labels[rows]
+
+
 @torch.no_grad()
 def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return the answers to ``[..., C, H, W]``."""
@@ -99,7 +117,13 @@ def measure(
     model = configuration.make(trunk, found["test"][:1], seed).to(memory_format=torch.channels_last)
     teaching = configuration == TEACHER
     epochs = args.teacher_epochs if teaching else args.epochs
-    fit(model, found["train"], images.splits["train"].labels, taught, epochs, seed)
+    labels = images.splits["train"].labels
+    if configuration.states:
+        batches = Batches(found["train"], labels)
+        torch.manual_seed(seed)
+        distill(model, batches, epochs * len(batches), states=1.0, lr=RATE, seed=seed, progress=False)
+    else:
+        fit(model, found["train"], labels, taught, epochs, seed)
     record = {
         "key": f"{configuration}/seed={seed}",
         "configuration": str(configuration),

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Sees
 from muxwrap.strategies.base import Strategy, registry
@@ -101,7 +102,7 @@ class Pool(Strategy):
         Raises:
             MuxwrapError: L is not what ``grid`` says, or separators are to be found without ids.
         """
-        n = x.shape[1]
+        n = fixed(x.shape)[1]
         within, counts = self._within(x, None if mask is None else mask != 0, ids, n * times)
         if isinstance(counts, int):
             ends = counts * torch.arange(1, n + 1, device=x.device).unsqueeze(0)
@@ -156,7 +157,7 @@ class Pool(Strategy):
 
     def _in_windows(self, x: Tensor, real: Tensor | None, grid: tuple[int, int], size: int) -> tuple[Tensor, int]:
         places, count = windows(grid, self.keep, size, x.device)
-        if len(places) != x.shape[2]:
+        if len(places) != fixed(x.shape)[2]:
             raise MuxwrapError(
                 f"pool(grid={grid}, keep={self.keep}) is for {len(places)} tokens and got {x.shape[2]}; wrap the model "
                 "with an example_input of the size that it is called with, or give grid=None"
