@@ -12,7 +12,7 @@ CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || e
 WORKERS := $(shell [ "$(CORES)" -gt 1 ] && echo "-n 2")
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo zoo fuzz test coverage refusals lint format docs dist clean
+.PHONY: help env demo zoo fuzz test coverage refusals lint format docs dist extras clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -77,6 +77,9 @@ dist: ## build wheel and sdist, check both, run the tests of the unpacked sdist 
 	"$$folder/$(BIN)"/$(PIP) install --no-deps --force-reinstall dist/*.whl && \
 	(cd "$$folder/docs" && ../$(BIN)/muxwrap list) && \
 	ls -sh dist
+
+extras: ## install the wheel of `make dist` with each extra alone, and use what the extra is for (ARGS="--only serve")
+	@unset PYTHONPATH; $(PYTHON) tools/try_extras.py dist/*.whl $(ARGS)
 
 clean: ## remove everything that was built, .venv included
 	rm -rf $(VENV) site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
