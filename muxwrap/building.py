@@ -101,6 +101,10 @@ def check_shuffle(shuffle: object) -> None:
         )
 
 
+_AROUND = frozenset({"DistributedDataParallel", "DataParallel", "FSDPModule", "FullyShardedDataParallel"})
+"""Classes of torch that hold a whole model and share out its parameters as they were when it was given."""
+
+
 def check_backbone(backbone: object) -> None:
     """Refuse what cannot be wrapped, before anything is called.
 
@@ -110,6 +114,12 @@ def check_backbone(backbone: object) -> None:
     if not isinstance(backbone, nn.Module):
         raise MuxwrapError(f"wrap({backbone!r}): {type(backbone).__name__} is not a torch.nn.Module")
     call = f"wrap({type(backbone).__name__})"
+    if any(cls.__name__ in _AROUND and cls.__module__.startswith("torch.") for cls in type(backbone).__mro__):
+        raise MuxwrapError(
+            f"{call}: it is spread over processes or devices already, and what is added would get no part in that: its "
+            "gradients would stay apart; wrap the module as it was made, then give what wrap returns to "
+            "DistributedDataParallel or fully_shard"
+        )
     for path, module in backbone.named_modules():
         place = repr(path) if path else "its root"
         if isinstance(module, torch.jit.ScriptModule):

@@ -182,6 +182,12 @@ class Multiplex(Attributes, Guarded, Saving):
         # The class is made at run time, so pickle and deepcopy make it again from the backbone's class.
         return blank, (Multiplex, shown(self.backbone)), self.__dict__
 
+    def __prepare_scriptable__(self) -> Any:
+        raise MuxwrapError(
+            "torch.jit.script reads source code, and knows no hooks; call torch.jit.trace(model, ...), or export "
+            "model.grouped() with torch.export"
+        )
+
     def _replicate_for_data_parallel(self) -> Any:
         raise MuxwrapError(
             "nn.DataParallel copies modules but not what their hooks belong to, so its copies would answer for the first "

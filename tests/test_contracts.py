@@ -364,7 +364,7 @@ def test_save_pretrained_writes_all_of_it(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded(**ids(5)).logits, model(**ids(5)).logits, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["from_pretrained", "tie_weights"])
+@pytest.mark.parametrize("name", ["from_pretrained", "init_weights"])
 def test_methods_that_know_nothing_of_mixtures_are_not_passed_on(name: str) -> None:
     model = bert()
     assert hasattr(model.backbone, name)

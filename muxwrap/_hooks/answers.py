@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -49,9 +49,10 @@ class AnswerCheck:
         if not suspects:
             return
         bare, states = _bare_answers(call, args, kwargs)
+        names = _names(call, args, kwargs) if type(output) is tuple else {}
         for path, x in suspects.items():
             own = bare.get(path)
-            if any(own is state for state in states):
+            if any(own is state for state in states) or of_the_trunk(names.get(path)):
                 continue
             axes = [k for k, size in enumerate(x.shape) if size == call.mixtures and _size(own, k) == call.rows]
             if axes or (x.shape[:1] == (call.mixtures,) and _size(own, 0) != call.mixtures):
@@ -127,6 +128,14 @@ def _bare_answers(call: Call, args: Any, kwargs: Any) -> tuple[dict[str, Tensor]
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _names(call: Call, args: Any, kwargs: Any) -> dict[str, str]:
+    """Return by their paths what a Transformers model calls the entries of its output, where it returns a tuple of them."""
+    if not hasattr(call.model.backbone, "main_input_name"):
+        return {}
+    named = bare_output(call, args, {**kwargs, "return_dict": True})
+    return {f"[{at}]": name for at, name in enumerate(named)} if isinstance(named, Mapping) else {}
 
 
 def bare_output(call: Call, args: Any, kwargs: Any) -> Any:

@@ -16,10 +16,11 @@ from muxwrap._hooks.answers import AnswerCheck
 from muxwrap._hooks.bare_answers import EmbeddingWarning
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
+from muxwrap._hooks.embeddings import taker_of_embeds
 from muxwrap._hooks.explain import FAILURES, explained, of_mixtures
 from muxwrap._hooks.fitting import fit_arguments, read_padding
 from muxwrap._hooks.hooked import FrozenWarning, Hooked
-from muxwrap._hooks.mixing import insert_ids, mix_input, mix_output, start_chunks, widen
+from muxwrap._hooks.mixing import insert_ids, mix_embeds, mix_input, mix_output, start_chunks, widen
 from muxwrap._hooks.parts import FEATURES, call_features, call_head
 from muxwrap._hooks.running import in_call, is_copy_of, running
 from muxwrap._hooks.separating import separate_input, separate_output
@@ -107,8 +108,11 @@ class Attachment:
                 self._after(stem, widen, k)
         else:
             self._before(module, side_inputs.restore)
+            taker = taker_of_embeds(model.backbone, site.path)
             if model.demuxer.uses_sentinel_ids:
                 self._before(module, insert_ids)
+            elif taker is not None:
+                self._before(taker, mix_embeds, k)
             self._before(module, start_chunks, k)
             self._after(module, mix_output, k)
         if model.strategy.places_tokens:

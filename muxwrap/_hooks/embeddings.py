@@ -25,6 +25,17 @@ def token_embedding(module: nn.Module) -> nn.Module | None:
     return declared_embedding(module) if EMBEDS in dict(arguments_of(module)) else None
 
 
+def taker_of_embeds(backbone: nn.Module, path: str) -> nn.Module | None:
+    """Return the module around the token embedding at a path that leaves it out where it is given ``inputs_embeds``."""
+    embedding = backbone.get_submodule(path)
+    while path:
+        path = path.rpartition(".")[0]
+        module = backbone.get_submodule(path)
+        if token_embedding(module) is embedding:
+            return module
+    return None
+
+
 def embedded(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict, Tensor | None]:
     """Return the call with its token ids taken out, and their embeddings; None where the call has no ids to embed."""
     if isinstance(kwargs.get(EMBEDS), Tensor):

@@ -58,11 +58,16 @@ def of_mixtures(call: Call, args: Any, kwargs: Any, error: Exception) -> str | N
     """
     if torch.compiler.is_compiling() or call.n == 1 or call.rows is None or isinstance(error, torch.OutOfMemoryError):
         return None
+    named = inspect.signature(call.model.backbone.forward).bind_partial(*args, **kwargs).arguments
+    if named.get("past_key_values") is not None or named.get("kwargs", {}).get("past_key_values") is not None:
+        return (
+            "past_key_values are given, what every row has seen before, and a mixture has seen nothing of it; call the model "
+            "with the whole rows, and adapt it by tokens (prompt tuning) or layers (LoRA) instead of a prefix"
+        )
     if call.mixtures == 1:
         return _of_one_mixture(call, args, kwargs, error)
     if isinstance(error, MuxwrapError) or bare_output(call, args, kwargs) is None:
         return None
-    named = inspect.signature(call.model.backbone.forward).bind_partial(*args, **kwargs).arguments
     tensors = (pair for name, value in named.items() for pair in named_tensors(value, name))
     of_rows = [path for path, x in tensors if x.shape[:1] == (call.rows,)]
     return (

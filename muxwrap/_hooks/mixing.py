@@ -61,6 +61,12 @@ def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> 
     return packed.mixed(call, k, (args, kwargs), partial(_mix, call, k), call.model.sites.mux[k].part)
 
 
+def mix_embeds(call: Call, k: int, _module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Mix embeddings that a model is given in place of ids: the module that embeds ids, at which they are mixed, is not run."""
+    embeds = kwargs.get(EMBEDS)
+    return (args, {**kwargs, EMBEDS: _mix(call, k, embeds)}) if isinstance(embeds, Tensor) else None
+
+
 def mix_output(call: Call, k: int, module: nn.Module, _args: Any, output: Any) -> Any:
     """Mix what a module returned."""
     chunks = call.chunks.pop(k, None)
@@ -115,6 +121,7 @@ def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor
     """Mix what the stem makes of one chunk after the other; ``x`` is what it made of the first. None where a row is bad."""
     model = call.model
     mask = mask_of(call, k, x)
+    real = None if mask is None else call.group(mask).any(1)
     mixtures: list[Tensor] = []
     for rows in chunks:
         if rows.start:
@@ -124,7 +131,8 @@ def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor
             return None
         together = (-1, min(len(rows), call.n))
         of_chunk = None if mask is None else chunks.take(mask, rows).unflatten(0, together)
-        part = _mixture(call, k, x.unflatten(0, together), of_chunk, rows.start % call.n)
+        anybody = None if real is None else real[rows.start // call.n : -(-rows.stop // call.n)]
+        part = _mixture(call, k, x.unflatten(0, together), of_chunk, rows.start % call.n, anybody)
         if rows.start % call.n:
             mixtures[-1] = mixtures[-1] + part
         else:
@@ -134,21 +142,34 @@ def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor
     return model.demuxer.extend(torch.cat(mixtures))
 
 
-def _mixture(call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: int = 0) -> Tensor:
-    """Mix ``[g, n, ...]`` into ``[g, ...]``, or ``[g, k, ...]`` into what instances ``start``, ... add to it."""
+def _mixture(
+    call: Call, k: int, grouped: Tensor, mask: Tensor | None, start: int = 0, real: Tensor | None = None
+) -> Tensor:
+    """Mix ``[g, n, ...]`` into ``[g, ...]``, or ``[g, k, ...]`` into what instances ``start``, ... add to it.
+
+    ``real`` is where any instance of a group has a token, ``[g, L]``; by default it is read from the mask.
+    """
     site, strategy = call.model.sites.mux[k], call.model.strategy
     masks: dict[str, Tensor] = {}
     if mask is not None and grouped.ndim == 4 and fixed(mask.shape) == fixed(grouped.shape[:3]):
-        # An instance's padding is not part of it, and would only disturb the others.
         if strategy.reads_mask:
             masks["mask"] = mask
         else:
-            grouped = grouped * mask.unsqueeze(-1).to(grouped)
+            grouped = grouped * _counts(mask, mask.any(1) if real is None else real).unsqueeze(-1).to(grouped)
     laid = for_strategy(grouped, site, strategy.sees)
     mixture = strategy(laid, **masks) if fixed(laid.shape)[1] == call.n else strategy.mix(laid, start)
     if len(call.model.widenings):
         mixture = _narrow(call, k, mixture)
     return laid_like(from_strategy(mixture, (grouped.shape[0], *grouped.shape[2:]), site, strategy.sees), grouped)
+
+
+def _counts(mask: Tensor, real: Tensor) -> Tensor:
+    """Return what of the instances is mixed, ``[g, n, L]``.
+
+    An instance's padding is not part of it, and would only disturb the others. Where all of them are padded nobody is
+    disturbed, and what comes later may read it, as a recurrent head does: it stays as it is in the bare model.
+    """
+    return torch.where(real.unsqueeze(1), mask, torch.ones_like(mask))
 
 
 def _narrow(call: Call, k: int, mixture: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from muxwrap.sites.families.timm import layer_of
 FORWARDED_METHODS = frozenset(
     {
         "get_classifier",  # timm
+        "set_distilled_training",
         "set_grad_checkpointing",
         "get_input_embeddings",  # transformers
         "get_output_embeddings",
@@ -36,7 +37,11 @@ FORWARDED_METHODS = frozenset(
         "num_parameters",
         "warnings_issued",
         "prepare_inputs_for_generation",  # PEFT reads it from every causal model
+        "prepare_decoder_input_ids_from_labels",  # DataCollatorForSeq2Seq asks for it, and label smoothing needs it
         "set_attn_implementation",
+        "tie_weights",
+        "freeze_base_model",
+        "freeze_feature_encoder",
         "disable_adapter",  # PEFT, around the backbone
         "set_adapter",
         "load_adapter",

@@ -142,10 +142,10 @@ class Saving(nn.Module):
         Raises:
             MuxwrapError: none of the names is this model's; ``strict=False`` would load nothing without a word.
         """
-        if not strict and state_dict and not super().state_dict().keys() & state_dict.keys():
+        if state_dict and not super().state_dict().keys() & state_dict.keys():
             name = next(iter(state_dict))
             raise MuxwrapError(
-                f"load_state_dict(strict=False): none of the names ({name}, ...) is of the wrapped model; the backbone's own "
-                "go into model.backbone, and muxwrap.load reads what save_pretrained wrote"
+                f"load_state_dict(strict={strict}): none of the names ({name}, ...) is of the wrapped model; the backbone's "
+                "own go into model.backbone, and muxwrap.load reads what save_pretrained wrote"
             )
         return super().load_state_dict(state_dict, strict, assign)
