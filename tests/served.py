@@ -98,8 +98,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def listening(service: Service) -> Iterator[httpx.Client]:
-    """Serve on 127.0.0.1 as long as the block runs."""
+def listening(service: Service, **options: Any) -> Iterator[httpx.Client]:
+    """Serve on 127.0.0.1 as long as the block runs; the options are of ``uvicorn.Config``."""
     app = FastAPI()
     service.mount(app)
 
@@ -107,7 +107,7 @@ def listening(service: Service) -> Iterator[httpx.Client]:
         service.groups.close()
 
     app.add_api_route("/close", close, methods=["POST"])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", **options))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = "http://{}:{}".format(*listener.getsockname())

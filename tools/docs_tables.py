@@ -458,12 +458,14 @@ def converted(name: str) -> str:
     return "\n\n".join([_table(convert.HEAD, rows), *([] if name == "headline" else [_origin(data)])])
 
 
-def under_load() -> str:
-    """A server with the bare model, with n=8 and with elastic n, as `benchmarks.serving` measured it."""
-    data = _results("serving")
+def served_by(study: str, options: str, report: Callable[[list[dict[str, Any]]], str]) -> str:
+    """What `benchmarks.serving` measured of a server: load, memory or faults."""
+    data = _results(study)
     if data is None:
-        return "*Not measured before these pages were built: `python -m benchmarks.serving` writes the results.*"
-    return "\n\n".join([served.table(data["records"]), *served.soaks(data["records"]), _origin(data)])
+        return (
+            f"*Not measured before these pages were built: `python -m benchmarks.serving{options}` writes the results.*"
+        )
+    return f"{report(data['records'])}\n\n{_origin(data)}"
 
 
 def origin(study: str) -> str:
@@ -571,7 +573,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "convert headline": partial(converted, "headline"),
     "convert": partial(converted, "whole"),
     "convert speeds": partial(converted, "speeds"),
-    "serving": under_load,
+    "serving": partial(served_by, "serving", "", served.table),
+    "serving soak": partial(
+        served_by, "serving_soak", " --soak 10", lambda records: "\n\n".join(served.soaks(records))
+    ),
+    "serving faults": partial(served_by, "serving_faults", " --faults 100", served.faults_table),
     "speed": partial(speed, "throughput"),
     "speed bfloat16": partial(speed, "throughput_bfloat16"),
     "bfloat16": partial(throughput, "throughput_bfloat16", "throughput.py", BFLOAT16),

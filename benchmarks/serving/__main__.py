@@ -15,19 +15,25 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results import ROOT, merge_records
 from benchmarks.serving.app import serving
+from benchmarks.serving.injecting import faults
 from benchmarks.serving.judge import differing
 from benchmarks.serving.load import Load, drive
 from benchmarks.serving.memory import megabytes, processor, slope
-from benchmarks.serving.report import soaks, table
+from benchmarks.serving.report import faults_table, soaks, table
 from benchmarks.serving.subject import SIZES, Subject
 
+REPORTS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "serving": table,
+    "serving_soak": lambda records: "\n".join(soaks(records)),
+    "serving_faults": faults_table,
+}
 SERVERS: dict[str, dict[str, Any]] = {
     "bare": {"wrapped": False},
     "n=8": {"wrapped": True, "n_min": SIZES[-1]},
@@ -36,49 +42,51 @@ SERVERS: dict[str, dict[str, Any]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    args = _arguments(argv)
-    subject = Subject(args.layers, args.width, args.length)
-    if args.soak:
-        records = [soak(subject, args)]
-        print(*soaks(records))
-    else:
-        records = compare(subject, args)
-        print(table(records))
-    merge_records(args.out, "serving", records, key="name", command=_command(argv))
-    return records
+    args, found = _arguments(argv), []
+    for record in _records(args):  # each is kept as soon as it is there
+        found.append(record)
+        merge_records(args.out / f"{args.study}.json", args.study, [record], key="name", command=_command(argv))
+    print(REPORTS[args.study](found))
+    return found
 
 
-def compare(subject: Subject, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _records(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    if args.study == "serving_faults":
+        yield from faults(args.faults)
+        return
+    for layers, width in args.models:
+        subject = Subject(layers, width, args.length)
+        yield from [soak(subject, args)] if args.study == "serving_soak" else compare(subject, args)
+
+
+def compare(subject: Subject, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure every server with many clients, and with few, for whom n has no reason to be large."""
-    texts, records = subject.texts(args.requests), []
+    texts = subject.texts(args.requests)
     wrapped, tokenizer = subject.model(True), subject.tokenizer()
     fastest = {name: best(subject, name, args) for name in ("bare", "n=8")}
     for name, options in SERVERS.items():
         n_max, mixtures = n_max_of(name), fastest["bare" if name == "bare" else "n=8"]
         for clients in (args.clients, args.few):
             sent = texts if clients == args.clients else texts[: max(1, args.requests // 10)]
-            print(f"{name}, {clients} clients, {mixtures} mixtures per pass", file=sys.stderr)
+            print(f"{subject.name}, {name}, {clients} clients, {mixtures} mixtures per pass", file=sys.stderr)
             with serving(subject, mixtures=mixtures, **_waiting(args), **options) as (address, process):
                 before = processor(process)
                 load = drive(address, sent, clients)
                 cores = _cores(process, before, load)
             unequal, gap = differing(wrapped, tokenizer, sent, load.answers) if options["wrapped"] else (None, None)
-            records.append(
-                {
-                    "name": f"{name}, {clients} clients, {subject.name}",
-                    "kind": "load",
-                    "server": name,
-                    "model": subject.name,
-                    "clients": clients,
-                    "mixtures": mixtures,
-                    "n_max": n_max,
-                    **load.record(),
-                    "core_ms_per_request": cores,
-                    "unequal": unequal,
-                    "largest_difference": gap,
-                }
-            )
-    return records
+            yield {
+                "name": f"{name}, {clients} clients, {subject.name}",
+                "server": name,
+                "model": subject.name,
+                "clients": clients,
+                "workers": args.workers,
+                "mixtures": mixtures,
+                "n_max": n_max,
+                **load.record(),
+                "core_ms_per_request": cores,
+                "unequal": unequal,
+                "largest_difference": gap,
+            }
 
 
 def _cores(process: int, before: Mapping[int, float], load: Load) -> dict[str, float]:
@@ -121,7 +129,6 @@ def soak(subject: Subject, args: argparse.Namespace) -> dict[str, Any]:
     later = [sample for sample in samples if sample[0] >= 60 * args.soak * 0.2]  # the rest is warming up
     return {
         "name": f"soak, {subject.name}",
-        "kind": "soak",
         "server": "n=8",
         "model": subject.name,
         "clients": args.clients,
@@ -150,8 +157,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 24, 32, 48], help="rows of a pass to try"
     )
-    parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--width", type=int, default=768)
+    parser.add_argument("--models", type=_sizes, nargs="+", default=[(6, 384), (12, 768)], metavar="LAYERSxWIDTH")
     parser.add_argument("--length", type=int, default=128, help="tokens of a text")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes with the model; by default one per core"
@@ -161,8 +167,18 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--max-wait-ms", type=float, default=20.0)
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "serving.json")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--faults", type=int, default=0, metavar="COUNT", help="of a kind; slow kinds are injected less often"
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
+    args = parser.parse_args(argv)
+    args.study = "serving_soak" if args.soak else "serving_faults" if args.faults else "serving"
+    return args
+
+
+def _sizes(words: str) -> tuple[int, int]:
+    layers, width = words.split("x")
+    return int(layers), int(width)
 
 
 if __name__ == "__main__":

@@ -35,13 +35,14 @@ def serving(subject: Subject, wrapped: bool, **options: Any) -> Iterator[tuple[s
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving.app", json.dumps(asked)])
     address = f"http://127.0.0.1:{port}"
     try:
-        while True:
-            if process.poll() is not None:
-                raise RuntimeError(f"the server ended with {process.returncode} before it was ready")
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{address}/health").status_code == 200:
-                    break
-            time.sleep(0.1)
+        with httpx.Client() as client:
+            while True:
+                if process.poll() is not None:
+                    raise RuntimeError(f"the server ended with {process.returncode} before it was ready")
+                with contextlib.suppress(httpx.HTTPError):
+                    if client.get(f"{address}/health").status_code == 200:
+                        break
+                time.sleep(0.2)
         yield address, process.pid
         process.terminate()
         if process.wait(60) != 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ TOLERANCE = 1e-4
 
 def groups(answers: Mapping[int, Mapping[str, Any]]) -> dict[int, list[list[int]]]:
     """Return the numbers of the texts that shared a mixture, by n, in the order of their indices."""
-    by_mixture: dict[int, list[int]] = {}
+    by_mixture: dict[Hashable, list[int]] = {}
     for number in sorted(answers, key=lambda number: answers[number]["index"]):
         by_mixture.setdefault(answers[number]["mixture"], []).append(number)
     found: dict[int, list[list[int]]] = {}
@@ -26,14 +26,18 @@ def groups(answers: Mapping[int, Mapping[str, Any]]) -> dict[int, list[list[int]
 
 @torch.inference_mode()
 def differing(
-    model: Any, tokenizer: Any, texts: Sequence[str], answers: Mapping[int, Mapping[str, Any]], mixtures: int = 4
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str] | Mapping[int, str],
+    answers: Mapping[int, Mapping[str, Any]],
+    mixtures: int = 4,
 ) -> tuple[int, float]:
     """Return how many answers differ by more than the tolerance, and the largest difference.
 
     Args:
         model: the same as the server's.
         tokenizer: likewise.
-        texts: what was sent.
+        texts: what was sent, by number.
         answers: by number of the text.
         mixtures: of a pass here.
     """

@@ -20,10 +20,11 @@ from torch import nn
 from muxwrap.errors import MuxwrapError
 from muxwrap.serving.endpoint import Service
 from muxwrap.serving.groups import Groups
+from muxwrap.serving.heads import BoundedHeads
 from muxwrap.serving.inputs import Inputs
 from muxwrap.serving.listening import Http, bound
 from muxwrap.serving.metrics import Metrics
-from muxwrap.serving.workers import GroupAPI, threads_sleep
+from muxwrap.serving.workers import GroupAPI, Pending, threads_sleep
 
 
 class Server(LitServer):
@@ -70,6 +71,7 @@ class Server(LitServer):
             timeout=timeout,
             restart_workers=True,
         )
+        self.response_buffer = Pending()
         self.monitor_internal = 0.25  # seconds; LitServe looks after its workers so often
         metrics = Metrics()
         slots = len(self.devices) * workers
@@ -123,7 +125,12 @@ class Server(LitServer):
 
     def _http(self, **options: Any) -> Http:
         assert self.groups is not None
-        options = {"access_log": False, "timeout_graceful_shutdown": round(self.groups.timeout) + 1, **options}
+        options = {
+            "access_log": False,
+            "http": BoundedHeads,
+            "timeout_graceful_shutdown": round(self.groups.timeout) + 1,
+            **options,
+        }
         return Http(uvicorn.Config(self.app, **options), self.groups)
 
     @contextlib.contextmanager

@@ -25,6 +25,7 @@ from muxwrap.serving.passes import Passes
 from muxwrap.serving.requests import RequestError
 
 PATH = "/predict"
+_LOOK = 1.0  # seconds, several times as long as it takes a free worker to begin
 _WAITING = "OMP_WAIT_POLICY"
 
 
@@ -44,6 +45,14 @@ class _Done:
 
     async def wait(self) -> None:
         await self._event.wait()
+
+
+class Pending(dict[str, ResponseBufferItem]):
+    """What waits for workers. LitServe's watch goes through it in a thread of its own, while items come and go."""
+
+    def items(self) -> Any:
+        """Return those of now."""
+        return list(super().items())
 
 
 class GroupSpec(LitSpec):
@@ -71,9 +80,11 @@ class GroupSpec(LitSpec):
         server.response_buffer[name] = item
         try:
             message = (server.app.response_queue_id, name, time.monotonic(), (mixtures, n))
-            while not await asyncio.to_thread(_put, server, queue, message):
-                await asyncio.sleep(0.05)
-            await item.event.wait()
+            while not item.event.is_set():
+                workers = list(server.inference_workers)
+                while not await asyncio.to_thread(_put, server, queue, message):
+                    await asyncio.sleep(0.05)
+                await _taken(item, server, workers)
         finally:
             server.response_buffer.pop(name, None)
         answers, status = item.response
@@ -82,6 +93,16 @@ class GroupSpec(LitSpec):
         if status != LitAPIStatus.OK:
             raise RequestError(500, "the pass failed")
         return answers
+
+
+async def _taken(item: ResponseBufferItem, server: Any, workers: list[Any]) -> None:
+    """Wait for the answer; or return where nobody began, and a worker died that may have asked the queue for the group.
+
+    Nothing is lost when it is handed over again: of two answers the second finds nobody who waits.
+    """
+    while item.event.is_set() or item.worker_id is not None or server.inference_workers == workers:
+        with contextlib.suppress(asyncio.TimeoutError):
+            return await asyncio.wait_for(item.event.wait(), _LOOK)
 
 
 def _put(server: Any, queue: Any, message: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 import subprocess
@@ -11,10 +12,12 @@ import time
 import pytest
 from served import listening
 
+from benchmarks.serving.faults import MAX_BODY, Around
+from benchmarks.serving.injecting import inject, record
 from benchmarks.serving.judge import differing, groups
 from benchmarks.serving.load import drive, quantile
 from benchmarks.serving.memory import megabytes, slope, tree
-from benchmarks.serving.report import soaks, table
+from benchmarks.serving.report import faults_table, soaks, table
 from benchmarks.serving.subject import Subject
 from muxwrap import serving
 
@@ -55,23 +58,56 @@ def test_load_is_put_on_this_machine_alone() -> None:
 
 
 def test_the_table_compares_with_the_bare_model() -> None:
-    base = {"kind": "load", "clients": 50, "p50_ms": 10.4, "p99_ms": 99.6, "fill": 0.97, "unequal": None, "requests": 9}
+    base = {
+        "model": "BERT",
+        "clients": 50,
+        "p50_ms": 10.4,
+        "p99_ms": 99.6,
+        "fill": 0.97,
+        "unequal": None,
+        "requests": 9,
+    }
     bare = {**base, "server": "bare", "mixtures": 16, "n_max": 1, "per_second": 20.0, "mixtures_by_n": {"1": 9}}
     ours = {**base, "server": "n=8", "mixtures": 2, "n_max": 8, "per_second": 90.0, "mixtures_by_n": {"8": 3, "4": 1}}
-    soaked = {"kind": "soak", "server": "n=8", "clients": 50}
-    lines = table([bare, {**ours, "unequal": 0}, soaked]).splitlines()
-    assert lines[2] == "| bare | 50 | 16 | 20.0 | 1.00x | 10 | 100 | 97% | 1: 100% |  |"
-    assert lines[3] == "| n=8 | 50 | 16 | 90.0 | 4.50x | 10 | 100 | 97% | 8: 75%, 4: 25% | 0 of 9 |"
-    assert len(lines) == 4
+    cores = {"server": 1.0, "workers": 6.2, "clients": 0.3}
+    other = {**bare, "model": "larger", "per_second": 5.0}
+    lines = table([bare, {**ours, "unequal": 0, "core_ms_per_request": cores}, other]).splitlines()
+    assert lines[2] == "| BERT | bare | 50 | 16 | 20.0 | 1.00x | 10 | 100 |  | 97% | 1: 100% |  |"
+    assert lines[3] == "| BERT | n=8 | 50 | 16 | 90.0 | 4.50x | 10 | 100 | 7.5 | 97% | 8: 75%, 4: 25% | 0 of 9 |"
+    assert lines[4].startswith("| larger | bare | 50 | 16 | 5.0 | 1.00x |") and len(lines) == 5
 
 
 def test_a_soak_is_one_line() -> None:
-    record = {"kind": "soak", "server": "n=8", "clients": 50, "minutes": 10.0, "requests": 12_345, "failures": {}}
-    (line,) = soaks([{**record, "megabytes": [900.2, 950.7, 951.0], "growth_mb_per_minute": 0.031}, {"kind": "load"}])
-    assert line.startswith("10 minutes with 50 clients, n=8: 12,345 requests answered, failures: none; memory of all")
+    record = {"model": "BERT", "server": "n=8", "clients": 50, "minutes": 10.0, "requests": 12_345, "failures": {}}
+    (line,) = soaks([{**record, "megabytes": [900.2, 950.7, 951.0], "growth_mb_per_minute": 0.031}])
+    assert line.startswith(
+        "BERT, n=8, 10 minutes with 50 clients: 12,345 requests answered, failures: none; memory of all"
+    )
     assert line.endswith("900 MB at first and 951 MB at last, +0.03 MB a minute after the first fifth.")
     (short,) = soaks([{**record, "failures": {"429": 3}, "megabytes": [1.0], "growth_mb_per_minute": None}])
     assert "failures: 3 of 429" in short and short.endswith("1 MB at last.")
+
+
+def test_faults_are_summed_up() -> None:
+    one = {"name": "flood", "injected": 10, "survived": 9, "others": 1000, "told_to_come_again": {"429": 7, "503": 1}}
+    one |= {"lost": 1, "misrouted": 0}
+    lines = faults_table([one, {**one, "name": "killed", "survived": 10, "lost": 0}]).splitlines()
+    assert lines[2:] == [
+        "| flood | 10 | 9 | 1,000 | 8 | 1 | 0 |",
+        "| killed | 10 | 10 | 1,000 | 8 | 0 | 0 |",
+        "| all | 20 | 19 | 2,000 | 16 | 1 | 0 |",
+    ]
+
+
+def test_faults_are_injected_while_others_are_answered() -> None:
+    """Those that need no process of their own."""
+    model, tokenizer = TINY.model(True), TINY.tokenizer()
+    with listening(serving.service(model, tokenizer=tokenizer, max_body=MAX_BODY)) as client:
+        for fault in ("client that leaves", "body that is too long", "malformed body"):
+            around = Around(client.base_url.port, 0, TINY.texts(9))
+            assert asyncio.run(inject(around, fault, 9)) == 9
+            made = record(around, fault, 9, 9, model, tokenizer)
+            assert made["others"] >= 8 and (made["lost"], made["misrouted"]) == (0, 0)
 
 
 def test_quantiles_and_slopes() -> None:

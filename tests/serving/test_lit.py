@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 import torch
+from litserve.utils import LitAPIStatus
 from served import LATE, at_once, free_port, in_process, model, rows, slow
 
 from muxwrap import serving
 from muxwrap.errors import MuxwrapError
+from muxwrap.serving import workers
 
 EXAMPLE = rows(1)
 
@@ -49,6 +54,8 @@ def test_a_worker_that_dies_takes_its_group_with_it_and_no_other() -> None:
             later = threads.submit(at_once, client, bodies[:2])
             wait_until(lambda: server.groups.waiting == 2)
             (worker,) = server.inference_workers
+            if os.path.exists(f"/proc/{worker.pid}/environ"):
+                assert b"OMP_WAIT_POLICY=PASSIVE" in Path(f"/proc/{worker.pid}/environ").read_bytes()
             began = time.monotonic()
             os.kill(worker.pid, signal.SIGKILL)
             assert lost.result().status_code == 503 and time.monotonic() - began < 10
@@ -62,6 +69,40 @@ def test_a_worker_that_dies_takes_its_group_with_it_and_no_other() -> None:
     assert not any(worker.is_alive() for worker in server.inference_workers)
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{address}/health")
+
+
+def test_a_group_that_a_dead_worker_asked_for_is_handed_over_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker waits at the queue, dies, and gets the group: nobody began, so the next worker is asked."""
+    monkeypatch.setattr(workers, "_LOOK", 0.05)
+    spec, sent = workers.GroupSpec(), []
+
+    def put(message: Any) -> None:
+        sent.append(message)
+        if len(sent) == 1:  # into the grave; the watch starts another worker
+            server.inference_workers[0] = "another"
+        else:
+            item = server.response_buffer[message[1]]
+            item.worker_id, item.response = 0, ([["answer"]], LitAPIStatus.OK)
+            item.event.set()
+
+    server = SimpleNamespace(
+        app=SimpleNamespace(response_queue_id=0),
+        inference_workers=["one", "two"],
+        ready=lambda: True,
+        response_buffer={},
+        _get_request_queue=lambda _: SimpleNamespace(put=put),
+    )
+    spec._server = server
+    assert asyncio.run(asyncio.wait_for(spec.run([["row"]], 1), 20)) == [["answer"]]
+    assert sent[0] == sent[1] and len(sent) == 2 and not server.response_buffer
+
+
+def test_the_watch_over_workers_bears_that_requests_come_and_go() -> None:
+    server = serving.server(model(), example_input=EXAMPLE)
+    server.response_buffer |= {name: None for name in "ab"}
+    for name, _ in server.response_buffer.items():
+        server.response_buffer.pop(name)
+    assert not server.response_buffer and type(server.response_buffer) is workers.Pending
 
 
 SCRIPT = """
