@@ -89,6 +89,34 @@ def test_embeddings_in_place_of_ids(model_type: str, n: int) -> None:
     assert all(p.grad is not None for p in model.parameters() if p is not bare.get_input_embeddings().weight)
 
 
+class Around(nn.Module):
+    """A model that embeds ids itself, and gives embeddings to the model in it, as those of images and text do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = tiny("base", "llama"), nn.Linear(32, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        embeds = self.inner.get_input_embeddings()(input_ids)
+        answer: Tensor = self.out(self.inner(inputs_embeds=embeds).last_hidden_state[:, -1])
+        return answer
+
+
+def test_what_was_mixed_as_it_was_embedded_is_not_mixed_again() -> None:
+    bare, ids = Around().eval(), sentences((6, 6, 6))["input_ids"]
+    expected = bare(ids)
+    options: dict[str, Any] = {"mux_at": "inner.embed_tokens", "example_input": ids[:1]}
+    model = alone(bare, **options)
+    torch.testing.assert_close(model(ids), expected)
+    assert muxwrap.wrap(muxwrap.unwrap(model), 2, **options)(ids).shape == (3, 3)
+
+
+@pytest.mark.parametrize("latents", [12, 16])
+def test_latents_are_of_no_row(latents: int) -> None:
+    model = muxwrap.wrap(tiny("sequence", "perceiver", num_latents=latents), 2)
+    assert model.sites.mux[0].path == "perceiver.input_preprocessor.embeddings"
+
+
 @pytest.mark.filterwarnings("ignore:PEFT froze")
 @pytest.mark.parametrize("model_type", ["llama", "gpt2"])
 def test_prompts_that_are_learned_before_a_decoders_tokens(model_type: str) -> None:

@@ -62,9 +62,11 @@ def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> 
 
 
 def mix_embeds(call: Call, k: int, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-    """Mix embeddings that a model is given in place of ids: the module that embeds ids, at which they are mixed, is not run."""
+    """Mix embeddings that a model is given in place of ids: the module that embeds ids, where rows are mixed, is not run."""
     embeds = kwargs.get(EMBEDS)
-    return (args, {**kwargs, EMBEDS: _mix(call, k, embeds)}) if isinstance(embeds, Tensor) else None
+    if call.mixed[k] or not isinstance(embeds, Tensor):  # a model around it may have embedded ids itself
+        return None
+    return args, {**kwargs, EMBEDS: _mix(call, k, embeds)}
 
 
 def mix_output(call: Call, k: int, module: nn.Module, _args: Any, output: Any) -> Any:

@@ -11,6 +11,7 @@ from muxwrap.site import Site
 from muxwrap.sites.examples import family_of
 from muxwrap.sites.families import generic
 from muxwrap.sites.resolve import is_answer, site_from
+from muxwrap.sites.trace import Trace
 from muxwrap.sites.trial import Trial
 
 Choice = str | nn.Module | Site | Iterable[str | nn.Module | Site] | None
@@ -30,7 +31,17 @@ def mux_candidates(trial: Trial, choice: Choice, pixels: int) -> Candidates:
         return chosen
     raw = generic.raw_images(trial.trace, pixels) if pixels else ()
     found = dict.fromkeys((*raw, *family_of(trial.backbone).mux_candidates(trial.backbone, trial.trace)))
-    return [sites for sites in found if not any(is_answer(trial.trace, site) for site in sites)]
+    return [
+        sites
+        for sites in found
+        if not any(is_answer(trial.trace, site) or _knows_no_row(trial.trace, site) for site in sites)
+    ]
+
+
+def _knows_no_row(trace: Trace, site: Site) -> bool:
+    """Whether a site is the output of a module that is given no tensor: latents, queries, prompts, the same for all rows."""
+    visit = trace.at(site.path)
+    return site.side == "output" and visit is not None and visit.path != "" and not visit.given
 
 
 def _chosen(trial: Trial, choice: Choice, side: Literal["input", "output"], argument: str) -> Candidates:
