@@ -80,7 +80,7 @@ def shutdown(texts: list[str], count: int) -> tuple[Around, str, int, int]:
 async def _end(around: Around) -> Counter[int]:
     async with around.session() as session:
         asked = [asyncio.create_task(around.ask(session, around.text(number))) for number in range(100)]
-        await asyncio.sleep(0.1)
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         os.kill(around.process, signal.SIGTERM)
         found = await asyncio.gather(*asked)
     for _ in range(int(WAIT / 0.1)):  # a second signal would end it at once
