@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.serving.app import serving
 from benchmarks.serving.faults import FAULTS, MAX_BODY, WAIT, Around
 from benchmarks.serving.judge import differing
+from benchmarks.serving.memory import PROC
 from benchmarks.serving.subject import Subject
 
 SUBJECT = Subject(layers=2, width=128, length=32)
@@ -79,9 +80,13 @@ def shutdown(texts: list[str], count: int) -> tuple[Around, str, int, int]:
 async def _end(around: Around) -> Counter[int]:
     async with around.session() as session:
         asked = [asyncio.create_task(around.ask(session, around.text(number))) for number in range(100)]
-        await asyncio.sleep(0.1)
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         os.kill(around.process, signal.SIGTERM)
         found = await asyncio.gather(*asked)
+    for _ in range(int(WAIT / 0.1)):  # a second signal would end it at once
+        if (PROC / str(around.process) / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            break
+        await asyncio.sleep(0.1)
     around.answers |= {number: answer for number, (status, answer) in enumerate(found) if status == 200}
     around.lost += [number for number, (status, _) in enumerate(found) if status not in (200, 503)]
     return Counter(status for status, _ in found)

@@ -107,7 +107,7 @@ def test_faults_are_injected_while_others_are_answered() -> None:
             around = Around(client.base_url.port, 0, TINY.texts(9))
             assert asyncio.run(inject(around, fault, 9)) == 9
             made = record(around, fault, 9, 9, model, tokenizer)
-            assert made["others"] >= 8 and (made["lost"], made["misrouted"]) == (0, 0)
+            assert made["others"] >= 100 and (made["lost"], made["misrouted"]) == (0, 0)
 
 
 def test_quantiles_and_slopes() -> None:
