@@ -11,7 +11,9 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from muxwrap._util.meta import is_meta
 from muxwrap._util.sizes import fixed
+from muxwrap.errors import MuxwrapError
 
 
 def group(x: Tensor, n: int, order: Tensor | None = None) -> Tensor:
@@ -42,6 +44,10 @@ def places_in(order: Tensor, rows: int) -> Tensor:
     return places.new_full((rows,), order.shape[0]).scatter_reduce(0, order, places, "amin")
 
 
+LEFT_OUT = -1e3
+"""What a mask adds to the scores of a position that is left out lies below."""
+
+
 def merge_masks(grouped: Tensor, prefix: int) -> Tensor:
     """Merge masks ``[g, n, ...]`` into ``[g, ...]``: a position counts if it does for any instance of the group.
 
@@ -54,6 +60,18 @@ def merge_masks(grouped: Tensor, prefix: int) -> Tensor:
     if merged.is_floating_point():
         return F.pad(merged, (prefix, 0), value=0.0 if merged.ndim > 2 else 1.0)
     return F.pad(merged, (prefix, 0), value=1)
+
+
+def demand(agree: Tensor, problem: str) -> None:
+    """Refuse rows that must not share a mixture; in a compiled graph the values are known when it runs.
+
+    Raises:
+        MuxwrapError: ``agree`` is false; in a compiled graph it is a RuntimeError.
+    """
+    if torch.compiler.is_compiling():
+        torch._assert_async(agree, problem)
+    elif not torch.jit.is_tracing() and not is_meta(agree) and not bool(agree):
+        raise MuxwrapError(problem)
 
 
 def merge_side_inputs(name: str, grouped: Tensor, prefix: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from muxwrap._hooks.adapters import arguments_of
 from muxwrap._hooks.call import Call
-from muxwrap._hooks.grouping import merge_masks, merge_side_inputs
+from muxwrap._hooks.grouping import LEFT_OUT, demand, merge_masks, merge_side_inputs
 from muxwrap._util.meta import is_meta
 from muxwrap._util.nested import first_tensor, map_tensors, replace_object
 from muxwrap.site import MaskMode, Site
@@ -97,9 +97,21 @@ def _merge_unnamed(call: Call, value: Tensor) -> Tensor:
     for own, merged in call.unnamed:  # layer after layer gets the same ones
         if own is value:
             return merged
-    merged = merge_masks(call.group(value), 0)
+    grouped = call.group(value)
+    merged = merge_masks(grouped, 0)
+    _check_mask(grouped, merged)
     call.unnamed.append((value, merged))
     return merged
+
+
+def _check_mask(grouped: Tensor, merged: Tensor) -> None:
+    """Refuse what rows that share a mixture do not agree in, unless it is a mask: of 0 and 1, or far below zero."""
+    problem = (
+        f"a layer is given a tensor {list(grouped.flatten(0, 1).shape)} of the rows, which is no mask and differs between rows "
+        "that share a mixture, for which the layer runs once: mix it as well with mux_at=[..., the module that makes it] if it "
+        "has as many features, or mix after it was read with mux_at="
+    )
+    demand(((grouped == merged.unsqueeze(1)) | (grouped == 0) | (grouped < LEFT_OUT)).all(), problem)
 
 
 def mask_of(call: Call, k: int, x: Tensor) -> Tensor | None:

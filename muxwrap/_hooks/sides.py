@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from muxwrap._hooks.call import Call
-from muxwrap._util.meta import is_meta
+from muxwrap._hooks.grouping import LEFT_OUT, demand
 from muxwrap._util.nested import named_arguments, replace_object
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import SideInput
@@ -49,7 +49,7 @@ def _kept(side: SideInput, value: Tensor) -> Tensor:
         return value
     if value[0].numel() == value.shape[-1]:  # [B, 1, 1, L]
         value = value.flatten(1)
-    return {"keep": value != 0, "padding": value == 0, "additive": value > -1e3}[side.kind]
+    return {"keep": value != 0, "padding": value == 0, "additive": value > LEFT_OUT}[side.kind]
 
 
 def _merged(call: Call, side: SideInput, value: Tensor) -> Tensor:
@@ -85,8 +85,4 @@ def _check_same(call: Call, side: SideInput, grouped: Tensor) -> None:
         f"makes it] if it has as many features, mix after it was read with mux_at={side.path!r}, or separate "
         "before with demux_at="
     )
-    agree = (grouped == grouped[:, :1]).all()
-    if torch.compiler.is_compiling():
-        torch._assert_async(agree, problem)  # values are not known before the graph runs
-    elif not torch.jit.is_tracing() and not is_meta(agree) and not bool(agree):
-        raise MuxwrapError(problem)
+    demand((grouped == grouped[:, :1]).all(), problem)

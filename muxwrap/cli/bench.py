@@ -63,8 +63,14 @@ def bench(
     """
     from muxwrap._util.named_models import model_named
     from muxwrap._util.plots import figures
+    from muxwrap.errors import MuxwrapError
     from muxwrap.throughput import measure, predict
 
+    if predicted and (plot or train):
+        raise MuxwrapError(
+            f"bench {model} --predict {'--train' if train else '--plot'}: a prediction is of the forward alone, without "
+            "a table to draw; measure, without --predict"
+        )
     if plot:
         figures()  # which may be missing: said before minutes of measuring
     counts, asked, device = numbers("-n", n), choices(strategy, demux, mux_at, demux_at, shape), _device()

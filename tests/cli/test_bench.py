@@ -49,3 +49,12 @@ def test_predicted_in_a_dtype(here: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_what_is_no_list_of_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "timm:test_vit", "-n", "2 4"]) == 2
     assert "-n '2 4': not whole numbers with commas between; give some, such as 2,5,10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [("--plot", "bench.png"), ("--train",)])
+def test_a_prediction_ignores_no_option(
+    here: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
+) -> None:
+    assert main([*TINY, "-n", "2", "--predict", *option]) == 2
+    assert f"--predict {option[0]}: a prediction is of the forward alone" in capsys.readouterr().err
+    assert not (here / "bench.png").exists()

@@ -300,3 +300,40 @@ def test_tasks_of_one_number_each() -> None:
     model = muxwrap.wrap(Tasks(), 2, example_input=torch.randn(2, 8)).eval()
     assert [site.path for site in model.sites.demux] == ["mean", "spread.2"]
     assert [answer.shape for answer in model(torch.randn(5, 8))] == [(5,), (5,)]
+
+
+class Relating(nn.Module):
+    """Layers of attention that are given a bias of the mask and, besides, what was made of the row's own ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embeddings, self.relations = nn.Embedding(50, 16), nn.Embedding(50, 16)
+        self.layer = nn.ModuleList([RelatingLayer() for _ in range(2)])
+        self.out = nn.Linear(16, 3)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        h, relations = self.embeddings(input_ids), self.relations(input_ids)
+        bias = (1 - attention_mask[:, None].float()) * torch.finfo(torch.float32).min
+        for layer in self.layer:
+            h = layer(h, bias, relations)
+        return self.out(h[:, 0])
+
+
+class RelatingLayer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.back = nn.Linear(16, 48), perceptron(16, 64, 16)
+
+    def forward(self, h: Tensor, bias: Tensor, relations: Tensor) -> Tensor:
+        q, k, v = self.queries(h + relations).chunk(3, -1)
+        return h + self.back(nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+
+
+def test_what_differs_between_rows_and_is_no_mask_is_not_merged_with_them() -> None:
+    net, ids, mask = Relating(), torch.randint(50, (6, 7)), torch.ones(6, 7)
+    mask[1, 4:] = 0
+    call = {"input_ids": ids, "attention_mask": mask}
+    with pytest.raises(MuxwrapError, match=r"of the rows, which is no mask and differs .* mux_at=\["):
+        muxwrap.wrap(net, 2, example_input=call)
+    model = muxwrap.wrap(net, 2, example_input=call, mux_at=["embeddings", "relations"]).eval()
+    assert rows_seen(model, net.layer[0], ids, mask) == [3]  # the padding mask is merged as before
