@@ -5,11 +5,13 @@ Called as in :mod:`muxwrap._hooks.mixing`.
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from functools import partial
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from muxwrap._hooks import packed
@@ -63,6 +65,9 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
 def _warn_of_no_grad(call: Call, site: Site, demuxer: Demuxer) -> None:
     """Warn, once per model, that a demuxer stays as it began, as that of a momentum encoder does."""
     if call.key.told_of_no_grad or not any(p.requires_grad for p in demuxer.parameters()):
+        return
+    frames = (frame.f_code.co_filename for frame, _ in traceback.walk_stack(None))
+    if torch.utils.checkpoint.__file__ in frames:  # reentrant checkpointing runs it again, with gradients
         return
     call.key.told_of_no_grad = True
     warnings.warn(
