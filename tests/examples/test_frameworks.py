@@ -99,8 +99,3 @@ def test_sentence_transformers(tmp_path: Path) -> None:
     assert_same_state(again, model)
     rows = {"batch_size": 32, "convert_to_tensor": True, "show_progress_bar": False}
     torch.testing.assert_close(again.encode(texts, **rows), found["embeddings"])
-
-
-def test_the_page_shows_every_example() -> None:
-    page = (ROOT / "docs" / "frameworks.md").read_text()
-    assert [path.name for path in sorted(FOLDER.glob("*.py")) if f'"examples/frameworks/{path.name}"' not in page] == []
