@@ -123,12 +123,13 @@ def test_padding_and_filling_never_count() -> None:
     assert torch.equal(asked.any(1), counts.any(1)) and bool((asked.sum(1) <= 1).all()) and not (asked & ~counts).any()
 
 
-def test_what_stands_at_padding_changes_nothing() -> None:
+def test_what_stands_at_padding_changes_no_loss() -> None:
+    """Of a step. The next one may differ: where a whole mixture is padded, the trunk sees what stands there, and learns."""
     found = []
     for padding in (7, 9):
-        result = warmed(wrapped(), [{**sentences((4, 9, 7, 3), padding), "input_ids": _ids(padding)}], 3)
+        result = warmed(wrapped(), [{**sentences((4, 9, 7, 3), padding), "input_ids": _ids(padding)}], 1)
         found.append(result.history[0].loss)
-    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
 
 
 def _ids(padding: int) -> Tensor:
