@@ -51,16 +51,21 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
         for visit in _after(trace, first)[:4]:
             yield from _single(trace, visit, "input")
     yield from _branches(trace)
-    for branches in heavy_branches(trace):
-        yield from _together(trace, branches, "input")
+    heavy = list(heavy_branches(trace))
+    for branches in heavy:
+        if len(branches) > 1:
+            yield from _together(trace, branches, "input")
     if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.floating:
         yield from _single(trace, trace.visits[0], "input")
+    for branches in heavy:  # one alone may be all of the model, and what it is given the whole image
+        if len(branches) == 1:
+            yield from _together(trace, branches, "input")
     if begin is not None:
         for path in (begin.path, *_parents(begin.path)):
             around = trace.at(path)
             if around is not None and around.input is not None and around.input.floating:
                 yield from _single(trace, around, "input")
-    given = [trace.visits[0], *(visit for branches in heavy_branches(trace) for visit in branches)]
+    given = [trace.visits[0], *(visit for branches in heavy for visit in branches)]
     for several in (inputs_of(trace, visit) for visit in given):
         if several:
             yield several
