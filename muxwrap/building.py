@@ -29,6 +29,7 @@ from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError, check_count
 from muxwrap.site import Site, Sites
 from muxwrap.sites import Choice, check_paths, check_side_by_side, locate, locate_layers, verify
+from muxwrap.sites.company import check_company
 from muxwrap.sites.dry_run import watched
 from muxwrap.sites.heard import UnheardError, check_heard
 from muxwrap.sites.weight import crowded
@@ -228,6 +229,7 @@ def _settle(made: Components, example: Any) -> None:
     if made.strategy.places_tokens:
         made.sites = check_side_by_side(made, example)
     verify(made, example)
+    check_company(made, example)
     if made.strategy.sees == "image" or any(site.axis is None for site in made.sites.mux):
         check_heard(made, example)
 

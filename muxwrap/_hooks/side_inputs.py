@@ -142,7 +142,12 @@ def layers_after(backbone: nn.Module, site: Site) -> list[nn.Module]:
 
 def _arguments(module: nn.Module) -> list[tuple[str, int | None]]:
     """Return the names of the side inputs that a module's forward takes, and their places; any mask counts."""
-    return [(name, at) for name, at in arguments_of(module) if name.endswith(MASK) or name in _OTHERS]
+    return [(name, at) for name, at in arguments_of(module) if is_side_input(name)]
+
+
+def is_side_input(name: str) -> bool:
+    """Whether an argument of this name is merged by its name."""
+    return name.endswith(MASK) or name in _OTHERS
 
 
 def _positional(at: int | None, args: tuple[Any, ...]) -> TypeGuard[int]:

@@ -337,3 +337,36 @@ def test_what_differs_between_rows_and_is_no_mask_is_not_merged_with_them() -> N
         muxwrap.wrap(net, 2, example_input=call)
     model = muxwrap.wrap(net, 2, example_input=call, mux_at=["embeddings", "relations"]).eval()
     assert rows_seen(model, net.layer[0], ids, mask) == [3]  # the padding mask is merged as before
+
+
+class Layers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList([RelatingLayer() for _ in range(2)])
+
+    def forward(self, h: Tensor, bias: Tensor, relations: Tensor) -> Tensor:
+        for layer in self.layer:
+            h = layer(h, bias, relations)
+        return h
+
+
+class RelatingEncoder(Relating):
+    """The same with an encoder, beside which ids are embedded again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = Layers()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        bias = (1 - attention_mask[:, None].float()) * torch.finfo(torch.float32).min
+        return self.out(self.layer(self.embeddings(input_ids), bias, self.relations(input_ids))[:, 0])
+
+
+def test_ids_that_are_embedded_beside_a_mixture_are_not_merged() -> None:
+    net, ids, mask = RelatingEncoder(), torch.randint(50, (6, 7)), torch.ones(6, 7)
+    mask[1, 4:] = 0
+    call = {"input_ids": ids, "attention_mask": mask}
+    with pytest.raises(MuxwrapError, match=r"are given more of every row than a mask.*mux_at="):
+        muxwrap.wrap(net, 2, example_input=call)
+    model = muxwrap.wrap(net, 2, example_input=call, mux_at=["embeddings", "relations"]).eval()
+    assert rows_seen(model, net.layer.layer[0], ids, mask) == [3]
