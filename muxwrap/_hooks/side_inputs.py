@@ -99,7 +99,9 @@ def _merge_unnamed(call: Call, value: Tensor) -> Tensor:
             return merged
     grouped = call.group(value)
     merged = merge_masks(grouped, 0)
-    if value.is_floating_point():  # ids are often given for their shape alone, as to tables of positions
+    # Ids are often given for their shape alone, as to tables of positions; and of an encoder's separated states the decoder's
+    # mixtures are given the largest.
+    if value.is_floating_point() and not any(call.separated):
         _check_mask(grouped, merged)
     call.unnamed.append((value, merged))
     return merged
