@@ -99,8 +99,8 @@ def _merge_unnamed(call: Call, value: Tensor) -> Tensor:
             return merged
     grouped = call.group(value)
     merged = merge_masks(grouped, 0)
-    # Ids are often given for their shape alone, as to tables of positions; and of an encoder's separated states the decoder's
-    # mixtures are given the largest.
+    # Ids are often given for their shape alone, as to tables of positions; sites.company tells where they are read. An
+    # encoder's states that were separated are still merged by their largest numbers for a decoder, which loses much of them.
     if value.is_floating_point() and not any(call.separated):
         _check_mask(grouped, merged)
     call.unnamed.append((value, merged))

@@ -329,16 +329,6 @@ class RelatingLayer(nn.Module):
         return h + self.back(nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias))
 
 
-def test_what_differs_between_rows_and_is_no_mask_is_not_merged_with_them() -> None:
-    net, ids, mask = Relating(), torch.randint(50, (6, 7)), torch.ones(6, 7)
-    mask[1, 4:] = 0
-    call = {"input_ids": ids, "attention_mask": mask}
-    with pytest.raises(MuxwrapError, match=r"of the rows, which is no mask and differs .* mux_at=\["):
-        muxwrap.wrap(net, 2, example_input=call)
-    model = muxwrap.wrap(net, 2, example_input=call, mux_at=["embeddings", "relations"]).eval()
-    assert rows_seen(model, net.layer[0], ids, mask) == [3]  # the padding mask is merged as before
-
-
 class Layers(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -362,11 +352,18 @@ class RelatingEncoder(Relating):
         return self.out(self.layer(self.embeddings(input_ids), bias, self.relations(input_ids))[:, 0])
 
 
-def test_ids_that_are_embedded_beside_a_mixture_are_not_merged() -> None:
-    net, ids, mask = RelatingEncoder(), torch.randint(50, (6, 7)), torch.ones(6, 7)
+@pytest.mark.parametrize(
+    ("cls", "layer", "problem"),
+    [
+        (Relating, "layer.0", "of the rows, which is no mask and differs"),
+        (RelatingEncoder, "layer.layer.0", "are given more of every row than a mask"),
+    ],
+)
+def test_what_rows_differ_in_and_is_no_mask_is_not_merged(cls: type[nn.Module], layer: str, problem: str) -> None:
+    net, ids, mask = cls(), torch.randint(50, (6, 7)), torch.ones(6, 7)
     mask[1, 4:] = 0
     call = {"input_ids": ids, "attention_mask": mask}
-    with pytest.raises(MuxwrapError, match=r"are given more of every row than a mask.*mux_at="):
+    with pytest.raises(MuxwrapError, match=rf"{problem}.* mux_at=\["):
         muxwrap.wrap(net, 2, example_input=call)
     model = muxwrap.wrap(net, 2, example_input=call, mux_at=["embeddings", "relations"]).eval()
-    assert rows_seen(model, net.layer.layer[0], ids, mask) == [3]
+    assert rows_seen(model, net.get_submodule(layer), ids, mask) == [3]  # the padding mask is merged as before
