@@ -9,6 +9,7 @@ A mixture is a batch of 1 for the trunk: n images share the pass.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,21 @@ def in_openvino(path: Path, device: str = "CPU") -> Callable[[np.ndarray], np.nd
     return lambda x: compiled(x)[0]
 
 
+def in_executorch(model: nn.Module, x: Tensor, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Write a model as a program of ExecuTorch for XNNPACK, with the shape of ``x`` and no other, and load it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of its own libraries
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+        from executorch.runtime import Runtime
+
+        exported = torch.export.export(model.eval(), (x,))
+        program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+        path.write_bytes(program.to_executorch().buffer)
+        method = Runtime.get().load_program(path).load_method("forward")
+    return lambda x: method.execute([torch.from_numpy(x)])[0].numpy()
+
+
 RUNTIMES = {"onnxruntime": in_onnxruntime, "openvino": in_openvino}
 
 
@@ -62,9 +78,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     export(model.fixed(args.n), x, args.output)
     with torch.no_grad():
         expected = model(x).numpy()
+    calls = {name: load(args.output) for name, load in RUNTIMES.items()}
+    if importlib.util.find_spec("executorch"):
+        calls["executorch"] = in_executorch(model.fixed(args.n), x, args.output.with_suffix(".pte"))
     found = {}
-    for name, load in RUNTIMES.items():
-        answer = load(args.output)(x.numpy())
+    for name, call in calls.items():
+        answer = call(x.numpy())
         found[name] = float(np.abs(answer - expected).max())
         print(f"{name}: {list(answer.shape)}, at most {found[name]:.1e} from torch")
     return found

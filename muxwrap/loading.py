@@ -122,6 +122,8 @@ def _wrapped_as(saved: checkpoint.Saved, backbone: nn.Module) -> Multiplex:
             "which contradict each other; save the model again"
         )
     model.n = rows
+    cost = config.get("cost")
+    model._cost = float(cost) if isinstance(cost, (int, float)) else None
     try:
         model.largest = config.get("largest")
     except MuxwrapError as error:

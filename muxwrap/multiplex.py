@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from muxwrap._model.forwarding import (
 )
 from muxwrap._model.guarded import Guarded, checked
 from muxwrap._model.saving import Saving
-from muxwrap.building import build, check_backbone, check_shuffle
+from muxwrap.building import Settings, build, check_backbone, check_shuffle
 from muxwrap.defaults import DemuxChoice, StrategyChoice
 from muxwrap.demuxers.base import Demuxer
 from muxwrap.errors import MuxwrapError
@@ -59,6 +59,7 @@ class Multiplex(Attributes, Guarded, Saving):
         {
             "backbone",
             "n",
+            "_cost",
             "_n",
             "sizes",
             "sites",
@@ -99,7 +100,8 @@ class Multiplex(Attributes, Guarded, Saving):
             options.get("check_finite", False), f"wrap({type(backbone).__name__}, check_finite)"
         )
         self.sizes = sizes_of(n)
-        self._hold(replace(build(backbone, self.sizes[-1], strategy, demux, **options), shuffle=shuffle))
+        made = build(backbone, self.sizes[-1], Settings(strategy, demux, **options))
+        self._hold(replace(made, shuffle=shuffle))
         self._n = self.sizes[-1]
 
     def _hold(self, made: Components) -> None:
@@ -110,6 +112,7 @@ class Multiplex(Attributes, Guarded, Saving):
         self.widenings = made.widenings
         self.check_finite = made.check_finite
         self.shuffle = made.shuffle
+        self._cost = made.cost
         self.training = made.backbone.training
         self.backbone = made.backbone
         self._attachment = Attachment()
@@ -168,15 +171,18 @@ class Multiplex(Attributes, Guarded, Saving):
             f"Multiplex({type(self.backbone).__name__}, n={self.n}{_of_sizes(self.sizes)})",
             *(f"  mix       {site}: {_describe(self.strategy)}" for site in self.sites.mux),
             *(f"  separate  {s}: {_describe(d)}" for s, d in zip(self.sites.demux, self.demuxers, strict=True)),
-            *(
-                [f"  trunk     {percent(self.sites.share)} of the operations run once per mixture"]
-                if self.sites.share is not None
-                else []
-            ),
+            *self._worth(),
             f"  added     {self.added_parameters():,} parameters to the backbone's "
             f"{sum(p.numel() for p in self.backbone.parameters()):,}",
         ]
         return "\n".join(lines)
+
+    def _worth(self) -> Iterator[str]:
+        """Yield what is known of what multiplexing saves."""
+        if self.sites.share is not None:
+            yield f"  trunk     {percent(self.sites.share)} of the operations run once per mixture"
+        if self._cost is not None and self.n == self.sizes[-1]:
+            yield f"  cost      a row takes {self._cost:.2f} times the operations of the bare model"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time, so pickle and deepcopy make it again from the backbone's class.

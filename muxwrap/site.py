@@ -49,6 +49,8 @@ class Site:
         grid: H, W where the last H·W tokens of a row are patches of an image.
         part: which of the tensors that the module is given where instances are mixed, or returns where mixtures are
             separated, counted as they lie there; None is the first of two axes or more.
+        times: how often the call of the example passes here: once per input where one encoder reads several. If it is more
+            than once, other calls may pass more or less often (views, frames).
         twice: the module is applied a second time, to the mixture as its ``inputs_embeds``, so that positions, types and
             norm come in again (DataMUX's code); for the output of a module that takes ids or embeddings.
     """
@@ -62,6 +64,7 @@ class Site:
     twice: bool = False
     grid: tuple[int, int] | None = field(default=None, compare=False)
     part: int | None = None
+    times: int = 1
 
     @property
     def image(self) -> tuple[int, int, int] | None:
@@ -80,8 +83,9 @@ class Site:
         axis = "all axes" if self.axis is None else f"axis {self.axis}"
         token = ", first token" if self.first_token else ""
         twice = ", twice" if self.twice else ""
+        times = f", {self.times} times" if self.times > 1 else ""
         side = self.side if self.part is None else f"{self.side} {self.part}"
-        return f"{side} of {self.path or 'the backbone'} ({axis}, dim {self.dim}{token}{twice})"
+        return f"{side} of {self.path or 'the backbone'} ({axis}, dim {self.dim}{token}{twice}{times})"
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ class Sites:
         sides: what modules between the sites are given of the rows besides, such as padding masks of any name.
         share: the part of the backbone's operations that run between mixing and separating, once per mixture; counted where
             sites are found, and not compared by ``==``.
+        padding_read: whether the answers depend on what ``attention_mask`` calls padding, so that padding is mixed, too.
 
     Raises:
         ValueError: ``mask`` is not the value of a :class:`MaskMode`.
@@ -143,6 +148,7 @@ class Sites:
     mask_at: str = ""
     sides: tuple[SideInput, ...] = ()
     share: float | None = field(default=None, compare=False)
+    padding_read: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", MaskMode(self.mask))  # frozen, and users may write the value
@@ -174,7 +180,8 @@ class Sites:
         """Return what :meth:`to_dict` saved."""
         mux, demux = (tuple(_read(site) for site in saved[key]) for key in ("mux", "demux"))
         sides = tuple(_read_side(side) for side in saved.get("sides", ()))
-        return cls(mux, demux, MaskMode(saved["mask"]), saved["mask_at"], sides, saved.get("share"))
+        mask, read = MaskMode(saved["mask"]), saved.get("padding_read", False)
+        return cls(mux, demux, mask, saved["mask_at"], sides, saved.get("share"), read)
 
 
 def percent(share: float) -> str:

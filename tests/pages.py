@@ -26,6 +26,7 @@ def run(page: Path, folder: Path) -> None:
         warnings.simplefilter("error")
         # PEFT asks Transformers models by the old name.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", r"wrap\(.*a row takes", UserWarning)  # the pages' networks are small
         for block in BLOCK.finditer(text):
             skipped, code, below = block.groups()
             if not skipped:

@@ -90,13 +90,6 @@ class Small(nn.Module):
         return self.fc(torch.relu(self.layer(torch.relu(self.stem(x)))).mean((2, 3)))
 
 
-def free_port() -> int:
-    """Return the number of a port that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @contextmanager
 def listening(service: Service, **options: Any) -> Iterator[httpx.Client]:
     """Serve on 127.0.0.1 as long as the block runs; the options are of ``uvicorn.Config``."""

@@ -6,6 +6,7 @@ import copy
 import inspect
 from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from helpers import assert_same_state, copies
 from torch import Tensor, nn
 
 import muxwrap
-from muxwrap import strategies
+from muxwrap import MuxwrapError, strategies
 
 timm = pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")
@@ -279,6 +280,62 @@ def test_what_is_the_wrappers_own_stays_there() -> None:
     for name in ("demuxer", "attached"):
         with pytest.raises(muxwrap.MuxwrapError, match=rf"model.{name} = ... cannot be set"):
             setattr(model, name, nn.Linear(2, 2))
+
+
+def perceptron() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+
+
+def around(model: nn.Module) -> MethodType:
+    old = model.forward
+    return MethodType(lambda _self, x: 2 * old(x), model)
+
+
+def through_children(model: nn.Module) -> MethodType:
+    return MethodType(lambda self, x: self.backbone[4](torch.relu(self.backbone[0](x))), model)
+
+
+def test_a_forward_that_is_set_calls_the_old_one() -> None:
+    x = torch.randn(5, 8)
+    model = muxwrap.wrap(perceptron(), 2, example_input=x).eval()
+    answer = model(x)
+    model.forward = around(model)
+    torch.testing.assert_close(model(x), 2 * answer)
+    del model.forward
+    torch.testing.assert_close(model(x), answer)
+
+
+def test_a_forward_that_is_set_and_leaves_mixing_out_is_refused() -> None:
+    x = torch.randn(5, 8)
+    model = muxwrap.wrap(perceptron(), 2, example_input=x).eval()
+    other = muxwrap.wrap(perceptron(), 2, example_input=x).eval()
+    answer = other(x)
+    model.forward = through_children(model)
+    for each in (model, copy.deepcopy(model)):
+        with pytest.raises(MuxwrapError, match=r"model\.forward was replaced.*let it call the old one"):
+            each(x)
+    model.forward = lambda x: other(x)  # of another wrapped model, which is watched for itself
+    with pytest.raises(MuxwrapError, match=r"model\.forward was replaced"):
+        model(x)
+    model.forward = lambda x: x.missing
+    for _ in range(2):
+        with pytest.raises(AttributeError, match="missing"):
+            model(x)
+    del model.forward
+    torch.testing.assert_close(model(x), other(x))
+    torch.testing.assert_close(other(x), answer)
+    other.forward = around(other)
+    model.forward = MethodType(lambda self, x: other(x) + type(self).forward(self, x), model)  # one inside the other
+    torch.testing.assert_close(model(x), 3 * answer)
+
+
+def test_a_compiled_forward_that_is_set() -> None:
+    x = torch.randn(4, 8)
+    model = muxwrap.wrap(perceptron(), 2, example_input=x).eval()
+    answer = model(x)
+    model.forward = around(model)
+    torch.testing.assert_close(torch.compile(model, backend="eager")(x), 2 * answer)
 
 
 def test_errors_in_setting_are_those_of_the_bare_model() -> None:

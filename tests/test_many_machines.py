@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import warnings
 from pathlib import Path
@@ -30,7 +29,7 @@ SCRIPT, ACCELERATE = BLOCKS[0][1], BLOCKS[1][1] + BLOCKS[2][1]
 
 
 def _process(rank: int, code: str, count: int, port: int, epochs: int, folder: Path) -> None:
-    """Run a script as torchrun and accelerate launch do."""
+    """Run a script as torchrun and accelerate launch do, which keep the store themselves."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     os.chdir(folder)
@@ -40,6 +39,7 @@ def _process(rank: int, code: str, count: int, port: int, epochs: int, folder: P
         "WORLD_SIZE": str(count),
         "LOCAL_RANK": str(rank),
         "EPOCHS": str(epochs),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
         **address,
     }
     states = sys.modules.get("accelerate.state")  # of the process that was forked, if it was used there
@@ -56,11 +56,9 @@ def _process(rank: int, code: str, count: int, port: int, epochs: int, folder: P
 
 def run(code: str, count: int, epochs: int, folder: Path) -> list[dict[str, Any]]:
     """Return what every process found."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     torch.multiprocessing.start_processes(
-        _process, (code, count, port, epochs, folder), nprocs=count, start_method="fork"
+        _process, (code, count, store.port, epochs, folder), nprocs=count, start_method="fork"
     )
     return [torch.load(folder / f"{count}-{rank}.pt") for rank in range(count)]
 

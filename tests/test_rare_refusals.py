@@ -19,7 +19,7 @@ from muxwrap._util.named_models import model_named
 from muxwrap.cli import main
 from muxwrap.published import backbones
 from muxwrap.published import modules as published_modules
-from muxwrap.sites.repeat import Repeat
+from muxwrap.sites.runs.repeat import Repeat
 from muxwrap.theory import weights as theory_weights
 from muxwrap.training.head import head_at
 from muxwrap.training.token_sites import find_token_sites

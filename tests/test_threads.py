@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset
 
 import muxwrap
 from muxwrap import Multiplex
-from muxwrap._util.fast_path import without_fast_path
 
 CALLS, THREADS = 30, 4
 FORKS = "fork" in multiprocessing.get_all_start_methods()
@@ -134,22 +134,31 @@ def test_workers_of_a_data_loader_hold_the_model(method: str) -> None:
     torch.testing.assert_close(torch.cat(list(loader)), ask(model, x))
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+FORK = """
+import os, threading, torch
+from muxwrap._util.fast_path import without_fast_path
+
+inside, over = threading.Event(), threading.Event()
+
+def run():
+    with without_fast_path():
+        inside.set()
+        over.wait(60)
+
+thread = threading.Thread(target=run)
+thread.start()
+inside.wait(60)
+assert not torch.backends.mha.get_fastpath_enabled()
+child = os.fork()
+if not child:
+    os._exit(0 if torch.backends.mha.get_fastpath_enabled() else 1)
+over.set()
+thread.join()
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
 @pytest.mark.skipif(not FORKS, reason="no fork")
 def test_a_fork_during_a_call_leaves_the_child_its_fused_layers() -> None:
-    inside, over = threading.Event(), threading.Event()
-
-    def run() -> None:
-        with without_fast_path():
-            inside.set()
-            over.wait(60)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    inside.wait(60)
-    child = os.fork()
-    if not child:  # nothing of pytest may run here
-        os._exit(0 if torch.backends.mha.get_fastpath_enabled() else 1)
-    over.set()
-    thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    """In a process of its own, since nobody knows what other tests have left in this one."""
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK], check=True)

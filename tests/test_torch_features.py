@@ -319,6 +319,14 @@ def test_train_and_eval_modes_follow() -> None:
     assert not any(module.training for module in trained.modules())
 
 
+def test_what_is_wrapped_in_inference_mode_can_be_trained() -> None:
+    backbone = make("cnn")
+    with torch.inference_mode():
+        model = muxwrap.wrap(backbone, 2, example_input=batch("cnn", 1)).train()
+    model(batch("cnn", 4)).sum().backward()
+    assert all(p.grad is not None for p in (*model.strategy.parameters(), *model.demuxers.parameters()))
+
+
 def test_wrapping_leaves_modes_statistics_and_random_state_alone() -> None:
     backbone = make("cnn").train()
     backbone.norm.eval()

@@ -99,7 +99,9 @@ ON_ACCELERATOR = {
 }
 PARITY = {"published": "published", "backbone": "backbone", "task": "task", "strategy": "strategy", "demux": "demuxer"}
 PARITY |= {"largest_logit": "largest logit", "max": "largest difference"}
-IN_COMPANY = "| strategy | n | own label, % | companion's, % | chance, % | right, % | worst of 16 draws, % | made, % |"
+IN_COMPANY = (
+    "| strategy | n | own label, % | companion's, % | chance, % | index, % | right, % | worst of 16, % | made, % |"
+)
 FAILED = {"family": "family", "name": "architecture", "reason": "reason"}
 
 
@@ -438,7 +440,7 @@ def _looked(r: dict[str, Any]) -> list[str]:
 
 
 def _in_company(r: dict[str, Any]) -> list[str]:
-    read = [f"{r[key]:.1f}" for key in ("own", "neighbour", "chance")]
+    read = [f"{r[key]:.1f}" for key in ("own", "neighbour", "chance", "index")]
     return [f"`{r['strategy']}`", str(r["n"]), *read, *(f"{r[key]:.1f}" for key in ("usual", "chosen", "crafted"))]
 
 

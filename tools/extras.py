@@ -93,6 +93,10 @@ def plot() -> None:
     assert Path("speed.png").read_bytes().startswith(b"\x89PNG")
 
 
+def demo() -> None:
+    assert "n=2" in command("demo", "-n", "2", "--epochs", "1", "--limit", "64")
+
+
 def hub() -> None:
     told = command("-c", f"import os; os.environ['HF_HUB_OFFLINE'] = '1'; {REPOSITORY}", status=1)
     assert "MuxwrapError" in told and "muxwrap[hub]" not in told, told
@@ -165,6 +169,7 @@ EXTRAS = {
     "timm": (timm, ["inspect", "timm:resnet18"]),
     "vision": (vision, ["inspect", "torchvision:resnet18"]),
     "plot": (plot, ["bench", "extras:make", "--shape", "12", "--plot", "speed.png"]),
+    "demo": (demo, ["demo"]),
     "hub": (hub, ["-c", REPOSITORY]),
     "serve": (serve, ["serve", "model", *MODEL]),
     "predict": (predict, ["-c", "import extras; extras.predict()"]),

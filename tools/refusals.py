@@ -47,6 +47,7 @@ ROOMS = {
     "published": "Published checkpoints",
     "theory": "Theory",
     "serving": "Serving",
+    "_demo": "The demo",
 }
 """Titles of the page by file or folder of the package, in the order of the page."""
 

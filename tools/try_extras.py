@@ -15,7 +15,7 @@ import venv
 from pathlib import Path
 
 TOOLS = Path(__file__).parent
-EXTRAS = ["", "hf", "timm", "vision", "plot", "hub", "serve", "predict", "ray"]
+EXTRAS = ["", "hf", "timm", "vision", "plot", "demo", "hub", "serve", "predict", "ray"]
 PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(TOOLS.parent / "constraints.txt")]
 
 

@@ -73,12 +73,12 @@ def _at_sites(backbone: nn.Module, sites: Sites, reached: Callable[[str], Any]) 
 
 
 def share_of(wrapped: Multiplex, ask: Callable[[], Any]) -> float:
-    """Return which part of the bare model's multiplications lie between the sites."""
-    counted: dict[str, list[int]] = {"mux": [], "demux": []}
+    """Return which part of the bare model's multiplications run where more was mixed than separated."""
+    passed: list[tuple[str, int]] = []
     with FlopCounterMode(display=False) as counter:
         handles = list(
             _at_sites(
-                wrapped.backbone, wrapped.sites, lambda side: counted[side].append(int(counter.get_total_flops()))
+                wrapped.backbone, wrapped.sites, lambda side: passed.append((side, int(counter.get_total_flops())))
             )
         )
         fast = torch.backends.mha.get_fastpath_enabled()
@@ -90,4 +90,13 @@ def share_of(wrapped: Multiplex, ask: Callable[[], Any]) -> float:
             for handle in handles:
                 handle.remove()
     total = int(counter.get_total_flops())
-    return (min(counted["demux"]) - max(counted["mux"])) / total if total else 0.0
+    return _between(passed) / total if total else 0.0
+
+
+def _between(passed: list[tuple[str, int]]) -> int:
+    """Return the multiplications while more was mixed than separated; ``passed`` are the sites, and the count at each."""
+    open_, done, since = 0, 0, 0
+    for side, count in passed:
+        done += count - since if open_ > 0 else 0
+        since, open_ = count, open_ + (1 if side == "mux" else -1)
+    return done

@@ -36,13 +36,14 @@ def kill_one(task: str) -> int | None:
     """Kill a descendant of this process that runs a task, and return its number; None where none does."""
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
-        if _command(pid).startswith(task) and os.getpid() in _ancestors(pid):
+        if command(pid).startswith(task) and os.getpid() in _ancestors(pid):
             os.kill(pid, signal.SIGKILL)
             return pid
     return None
 
 
-def _command(pid: int) -> str:
+def command(pid: int) -> str:
+    """Return the command line of a process, with spaces between its words; empty where there is none."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:  # it has ended
@@ -64,7 +65,7 @@ def wait_until_gone(pid: int, seconds: float) -> bool:
     """Whether a process ends in time; one that has ended and is not yet collected counts as gone."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not _command(pid):
+        if not command(pid):
             return True
         time.sleep(0.01)
     return False

@@ -56,10 +56,11 @@ def soaks(records: Sequence[dict[str, Any]]) -> list[str]:
 
 def _soak(record: dict[str, Any]) -> str:
     memory, growth = record["megabytes"], record["growth_mb_per_minute"]
+    minute = max(1, round(len(memory) / record["minutes"])) if record["minutes"] > 1 else 1
     failures = ", ".join(f"{count} of {name}" for name, count in record["failures"].items()) or "none"
     return (
         f"{record['model']}, {record['server']}, {record['minutes']:g} minutes with {record['clients']} clients: "
-        f"{record['requests']:,} requests "
-        f"answered, failures: {failures}; memory of all processes {memory[0]:,.0f} MB at first and {memory[-1]:,.0f} MB at last"
-        + ("." if growth is None else f", {growth:+.2f} MB a minute after the first fifth.")
+        f"{record['requests']:,} requests answered, failures: {failures}; memory of all processes at most "
+        f"{max(memory[:minute]):,.1f} MB in the first minute and {max(memory[-minute:]):,.1f} MB in the last"
+        + ("." if growth is None else f", a line through the last four fifths {growth:+.2f} MB a minute.")
     )

@@ -14,7 +14,8 @@ import muxwrap
 from muxwrap._util.examples import ROWS, run, with_rows
 from muxwrap._util.nested import first_tensor
 from muxwrap.sites.examples import FAMILIES
-from muxwrap.sites.trace import Trace, trace
+from muxwrap.sites.tracing.recording import trace
+from muxwrap.sites.tracing.trace import Trace
 
 Build = Callable[[], tuple[nn.Module, Any]]
 

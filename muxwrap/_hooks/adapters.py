@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
+from inspect import Parameter
 from typing import Any
 
 from torch import nn
+
+from muxwrap._util.forwards import forward_arguments
 
 _HELD = ("base_layer", "original_module")
 """What PEFT's layers call the layer that they took the place of."""
@@ -53,10 +55,10 @@ def arguments_of(module: nn.Module) -> list[tuple[str, int | None]]:
 
     A shell of PEFT names few or none of them itself, and passes on what it does not name.
     """
-    own = inspect.signature(module.forward).parameters
+    own = forward_arguments(module)
     if not is_shell(module):
         return [(name, at) for at, name in enumerate(own)]
-    named = [name for name, p in own.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    named = [name for name, kind in own.items() if kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
     others = [name for name, _ in arguments_of(inside(module)) if name not in named]
     if named:
         return [*((name, at) for at, name in enumerate(named)), *((name, None) for name in others)]

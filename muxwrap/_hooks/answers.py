@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from muxwrap._hooks.call import Call
-from muxwrap._util.nested import named_tensors, tensors_in
+from muxwrap._hooks.listed import listed
+from muxwrap._util.held import all_named_tensors
+from muxwrap._util.nested import tensors_in
+from muxwrap._util.untouched import untouched
 from muxwrap.errors import MuxwrapError
 
 _OF_THE_TRUNK = (
@@ -54,6 +57,8 @@ class AnswerCheck:
             own = bare.get(path)
             if any(own is state for state in states) or of_the_trunk(names.get(path)):
                 continue
+            if own is None and x.is_meta:  # a list, where the bare model has none of these
+                continue
             axes = [k for k, size in enumerate(x.shape) if size == call.mixtures and _size(own, k) == call.rows]
             if axes or (x.shape[:1] == (call.mixtures,) and _size(own, 0) != call.mixtures):
                 raise MuxwrapError(
@@ -73,7 +78,7 @@ def _of_mixtures(call: Call, args: Any, kwargs: Any, output: Any) -> Iterator[tu
     if type(output) is tuple and hasattr(call.model.backbone, "main_input_name"):
         # A Transformers output without names: the answers are tensors, the trunk's states tuples of them.
         output = tuple(part if isinstance(part, Tensor) else None for part in output)
-    for path, tensor in named_tensors(output, skip=of_the_trunk):
+    for path, tensor in _sizes(output, skip=of_the_trunk):
         of_rows = tensor.shape[:1] == (call.rows,)
         if (
             call.mixtures in tensor.shape
@@ -81,6 +86,12 @@ def _of_mixtures(call: Call, args: Any, kwargs: Any, output: Any) -> Iterator[tu
             and not is_attention(tensor, lengths_in((args, kwargs)), call.model.training)
         ):
             yield path, tensor
+
+
+def _sizes(output: Any, skip: Callable[[object], bool] | None = None) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of an output, and those that stand for its lists and arrays, by their paths."""
+    yield from all_named_tensors(output, skip)
+    yield from listed(output, skip=skip)
 
 
 def is_attention(x: Tensor, lengths: Container[int], dropped: bool = False) -> bool:
@@ -124,7 +135,7 @@ def _bare_answers(call: Call, args: Any, kwargs: Any) -> tuple[dict[str, Tensor]
         for module in recurrent
     ]
     try:
-        return dict(named_tensors(bare_output(call, args, kwargs))), states
+        return dict(_sizes(bare_output(call, args, kwargs))), states
     finally:
         for handle in handles:
             handle.remove()
@@ -148,7 +159,7 @@ def bare_output(call: Call, args: Any, kwargs: Any) -> Any:
     backbone = call.model.backbone
     buffers = {name: value.clone() for name, value in backbone.named_buffers()}  # batch norms count what they see
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(), untouched(backbone):
             return torch.func.functional_call(backbone, buffers, args, kwargs)
     except Exception:
         return None

@@ -11,32 +11,20 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from muxwrap._hooks import placing, side_inputs, sides
 from muxwrap._hooks.answers import AnswerCheck
 from muxwrap._hooks.bare_answers import EmbeddingWarning
 from muxwrap._hooks.call import Call, Key, new_call
 from muxwrap._hooks.components import Components
-from muxwrap._hooks.embeddings import taker_of_embeds
 from muxwrap._hooks.explain import FAILURES, explained, of_mixtures
-from muxwrap._hooks.fitting import fit_arguments, read_padding
 from muxwrap._hooks.hooked import FrozenWarning, Hooked
-from muxwrap._hooks.mixing import insert_ids, mix_embeds, mix_input, mix_output, start_chunks, widen
+from muxwrap._hooks.left_out import LeftOut
 from muxwrap._hooks.parts import FEATURES, call_features, call_head
-from muxwrap._hooks.running import in_call, is_copy_of, running
-from muxwrap._hooks.separating import separate_input, separate_output
-from muxwrap._hooks.trunk import layer_at, layers_between
-from muxwrap._hooks.widening import check_used, stem_at
+from muxwrap._hooks.plan import Planned, hooks_for
+from muxwrap._hooks.running import in_call, is_copy_of, owns_hooks, remove_hooks, running
+from muxwrap._hooks.widening import check_used
 from muxwrap._util.fast_path import in_fast_path, without_fast_path
 from muxwrap.demuxers.watch import Watch
 from muxwrap.errors import MuxwrapError
-from muxwrap.site import MaskMode, Site
-
-_AT_BACKBONE = {
-    MaskMode.INSIDE: side_inputs.read,
-    MaskMode.IGNORED: side_inputs.drop,
-    MaskMode.SIZE: side_inputs.put_stand_in,
-}
-"""What is done to the side inputs of the whole backbone's call; elsewhere they are merged at ``mask_at``."""
 
 
 class Attachment:
@@ -54,6 +42,13 @@ class Attachment:
         self._answers = AnswerCheck() if check_answers else None
         self._embeddings = EmbeddingWarning()
         self._watch = Watch()
+        self._left_out = LeftOut()
+        owns_hooks(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Be a copy, of deepcopy or pickle, which has a key of its own."""
+        self.__dict__.update(state)
+        owns_hooks(self)
 
     # -- hooks on and off ---------------------------------------------------------------------------------------------
 
@@ -61,19 +56,9 @@ class Attachment:
         """Put the hooks on the backbone's modules as they are now, if they are not on."""
         if self.handles:
             return
-        self._attach_side_inputs(model)
-        for path in dict.fromkeys(side.first[0] for side in model.sites.sides if side.first is not None):
-            self._before(model.backbone.get_submodule(path), sides.read, path)
-        for k, site in enumerate(model.sites.mux):
-            self._attach_mixing(model, k, site)
-        for path in dict.fromkeys(side.path for side in model.sites.sides):
-            self._before(model.backbone.get_submodule(path), sides.merge, path)
-        for k, site in enumerate(model.sites.demux):
-            module = model.backbone.get_submodule(site.path)
-            if site.side == "input":
-                self._before(module, separate_input, k)
-            else:
-                self._after(module, separate_output, k)
+        remove_hooks(model.backbone, of_nobody=True)
+        for hook in list(hooks_for(model)):  # none is on if one has no place
+            self._put_on(hook)
         self._hooked.note(model.backbone)
 
     def detach(self, backbone: nn.Module) -> None:
@@ -88,53 +73,12 @@ class Attachment:
                     del hooks[each]
                     module._forward_pre_hooks_with_kwargs.pop(each, None)
 
-    def _attach_side_inputs(self, model: Components) -> None:
-        mode = MaskMode(model.sites.mask)
-        if model.strategy.places_tokens:
-            self._before(model.backbone, placing.read_rows)
-        elif mode in _AT_BACKBONE:
-            self._before(model.backbone, _AT_BACKBONE[mode])
-        elif mode is not MaskMode.NONE:
-            self._before(model.backbone.get_submodule(model.sites.mask_at), side_inputs.merge)
-
-    def _attach_mixing(self, model: Components, k: int, site: Site) -> None:
-        module = model.backbone.get_submodule(site.path)
-        if model.strategy.places_tokens:
-            self._before(layer_at(model.backbone, site), read_padding)
-        if site.side == "input":
-            self._before(module, mix_input, k)
-            stem = stem_at(model.backbone, site, model.strategy.dim) if len(model.widenings) else None
-            if stem is not None:
-                self._after(stem, widen, k)
+    def _put_on(self, hook: Planned) -> None:
+        if hook.before:
+            do = partial(in_call, self.key, partial(_before_module, hook.do), *hook.which)
+            self.handles.append(hook.module.register_forward_pre_hook(do, with_kwargs=True))
         else:
-            self._before(module, side_inputs.restore)
-            taker = taker_of_embeds(model.backbone, site.path)
-            if model.demuxer.uses_sentinel_ids:
-                self._before(module, insert_ids)
-            elif taker is not None:
-                self._before(taker, mix_embeds, k)
-            self._before(module, start_chunks, k)
-            self._after(module, mix_output, k)
-        if model.strategy.places_tokens:
-            self._attach_places(model, site)
-        elif model.sites.mask in (MaskMode.INSIDE, MaskMode.BOTH):
-            for layer in side_inputs.layers_after(model.backbone, site):
-                self._before(layer, side_inputs.merge_unnamed)
-
-    def _attach_places(self, model: Components, site: Site) -> None:
-        again, times = dict(getattr(model.strategy, "again", ())), 1
-        for at, layer in enumerate(layers_between(model.backbone, site, model.sites.demux[0])):
-            if at in again:
-                times *= again[at]
-                self._before(layer, placing.place_again, times)
-            self._before(layer, fit_arguments)
-
-    def _before(self, module: nn.Module, do: Callable[..., Any], *which: object) -> None:
-        hook = partial(in_call, self.key, partial(_before_module, do), *which)
-        self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-
-    def _after(self, module: nn.Module, do: Callable[..., Any], *which: int) -> None:
-        self.handles.append(module.register_forward_hook(partial(in_call, self.key, do, *which)))
+            self.handles.append(hook.module.register_forward_hook(partial(in_call, self.key, hook.do, *hook.which)))
 
     # -- one call -----------------------------------------------------------------------------------------------------
 
@@ -160,6 +104,8 @@ class Attachment:
         if self._answers is not None:
             self._answers.check(call, args, kwargs, output)
         self._embeddings.look(call, output)
+        if model.training:
+            self._left_out.look(model)
         if model.training and self._watch.look((model.backbone, *model.added), model.demuxers):
             for state in call.answers:
                 if state.requires_grad:
@@ -184,7 +130,7 @@ class Attachment:
         return without_fast_path()
 
     def _check_reached(self, call: Call) -> None:
-        """Refuse a call that did not pass every site once (heads after the first may be left out)."""
+        """Refuse a call that did not pass every site as often as it has to (heads after the first may be left out)."""
         sites = call.model.sites
         passed = [(site, count, "mixed") for site, count in zip(sites.mux, call.mixed, strict=True)]
         for site, count, done in [*passed, (sites.demux[0], call.separated[0], "separated")]:
@@ -192,7 +138,7 @@ class Attachment:
                 raise MuxwrapError(
                     f"the {site} was never reached, so nothing was {done}; name a module that every call runs"
                 )
-            if count > 1:
+            if count > 1 and site.times == 1:
                 raise MuxwrapError(f"the {site} was reached {count} times in one call; name a module that runs once")
         check_used(call.wide, sites)
 

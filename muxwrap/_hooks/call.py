@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+import weakref
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,10 @@ from muxwrap._hooks.grouping import group
 from muxwrap._util.sizes import fixed
 from muxwrap.errors import MuxwrapError
 from muxwrap.strategies.places import Places
+
+
+class RowsAgainError(MuxwrapError):
+    """Something between the sites met mixtures with what is of the rows, and made rows of both."""
 
 
 class Key:
@@ -30,14 +36,20 @@ class Key:
         fits_layers: whether layers got masks and positions for mixtures in a call with gradients; any checkpointing that runs
             them again in backward would give them those of the rows.
         told_of_no_grad: whether the user was told of a demuxer that is not trained.
+        owner: who puts on the hooks of this key; a copy has none until it is part of the copy of a model.
     """
 
     without_graph = False
     fits_layers = False
     told_of_no_grad = False
+    owner: weakref.ref[Any] | None = None
 
     def __init__(self) -> None:
         self.origin = uuid.uuid4().hex
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has."""
+        return {name: value for name, value in vars(self).items() if name != "owner"}
 
 
 @dataclass

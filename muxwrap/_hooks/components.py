@@ -39,6 +39,7 @@ class Components:
             order; None does not, and warns where embeddings are trained.
         training: whether the call is one of training.
         copies: indices that a row takes.
+        cost: operations of a row as a multiple of those in the bare model, in full groups of n; None where not known.
     """
 
     backbone: nn.Module
@@ -52,6 +53,7 @@ class Components:
     shuffle: bool | None = None
     training: bool = False
     copies: int = 1
+    cost: float | None = None
 
     @property
     def demuxer(self) -> Demuxer:

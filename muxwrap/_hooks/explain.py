@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from muxwrap._hooks.answers import bare_output
-from muxwrap._hooks.call import Call
+from muxwrap._hooks.call import Call, RowsAgainError
 from muxwrap._hooks.embeddings import declared_embedding
 from muxwrap._util.nested import first_tensor, named_tensors
 from muxwrap.demuxers.base import Demuxer
@@ -56,7 +56,12 @@ def of_mixtures(call: Call, args: Any, kwargs: Any, error: Exception) -> str | N
         kwargs: its keyword arguments.
         error: what was raised.
     """
-    if torch.compiler.is_compiling() or call.n == 1 or call.rows is None or isinstance(error, torch.OutOfMemoryError):
+    if (
+        torch.compiler.is_compiling()
+        or call.n == 1
+        or not _count_rows(call)
+        or isinstance(error, torch.OutOfMemoryError)
+    ):
         return None
     named = inspect.signature(call.model.backbone.forward).bind_partial(*args, **kwargs).arguments
     if named.get("past_key_values") is not None or named.get("kwargs", {}).get("past_key_values") is not None:
@@ -64,18 +69,34 @@ def of_mixtures(call: Call, args: Any, kwargs: Any, error: Exception) -> str | N
             "past_key_values are given, what every row has seen before, and a mixture has seen nothing of it; call the model "
             "with the whole rows, and adapt it by tokens (prompt tuning) or layers (LoRA) instead of a prefix"
         )
-    if call.mixtures == 1:
+    again = isinstance(error, RowsAgainError)
+    if call.mixtures == 1 and not again:
         return _of_one_mixture(call, args, kwargs, error)
-    if isinstance(error, MuxwrapError) or bare_output(call, args, kwargs) is None:
+    if (isinstance(error, MuxwrapError) and not again) or bare_output(call, args, kwargs) is None:
         return None
     tensors = (pair for name, value in named.items() for pair in named_tensors(value, name))
     of_rows = [path for path, x in tensors if x.shape[:1] == (call.rows,)]
+    said = str(error) if again else f"{type(error).__name__}: {error}"
     return (
-        f"{type(error).__name__}: {error} (the bare model answers this call. Here {call.rows} rows make {call.mixtures} "
+        f"{said} (the bare model answers this call. Here {call.rows} rows make {call.mixtures} "
         f"mixtures of {call.n}, and something between the sites was given both. Of the rows are {', '.join(of_rows)}: what "
         "reaches the trunk besides what is mixed, such as a mask, has to be in the example_input= with which the model is "
-        "wrapped; or name mux_at= and demux_at= so that it is read before rows are mixed or after they are separated)"
+        "wrapped; or name mux_at= and demux_at= so that it is read before rows are mixed or after they are separated"
+        f"{_IN_TRAINING if call.model.training else ''})"
     )
+
+
+def _count_rows(call: Call) -> bool:
+    """Note how many rows a call has, if it failed before they were mixed and something else stood in for them."""
+    if call.rows is None and call.stand_in is not None and call.batch is not None:
+        call.rows = call.batch.shape[0]
+    return call.rows is not None
+
+
+_IN_TRAINING = (
+    ". What runs in training only, such as noise or dropped paths, has to take the number of rows from the features that it is "
+    "for, h.shape[0], and not from what the backbone was given"
+)
 
 
 def _of_one_mixture(call: Call, args: Any, kwargs: Any, error: Exception) -> str | None:

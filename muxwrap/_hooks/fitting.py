@@ -6,7 +6,6 @@ instances apart and count every key as the tokens that it holds, and positions o
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from muxwrap._hooks import torch_masks
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.side_inputs import MASK
+from muxwrap._util.forwards import forward_arguments
 from muxwrap._util.nested import first_tensor, map_tensors
 from muxwrap.errors import MuxwrapError
 
@@ -29,7 +29,7 @@ def fit_arguments(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> Any:
         return None
     call.key.fits_layers |= torch.is_grad_enabled()
     tokens = first_tensor((args, kwargs))
-    names = list(inspect.signature(layer.forward).parameters)
+    names = list(forward_arguments(layer))
     mask = mask_name(layer)
     if mask is None or tokens is None:
         raise MuxwrapError(
@@ -47,7 +47,7 @@ def fit_arguments(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> Any:
 
 def read_padding(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> None:
     """Keep what is padding by the mask of the layer at the mux site, where the backbone names no mask of its own."""
-    names = list(inspect.signature(layer.forward).parameters)
+    names = list(forward_arguments(layer))
     named = {**dict(zip(names, args, strict=False)), **kwargs}
     name, padding = mask_name(layer), named.get(torch_masks.PADDING)
     own = None if name in (None, torch_masks.NAME) else named.get(name)
@@ -66,8 +66,9 @@ def read_padding(call: Call, layer: nn.Module, args: Any, kwargs: Any) -> None:
 
 def mask_name(layer: nn.Module) -> str | None:
     """Return the name under which a layer takes the mask of its self-attention, if it does."""
-    names = inspect.signature(layer.forward).parameters
-    return next((name for name in names if name in ("attention_mask", "attn_mask", torch_masks.NAME)), None)
+    return next(
+        (name for name in forward_arguments(layer) if name in ("attention_mask", "attn_mask", torch_masks.NAME)), None
+    )
 
 
 def _mask(call: Call, layer: nn.Module, own: Any, tokens: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ backbone is the bare model. (A closure over the model would keep writing to the 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,11 +27,26 @@ _local = threading.local()
 def running(call: Call) -> Iterator[None]:
     """Let the hooks of a call act inside a block, in this thread."""
     outer = getattr(_local, "calls", ())
+    if not torch.compiler.is_compiling():
+        for seen in getattr(_local, "watches", ()):
+            seen.add(call.key)
     _local.calls = (*outer, call)
     try:
         yield
     finally:
         _local.calls = outer
+
+
+def begin_watch() -> None:
+    """Note the keys of the calls that begin in this thread from now on."""
+    _local.watches = (*getattr(_local, "watches", ()), set())
+
+
+def end_watch() -> set[Key]:
+    """Return the keys of the calls that began since the watch that was begun last, which ends here."""
+    *outer, seen = _local.watches
+    _local.watches = tuple(outer)
+    return seen
 
 
 def order_of(key: Key) -> Tensor | None:
@@ -66,9 +82,17 @@ def in_call(key: Key, do: Callable[..., Any], *arguments: Any) -> Any:
     return None
 
 
+def owns_hooks(owner: Any) -> None:
+    """Note who puts on the hooks of ``owner.key``; where there is nobody any more, they never act."""
+    owner.key.owner = weakref.ref(owner)
+
+
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a module carries a hook of a multiplexed model."""
-    return any(map(_is_ours, hooks_of(module)))
+    """Whether a module carries a hook of a multiplexed model that there still is.
+
+    A backbone that is copied or loaded alone carries hooks of nobody, and so does one whose wrapper is gone.
+    """
+    return any(_is_ours(hook) and _is_owned(hook) for hook in hooks_of(module))
 
 
 def is_hook_of(hook: Any, key: Key) -> bool:
@@ -96,13 +120,23 @@ def hooks_of(module: nn.Module) -> list[Any]:
     return [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
 
 
-def remove_hooks(root: nn.Module) -> None:
-    """Take the hooks of every multiplexed model off a copy of a backbone, to which they do not belong."""
+def remove_hooks(root: nn.Module, *, of_nobody: bool = False) -> None:
+    """Take the hooks of every multiplexed model off a copy of a backbone, to which they do not belong.
+
+    With ``of_nobody`` take off those alone whose model is gone.
+    """
     for module in root.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
-            for each in [each for each, hook in hooks.items() if _is_ours(hook)]:
+            for each in [
+                each for each, hook in hooks.items() if _is_ours(hook) and not (of_nobody and _is_owned(hook))
+            ]:
                 del hooks[each]
                 module._forward_pre_hooks_with_kwargs.pop(each, None)
+
+
+def _is_owned(hook: Any) -> bool:
+    owner = hook.args[0].owner
+    return owner is not None and owner() is not None
 
 
 def _is_ours(hook: Any) -> bool:

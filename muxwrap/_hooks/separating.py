@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from muxwrap._hooks import packed
 from muxwrap._hooks.axes import features_back, features_last, laid_like
-from muxwrap._hooks.call import Call
+from muxwrap._hooks.call import Call, RowsAgainError
 from muxwrap._hooks.grouping import ungroup
 from muxwrap._hooks.isolating import without_answer
 from muxwrap._hooks.placing import unplace
@@ -45,6 +45,10 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
         h = h.unsqueeze(0)  # squeeze() took away the axis of one mixture
     # Not asked of traced code, whose number of groups may be free.
     if not torch.compiler.is_compiling() and not torch.jit.is_tracing() and h.shape[0] != call.mixtures:
+        if h.shape[0] == call.rows:
+            raise RowsAgainError(
+                f"the {site} holds the {call.rows} rows of the batch again, and not their {call.mixtures} mixtures of {call.n}"
+            )
         raise MuxwrapError(
             f"the {site} holds {h.shape[0]} rows, and {call.rows} rows make {call.mixtures} mixtures of "
             f"{call.n}; demux_at has to be where a row is a mixture"

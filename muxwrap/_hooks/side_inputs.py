@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from muxwrap._hooks.adapters import arguments_of
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import LEFT_OUT, demand, merge_masks, merge_side_inputs
+from muxwrap._hooks.pairs import check_pairs
 from muxwrap._util.meta import is_meta
 from muxwrap._util.nested import first_tensor, map_tensors, replace_object
+from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site
 
 MASK = "attention_mask"
@@ -44,8 +46,11 @@ def merge(call: Call, module: nn.Module, args: Any, kwargs: Any) -> Any:
         instead[MASK] = None  # attention is faster without a mask, and mixing has nothing to leave out
     prefix = call.model.demuxer.prefix_length
     for name, value in own.items():
+        grouped = call.group(value)
+        if name.endswith(MASK):
+            check_pairs(f"the backbone is given {name}", grouped)
         merged = merge_masks if name.endswith(MASK) else partial(merge_side_inputs, name)
-        instead[name] = call.merged[name] = merged(call.group(value), prefix)
+        instead[name] = call.merged[name] = merged(grouped, prefix)
     for name, at in _arguments(module):
         if name in instead and _positional(at, args):
             args = (*args[:at], instead[name], *args[at + 1 :])
@@ -99,12 +104,24 @@ def _merge_unnamed(call: Call, value: Tensor) -> Tensor:
             return merged
     grouped = call.group(value)
     merged = merge_masks(grouped, 0)
-    # Ids are often given for their shape alone, as to tables of positions; sites.company tells where they are read. An
-    # encoder's states that were separated are still merged by their largest numbers for a decoder, which loses much of them.
-    if value.is_floating_point() and not any(call.separated):
+    # Ids are often given for their shape alone, as to tables of positions; sites.company tells where they are read.
+    if value.is_floating_point():
+        _check_not_separated(call, value)
         _check_mask(grouped, merged)
+    if value.is_floating_point() or value.dtype == torch.bool:
+        check_pairs("a layer is given a mask", grouped)
     call.unnamed.append((value, merged))
     return merged
+
+
+def _check_not_separated(call: Call, value: Tensor) -> None:
+    """Refuse states that were separated and go on into a layer that runs on mixtures, such as an encoder's into a decoder."""
+    passed = [str(site) for site, count in zip(call.model.sites.demux, call.separated, strict=True) if count]
+    if passed:
+        raise MuxwrapError(
+            f"a layer that runs on mixtures is given a tensor {list(value.shape)} of the rows after the {passed[0]} separated "
+            "them: mixtures go on from what is mixed. Separate with demux_at= only before heads, after which nothing is mixed"
+        )
 
 
 def _check_mask(grouped: Tensor, merged: Tensor) -> None:
@@ -123,7 +140,8 @@ def mask_of(call: Call, k: int, x: Tensor) -> Tensor | None:
         keep = call.keep[k]
         at = torch.arange(x.shape[1], device=x.device) if x.ndim > 2 else None
         return keep if keep.ndim > 1 or at is None else at < keep.to(x.device).unsqueeze(1)
-    if call.model.sites.mask is MaskMode.IGNORED and not call.model.strategy.reads_mask:
+    sites = call.model.sites
+    if sites.padding_read or (sites.mask is MaskMode.IGNORED and not call.model.strategy.reads_mask):
         return None
     mask = call.side_inputs.get(MASK if k == 0 else "decoder_" + MASK)
     return mask if mask is None or call.id_rows is None else call.group(mask).flatten(0, 1)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import LEFT_OUT, demand
+from muxwrap._hooks.pairs import check_pairs
 from muxwrap._util.nested import named_arguments, replace_object
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import SideInput
@@ -60,6 +61,7 @@ def _merged(call: Call, side: SideInput, value: Tensor) -> Tensor:
     prefix = call.model.demuxer.prefix_length
     if side.kind == "lengths":
         return grouped.amax(1) + prefix
+    check_pairs(f"{_name(side)} is given {side.argument}", grouped == 0 if side.kind == "padding" else grouped)
     if side.kind == "padding":
         merged = grouped.all(1) if grouped.dtype == torch.bool else grouped.amin(1)
     else:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from muxwrap._model.asked import Asked
 from muxwrap._model.forwarding import PARTS, REPLACING_METHODS, UNLOADING_METHODS, belongs_to, check_change, forwarded
+from muxwrap._model.replaced import watch_forward
 from muxwrap.errors import MuxwrapError
 
 _METHODS = {"at", "attach", "detach", "ensemble", "fixed", "grouped", "grouped_by", "members"}
@@ -48,6 +49,8 @@ class Attributes(Asked):
             setattr(self.backbone, name, value)
         else:
             super().__setattr__(name, value)
+            if name == "forward":
+                watch_forward(self)
 
     def __delattr__(self, name: str) -> None:
         if self._is_of_backbone(name):

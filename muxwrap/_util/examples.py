@@ -4,68 +4,113 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from muxwrap._util.fast_path import without_fast_path
+from muxwrap._util.held import held_tensors
 from muxwrap._util.meta import shapes_only
-from muxwrap._util.nested import first_tensor, map_tensors
+from muxwrap._util.nested import first_tensor, map_tensors, new_containers, tensors_in
 from muxwrap.errors import MuxwrapError
 
 ROWS = 3  # over n=2: two mixtures, one of them incomplete, so that rows and mixtures cannot be taken for each other
 
 
-def run(module: Callable[..., Any], example: Any) -> Any:
-    """Call a module with an example: a tensor, a tuple of arguments, or a dict of keyword arguments."""
-    if isinstance(example, dict) or hasattr(example, "keys"):
-        return module(**example)
-    return module(*example) if isinstance(example, (tuple, list)) else module(example)
+@dataclass(frozen=True)
+class Example:
+    """A call of a model, and which of its tensors have no axis of rows: tables or a grid.
 
+    With another number of rows, the first axis of a table may by chance be as long. A dataclass, so that what reaches the
+    tensors in a value reaches those of the call.
 
-def with_rows(example: Any, rows: int = ROWS) -> Any:
-    """Return the example with ``rows`` rows: its own, repeated or cut.
-
-    Every tensor whose first axis is as long as the first tensor's is taken to have the batch's rows, but for those that
-    :func:`keeping` has seen with another number of rows.
+    Args:
+        call: a tensor, a tuple of arguments or a dict of keyword arguments.
+        tables: the places of the tensors without rows, in the order of :func:`~muxwrap._util.nested.tensors_in`.
     """
-    first = first_tensor(example)
-    if first is None:
+
+    call: Any
+    tables: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, call: Any) -> Example:
+        """Return the example of a call, in which the tensors with another first axis than the first tensor have no rows."""
+        first = first_tensor(call)
+        rows = () if first is None else first.shape[:1]
+        return cls(call, frozenset(at for at, value in enumerate(tensors_in(call)) if value.shape[:1] != rows))
+
+    def tensors_with_rows(self) -> list[Tensor]:
+        """Return the tensors that have the batch's rows: whose first axis is as long as the first tensor's."""
+        first = first_tensor(self.call)
+        tensors = [value for at, value in enumerate(tensors_in(self.call)) if at not in self.tables]
+        return [] if first is None else [value for value in tensors if value.shape[:1] == first.shape[:1]]
+
+    def map_rows(self, change: Callable[[Tensor], Tensor]) -> Example:
+        """Return the example with every tensor changed that has rows."""
+        own = self.tensors_with_rows()
+        changed: Example = map_tensors(self, lambda value: change(value) if _is_among(value, own) else value)
+        return changed
+
+
+def run(module: Callable[..., Any], call: Any) -> Any:
+    """Call a module with a tensor, a tuple of arguments, a dict of keyword arguments, or an :class:`Example` of these."""
+    args, kwargs = as_arguments(call)
+    return module(*args, **kwargs)
+
+
+def as_arguments(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call, and those by keyword; see :func:`run`.
+
+    Containers are new: a model may take things out of the dict that it is given, and the call is made again.
+    """
+    call = new_containers(call.call if isinstance(call, Example) else call)
+    if isinstance(call, dict) or hasattr(call, "keys"):
+        return (), dict(call)
+    return (tuple(call) if isinstance(call, (tuple, list)) else (call,)), {}
+
+
+def with_rows(call: Any, rows: int = ROWS) -> Any:
+    """Return the call or the example with ``rows`` rows: its own, repeated or cut.
+
+    Every tensor whose first axis is as long as the first tensor's is taken to have the batch's rows, but for those that an
+    :class:`Example` knows to have none.
+    """
+    example = call if isinstance(call, Example) else Example(call)
+    _check_layout(example.call)
+    if first_tensor(example) is None:
         raise MuxwrapError(
-            f"example_input={type(example).__name__} holds no tensor with rows; give one that the model accepts"
+            f"example_input={type(example.call).__name__} holds no tensor with rows; give one that the model accepts"
         )
-    size = first.shape[0]
-
-    def resize(value: Tensor) -> Tensor:
-        if not has_rows(value, size):
-            return value
-        return value[torch.arange(rows, device=value.device) % size]
-
-    return map_tensors(example, resize)
+    resized = example.map_rows(lambda value: value[torch.arange(rows, device=value.device) % value.shape[0]])
+    return resized if isinstance(call, Example) else resized.call
 
 
-def has_rows(value: Tensor, rows: int) -> bool:
-    """Whether a tensor of an example has so many rows, and not just as long an axis."""
-    return value.shape[:1] == (rows,) and value not in _WITHOUT_ROWS
+def _check_layout(call: Any) -> None:
+    """Refuse tensors that cannot be cut into rows.
+
+    Raises:
+        MuxwrapError: one is held by an object, or is sparse.
+    """
+    first = first_tensor(call)
+    count = None if first is None else first.shape[0]
+    held = next((path for path, value in held_tensors(call) if count is None or value.shape[:1] == (count,)), None)
+    if held is not None:
+        raise MuxwrapError(
+            f"example_input{held} is a tensor in an object, which cannot be cut into rows; give the model tensors in tuples, "
+            "lists, dicts or dataclasses"
+        )
+    sparse = next((value for value in tensors_in(call) if value.layout != torch.strided and value.ndim), None)
+    if sparse is not None:
+        raise MuxwrapError(
+            f"example_input={type(call).__name__} holds a tensor of layout {sparse.layout}, whose rows cannot be indexed; "
+            "give the model value.to_dense(), or wrap the part that follows the layer which reads it"
+        )
 
 
-def keeping(example: Any) -> Any:
-    """Return an example that knows which of its tensors have no rows: tables or a grid, with another first axis."""
-    first = first_tensor(example)
-
-    def keep(value: Tensor) -> Tensor:
-        if first is None or value.ndim == 0 or value.shape[0] == first.shape[0]:
-            return value
-        alias = value.view_as(value)  # the user's own tensor may have rows in another example
-        _WITHOUT_ROWS[alias] = True
-        return alias
-
-    return map_tensors(example, keep)
-
-
-_WITHOUT_ROWS: Any = WeakIdKeyDictionary()
+def _is_among(value: Tensor, tensors: list[Tensor]) -> bool:
+    return any(value is each for each in tensors)
 
 
 def pixels(backbone: nn.Module, channels: int, height: int, width: int) -> Tensor:

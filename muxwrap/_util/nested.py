@@ -44,7 +44,7 @@ def named_tensors(
     """
     if isinstance(value, Tensor):
         yield path, value
-    for key, step, part in _children(value):
+    for key, step, part in children(value):
         if skip is None or not skip(key):
             yield from named_tensors(part, path + step, skip)
 
@@ -75,23 +75,41 @@ def replace_object(value: Any, old: Any, new: Any) -> Any:
     """Return the value with every occurrence of the object ``old`` replaced, of the same type."""
     if value is old:
         return new
+    if _is_dataclass(value) and not isinstance(value, (tuple, list, Mapping)):
+        return _replace_fields(value, old, new)
+    return _with_parts(value, lambda part: replace_object(part, old, new))
+
+
+def new_containers(value: Any) -> Any:
+    """Return the value in tuples, lists, mappings and dataclasses of its own, with the same tensors and objects in them."""
+    if _is_dataclass(value) and not isinstance(value, (tuple, list, Mapping)):
+        return _with_fields(value, {key: new_containers(part) for key, _, part in children(value)})
+    return _with_parts(value, new_containers)
+
+
+def _with_parts(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a tuple, list or mapping of the same type with every part changed, anything else as it is."""
     if isinstance(value, tuple):
-        parts = [replace_object(part, old, new) for part in value]
+        parts = [change(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     if isinstance(value, list):
-        return [replace_object(part, old, new) for part in value]
+        return [change(part) for part in value]
     if isinstance(value, Mapping):
-        return _mapping_like(value, {key: replace_object(part, old, new) for key, part in value.items()})
-    return _replace_fields(value, old, new) if _is_dataclass(value) else value
+        return _mapping_like(value, {key: change(part) for key, part in value.items()})
+    return value
 
 
 def _replace_fields(value: Any, old: Any, new: Any) -> Any:
-    parts = {key: part for key, _, part in _children(value)}
+    parts = {key: part for key, _, part in children(value)}
     changed = {key: replace_object(part, old, new) for key, part in parts.items()}
     if all(changed[key] is part for key, part in parts.items()):
         return value
+    return _with_fields(value, changed)
+
+
+def _with_fields(value: Any, fields: dict[Any, Any]) -> Any:
     twin = copy.copy(value)
-    for key, part in changed.items():
+    for key, part in fields.items():
         object.__setattr__(twin, key, part)  # it may be frozen
     return twin
 
@@ -110,7 +128,7 @@ def _is_dataclass(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def _children(value: Any) -> Iterator[tuple[Any, str, Any]]:
+def children(value: Any) -> Iterator[tuple[Any, str, Any]]:
     """Yield what a container holds: its key, the key as Python writes it, and the part."""
     if isinstance(value, (tuple, list)):
         fields = getattr(value, "_fields", None)

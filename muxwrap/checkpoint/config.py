@@ -29,7 +29,7 @@ _REQUIRED: dict[str, Any] = {
     "demux": dict,
     "sites": dict,
 }
-_OPTIONAL = ("largest", "shuffle", "sizes", "rows", "recipe", digests.KEY)
+_OPTIONAL = ("cost", "largest", "shuffle", "sizes", "rows", "recipe", digests.KEY)
 
 
 def describe(components: Components) -> dict[str, Any]:

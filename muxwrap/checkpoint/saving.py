@@ -54,7 +54,13 @@ def save(
     folder, writer = Path(folder), writer or Writer()
     tensors = _checked(model, state_dict)
     writer.check(tensors)
-    config = {**(unknown or {}), **describe(components), "sizes": list(model.sizes), "rows": model.n}
+    config = {
+        **(unknown or {}),
+        **describe(components),
+        "sizes": list(model.sizes),
+        "rows": model.n,
+        "cost": model._cost,
+    }
     config["recipe"] = _backbones.recipe_of(components.backbone)
     json.dumps(config)  # fails before anything is written
     own = transformers.named_as_loaded(components.backbone)

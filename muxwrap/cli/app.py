@@ -10,6 +10,7 @@ import typer
 
 import muxwrap
 from muxwrap.cli.bench import bench
+from muxwrap.cli.demo import demo
 from muxwrap.cli.frontier import frontier
 from muxwrap.cli.inspect import inspect
 from muxwrap.cli.list import list_
@@ -31,6 +32,7 @@ app.command()(bench)
 app.command()(frontier)
 app.command()(predict)
 app.command()(serve)
+app.command()(demo)
 
 
 def _version(asked: bool) -> None:

@@ -48,7 +48,7 @@ def serve(
 
         muxwrap serve model --port 8000
 
-        muxwrap serve model --tokenizer bert-base-uncased --n-min 2 --max-wait-ms 5
+        muxwrap serve model --tokenizer my-tokenizer --n-min 2 --max-wait-ms 5
 
         muxwrap serve model --backbone nets:make --shape 12
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from muxwrap._util.sizes import fixed
 from muxwrap.demuxers.base import Demuxer, registry
+from muxwrap.demuxers.few import activated, normed
 from muxwrap.demuxers.sentinel_ids import check_sentinel_ids, prepend
 from muxwrap.errors import MuxwrapError, check_dim
 
@@ -117,7 +118,7 @@ class Index(Demuxer):
         of_prefix, of_token = self.join.weight.split(self.dim, dim=1)
         of_index = F.linear(h[:, : self.n], of_prefix, self.join.bias).unsqueeze(2)
         u = of_index + F.linear(h[:, self.tokens_added - self.prefix_outputs :], of_token).unsqueeze(1)
-        return self.finished(self.out(self.norm(F.gelu(u))))
+        return self.finished(self.out(normed(activated(u), self.norm.weight, self.norm.bias, self.eps)))
 
     def _check_tokens(self, h: Tensor) -> None:
         if h.ndim != 3 or fixed(h.shape)[-1] != self.dim or fixed(h.shape)[1] <= self.n:

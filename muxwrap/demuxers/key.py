@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muxwrap.demuxers.base import Demuxer, registry
+from muxwrap.demuxers.few import activated, normed
 from muxwrap.demuxers.sentinel_ids import check_sentinel_id, overwrite_first
 from muxwrap.errors import MuxwrapError
 
@@ -18,6 +19,7 @@ class Key(Demuxer):
     Its size hardly depends on n: the n·dim keys are all that belongs to an index.
     Cost: the first layer is W_h h + (W_k k_i + b), so dim² multiplications per *mixture* and position and n·dim²
     per call, where the concatenation would take 2·dim² per instance; each block takes dim² per instance and position.
+    With fewer than 4 features it is linear: a norm over them would leave next to nothing.
 
     Args:
         n: instances in a mixture.
@@ -69,10 +71,13 @@ class Key(Demuxer):
         self.check_features(h)
         of_mixture, of_key = self.join.weight.split(self.dim, dim=1)
         keyed = F.linear(self.keys, of_key, self.join.bias).view(self.n, *[1] * (h.ndim - 2), self.dim)
-        u = F.gelu(F.linear(h, of_mixture).unsqueeze(1) + keyed)
+        u = activated(F.linear(h, of_mixture).unsqueeze(1) + keyed)
         for block in self.blocks[: self.layers - self.inner_norm]:
-            u = u + F.gelu(block(u))
-        return self.finished(u + self.norm(F.gelu(self.blocks[-1](u))) if self.inner_norm else self.norm(u))
+            u = u + activated(block(u))
+        return self.finished(u + self._normed(activated(self.blocks[-1](u))) if self.inner_norm else self._normed(u))
+
+    def _normed(self, u: Tensor) -> Tensor:
+        return normed(u, self.norm.weight, self.norm.bias, self.eps)
 
     def insert_sentinel_ids(self, ids: Tensor) -> Tensor:
         """Overwrite token 0 of every instance: ``[g, n, L] -> [g, n, L]``."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from muxwrap._util.sizes import fixed, moved
 from muxwrap.demuxers.base import Demuxer, registry
+from muxwrap.demuxers.few import activated, normed
 from muxwrap.demuxers.sentinel_ids import check_sentinel_id, overwrite_first
 from muxwrap.errors import MuxwrapError
 
@@ -20,6 +21,7 @@ class MLP(Demuxer):
 
     Learns retrieval several times faster than ``key``, and its parameters grow with n: n·(dim² + 3·dim).
     Cost: dim² multiplications per instance and position; where one position is separated, all indices in one product.
+    With fewer than 4 features it is linear: a norm over them would leave next to nothing.
 
     Args:
         n: instances in a mixture.
@@ -73,7 +75,7 @@ class MLP(Demuxer):
             # Index by index: what is between the linear map and the output stays in the caches.
             return self.finished(torch.stack([self._separate(h, i) for i in range(self.n)], dim=1))
         u = F.linear(h, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(-1, (self.n, self.dim))
-        u = F.layer_norm(F.gelu(u), (self.dim,), eps=self.eps) * self.norm_weight + self.norm_bias
+        u = normed(activated(u), self.norm_weight, self.norm_bias, self.eps)
         return self.finished(moved(u, -2, 1))
 
     def insert_sentinel_ids(self, ids: Tensor) -> Tensor:
@@ -81,5 +83,5 @@ class MLP(Demuxer):
         return overwrite_first(ids, self.sentinel_id)
 
     def _separate(self, h: Tensor, i: int) -> Tensor:
-        u = F.gelu(F.linear(h, self.weight[i], self.bias[i]))
-        return F.layer_norm(u, (self.dim,), self.norm_weight[i], self.norm_bias[i], self.eps)
+        u = activated(F.linear(h, self.weight[i], self.bias[i]))
+        return normed(u, self.norm_weight[i], self.norm_bias[i], self.eps)

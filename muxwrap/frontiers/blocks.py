@@ -10,7 +10,8 @@ from torch import nn
 
 from muxwrap._hooks.trunk import list_around
 from muxwrap.errors import MuxwrapError
-from muxwrap.sites.trace import Trace, Visit, trace
+from muxwrap.sites.tracing.recording import trace
+from muxwrap.sites.tracing.trace import Trace, Visit
 
 
 @dataclass(frozen=True)

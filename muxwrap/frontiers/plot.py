@@ -28,9 +28,20 @@ def draw(points: Sequence[Point], front: Sequence[Point], ax: Any = None) -> Any
             x, y = [point.speed for point in own], [100 * point.accuracy for point in own]
             color = f"C{at % 10}"
             ax.scatter(x, y, marker=mark, edgecolors=color, facecolors=color if served is None else "none", label=label)
-    for point in front:
-        ax.annotate(point.name, (point.speed, 100 * point.accuracy), (3, 3), textcoords="offset points", fontsize=6)
     ax.margins(x=0.15)  # room for the names
+    _name(ax, front)
     ax.set(xlabel="speed-up over the trained model", ylabel="accuracy, %")
     ax.legend(fontsize=7)
     return ax
+
+
+def _name(ax: Any, front: Sequence[Point]) -> None:
+    """Write the names of the front beside it, without those that would cover another."""
+    size, places = 6, list[tuple[float, float, float]]()
+    for point in front:
+        at = (point.speed, 100 * point.accuracy)
+        x, y = ax.transData.transform(at) * 72 / ax.figure.dpi
+        end = x + 0.6 * size * len(point.name)
+        if all(abs(y - other) > size + 1 or end < left or x > right for left, right, other in places):
+            ax.annotate(point.name, at, (3, 3), textcoords="offset points", fontsize=size)
+            places.append((x, end, y))

@@ -24,6 +24,7 @@ from muxwrap.serving.heads import BoundedHeads
 from muxwrap.serving.inputs import Inputs
 from muxwrap.serving.listening import Http, bound
 from muxwrap.serving.metrics import Metrics
+from muxwrap.serving.parents import end_with_parent  # noqa: F401 - which the manager is asked for
 from muxwrap.serving.workers import GroupAPI, Pending, threads_sleep
 
 
@@ -122,6 +123,12 @@ class Server(LitServer):
         """Whether a worker could run a pass."""
         states = zip(self.workers_setup_status.values(), self.inference_workers, strict=True)
         return any(state == WorkerSetupStatus.READY and not wait([worker.sentinel], 0) for state, worker in states)
+
+    def _init_manager(self, num_api_servers: int) -> Any:
+        """Start LitServe's manager, a process of its own, which is to end when this one is killed."""
+        manager = super()._init_manager(num_api_servers)
+        manager.end_with_parent()
+        return manager
 
     def _http(self, **options: Any) -> Http:
         assert self.groups is not None

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ from torch import nn
 
 from muxwrap.errors import MuxwrapError
 from muxwrap.serving.inputs import Inputs
+from muxwrap.serving.parents import end_with_parent
 from muxwrap.serving.passes import Passes
 from muxwrap.serving.requests import RequestError
 
@@ -149,7 +148,7 @@ class GroupAPI(LitAPI):
         import torch
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        end_with_parent()
         torch.set_num_threads(self.threads or max(1, torch.get_num_threads() // self.workers))
         self.passes = Passes(pickle.loads(self.pickled), self.collate, device)
         self.pickled = b""
@@ -196,10 +195,3 @@ def _pickled(model: nn.Module) -> bytes:
             f"server({type(model).__name__}): a worker gets the model pickled, and it cannot be ({error}); define its classes "
             "and functions at the top of a module"
         ) from error
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

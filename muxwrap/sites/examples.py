@@ -7,27 +7,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from muxwrap._util.examples import keeping, quiet, run, with_rows
+from muxwrap._util.examples import Example, quiet, run, with_rows
 from muxwrap._util.meta import placed_like
 from muxwrap._util.nested import first_tensor
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.families import generic, timm, torchvision, transformers
-from muxwrap.sites.rows import part_of_one
-from muxwrap.sites.runs import BARE_ROWS
-from muxwrap.sites.trial import Trial
+from muxwrap.sites.runs.rows import part_of_one
+from muxwrap.sites.runs.runs import BARE_ROWS
+from muxwrap.sites.trials.trial import Trial
 
 FAMILIES = (transformers, timm, torchvision, generic)
 """In the order of asking; each says what it matches, makes an example and names candidates."""
 
 
-def example_of(backbone: nn.Module, example_input: Any = None) -> Any:
+def example_of(backbone: nn.Module, example_input: Any = None) -> Example:
     """Return a call of three rows: the given one, or one that is made from the model's own metadata.
 
     Raises:
         MuxwrapError: none is given and the model does not say what it takes.
     """
     given = example_input if example_input is not None else family_of(backbone).example(backbone)
-    return with_rows(keeping(placed_like(backbone, given)))
+    example: Example = with_rows(Example.of(placed_like(backbone, given)))
+    return example
 
 
 def family_of(backbone: nn.Module) -> Any:

@@ -13,20 +13,22 @@ from torch import nn
 
 from muxwrap._hooks.fitting import mask_name
 from muxwrap._hooks.trunk import list_around
-from muxwrap._util.examples import ROWS, with_rows
+from muxwrap._util.examples import ROWS, Example, with_rows
 from muxwrap._util.progress import progress_line
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site, Sites
-from muxwrap.sites.candidates import Choice
-from muxwrap.sites.dry_run import padded
 from muxwrap.sites.examples import example_of
-from muxwrap.sites.first_token import reads_first_alone
-from muxwrap.sites.resolve import site_at, site_from
-from muxwrap.sites.trace import Trace, Visit
-from muxwrap.sites.trial import Trial
+from muxwrap.sites.runs.dry_run import padded
+from muxwrap.sites.search.candidates import Choice
+from muxwrap.sites.tracing.resolve import site_at, site_from
+from muxwrap.sites.tracing.trace import Trace, Visit
+from muxwrap.sites.trials.first_token import reads_first_alone
+from muxwrap.sites.trials.trial import Trial
 
 
-def locate_layers(backbone: nn.Module, example_input: Any, *, mux_at: Choice, demux_at: Choice) -> tuple[Sites, Any]:
+def locate_layers(
+    backbone: nn.Module, example_input: Any, *, mux_at: Choice, demux_at: Choice
+) -> tuple[Sites, Example]:
     """Return sites between the layers of a backbone, and an example of three rows.
 
     By default the first third of the layers is left unmixed, and separated is after the last one.
@@ -135,7 +137,7 @@ def _narrowed(trial: Trial, sites: Sites) -> Sites:
     """Separate the first token only, where the bare model's answers do not depend on any other after the site."""
     call, site = with_rows(trial.runs.example, ROWS), sites.demux[0]
     calls = [call, *([padded(trial.runs.example, ROWS)] if sites.masked else [])]
-    alone = all(reads_first_alone(trial.backbone, site, each, ROWS) for each in calls)
+    alone = not trial.runs.scored and all(reads_first_alone(trial.backbone, site, each, ROWS) for each in calls)
     if alone and reads_first_alone(trial.backbone, site, call, ROWS, training=True):
         return replace(sites, demux=(replace(site, first_token=True),))
     return sites

@@ -15,18 +15,18 @@ from torch import Tensor
 
 from muxwrap._hooks.attachment import attached
 from muxwrap._hooks.components import Components
-from muxwrap._util.examples import ROWS, with_rows
+from muxwrap._util.examples import ROWS, Example, with_rows
 from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Sites
-from muxwrap.sites.dry_run import answers, padded, watched
-from muxwrap.sites.runs import PADDED_ROWS
-from muxwrap.sites.trial import Trial
+from muxwrap.sites.runs.dry_run import answers, padded, watched
+from muxwrap.sites.runs.runs import PADDED_ROWS
+from muxwrap.sites.trials.trial import Trial
 from muxwrap.strategies.places import Places
 from muxwrap.strategies.tokens.pool import Pool
 
 
-def check_side_by_side(made: Components, example: Any) -> Sites:
+def check_side_by_side(made: Components, example: Example) -> Sites:
     """Return the sites, with all tokens separated if the first alone is not enough.
 
     Raises:
@@ -53,7 +53,7 @@ def check_side_by_side(made: Components, example: Any) -> Sites:
     )
 
 
-def _problem_with(made: Components, sites: Sites, trial: Trial, example: Any, proportional: bool) -> str | None:
+def _problem_with(made: Components, sites: Sites, trial: Trial, example: Example, proportional: bool) -> str | None:
     """Return what is wrong without padding or with it."""
     probe = _InTurns(2, made.strategy.dim, proportional=proportional)
     made = replace(made, n=2, sites=sites, strategy=probe)
@@ -61,7 +61,7 @@ def _problem_with(made: Components, sites: Sites, trial: Trial, example: Any, pr
     return next(filter(None, (_problem(made, trial, example, padding) for padding in calls)), None)
 
 
-def _problem(made: Components, trial: Trial, example: Any, padding: bool) -> str | None:
+def _problem(made: Components, trial: Trial, example: Example, padding: bool) -> str | None:
     """Return what is wrong with the answers to rows whose tokens were put into mixtures in turns; None if nothing."""
     rows = PADDED_ROWS if padding else ROWS
     call = padded(example, rows) if padding else with_rows(example, rows)
@@ -90,7 +90,7 @@ class _InTurns(Pool):
         return Places(at, n * length, True, self.proportional)
 
 
-def _refuse_causal(made: Components, example: Any) -> None:
+def _refuse_causal(made: Components, example: Example) -> None:
     """Refuse a trunk whose tokens see earlier ones only: a pooled token would tell them what comes later.
 
     Raises:
@@ -101,7 +101,6 @@ def _refuse_causal(made: Components, example: Any) -> None:
         return
     site, other = replace(made.sites.demux[0], first_token=False), ids.clone()
     other[:, -2] = torch.where(ids[:, -2] == ids[:, 1], ids[:, 2], ids[:, 1])
-    example = example if hasattr(example, "keys") or isinstance(example, tuple) else (example,)
     states = []
     for each in (ids, other):
         with watched(made.backbone, [site]) as passed:
@@ -114,7 +113,7 @@ def _refuse_causal(made: Components, example: Any) -> None:
         )
 
 
-def _varied(example: Any) -> Any:
+def _varied(example: Example) -> Example:
     """Return three rows that differ: the first one's tokens or pixels, shifted."""
     first = first_tensor(example)
     assert first is not None
@@ -124,6 +123,5 @@ def _varied(example: Any) -> Any:
         inner = slice(1, -1) if not first.is_floating_point() else slice(None)
         row[..., inner] = row[..., inner].roll(3 * shift, -1)
         rows.append(row)
-    return replace_object(
-        example if hasattr(example, "keys") or isinstance(example, tuple) else (example,), first, torch.stack(rows)
-    )
+    varied: Example = replace_object(example, first, torch.stack(rows))
+    return varied

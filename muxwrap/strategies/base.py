@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal, TypeVar, overload
+from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 
@@ -15,6 +15,9 @@ from muxwrap.strategies.checks import check_instances
 from muxwrap.strategies.scaling import scale_factor, scaled_sum
 
 S = TypeVar("S", bound="Strategy")
+
+_SAVED_OF = "strategy"
+"""What a state dict's metadata has beside the version of a strategy's module: what it was saved of."""
 
 
 class Strategy(nn.Module, ABC):
@@ -149,6 +152,35 @@ class Strategy(nn.Module, ABC):
             self.register_parameter(name, nn.Parameter(value))
         else:
             self.register_buffer(name, value)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Save, and note beside torch's version of the module what the keys are for: the keys of some are alike."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        noted = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        if noted is not None:
+            noted[_SAVED_OF] = self._described()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing: Any,
+        unexpected: Any,
+        errors: Any,
+    ) -> None:
+        """Load, and refuse what another strategy's state dict says to be its own."""
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+        of, own = local_metadata.get(_SAVED_OF, self._described()), self._described()
+        if of != own:
+            errors.append(
+                f"{prefix[:-1]}: these are the keys of {of}, and this is {own}; wrap with the strategy= and scale= that the "
+                "state was saved of"
+            )
+
+    def _described(self) -> str:
+        return f"{getattr(self, 'name', type(self).__name__)} with a factor of {self.factor:.6g}"
 
     def extra_repr(self) -> str:
         """Return what ``print`` shows between the parentheses."""

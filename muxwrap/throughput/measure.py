@@ -63,7 +63,7 @@ def measure(
         ).fastest.dtype
     dtypes = dtypes_of(dtype)
     pixels = image_pixels(strategy, max(counts, default=1))  # one place for all, so that only n differs
-    sites, example, _ = locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=pixels)
+    sites, example, *_ = locate(backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=pixels)
     example = with_length(example, length)
     configurations = []
     for each in dtypes:

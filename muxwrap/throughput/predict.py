@@ -89,7 +89,7 @@ def predict(
         MuxwrapError: what :func:`muxwrap.wrap` refuses, or an unknown dtype.
     """
     (wanted,) = dtypes_of(dtype)
-    sites, example, _ = locate(
+    sites, example, *_ = locate(
         backbone, example_input, mux_at=mux_at, demux_at=demux_at, pixels=image_pixels(strategy, n)
     )
     backbone, example = in_dtype(backbone, wanted), example_in_dtype(with_length(example, length), wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from muxwrap._util.examples import run, with_rows
+from muxwrap._util.examples import Example, run, with_rows
 from muxwrap._util.nested import tensors_in
 from muxwrap.multiplex import Multiplex
 from muxwrap.throughput.dtypes import dtype_name, dtype_of
@@ -136,6 +137,8 @@ def with_length(example: Any, length: int | None) -> Any:
     """Return a text example with ``length`` tokens: its own, repeated or cut; None leaves it as it is."""
     if length is None:
         return example
+    if isinstance(example, Example):
+        return replace(example, call=with_length(example.call, length))
     if isinstance(example, dict):
         return {key: with_length(value, length) for key, value in example.items()}
     if not isinstance(example, torch.Tensor) or example.ndim != 2 or example.is_floating_point():

@@ -14,7 +14,8 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 from muxwrap.site import Site
 from muxwrap.sites.families import transformers
-from muxwrap.sites.trace import Seen, Trace, Visit, trace
+from muxwrap.sites.tracing.recording import trace
+from muxwrap.sites.tracing.trace import Seen, Trace, Visit
 from muxwrap.training.batches import as_batch
 
 

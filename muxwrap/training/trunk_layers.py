@@ -12,7 +12,8 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex
 from muxwrap.site import Site
 from muxwrap.sites.examples import example_of
-from muxwrap.sites.trace import Trace, trace
+from muxwrap.sites.tracing.recording import trace
+from muxwrap.sites.tracing.trace import Trace
 
 
 class Layer(NamedTuple):

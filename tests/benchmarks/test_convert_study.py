@@ -272,3 +272,26 @@ def test_only_trained_models_are_timed(tmp_path: Path) -> None:
         main(["speed", *options, "--rounds", rounds])
     found = json.loads((out / "speed-cpu.json").read_text())
     assert [(r["configuration"], r["rounds"]) for r in found] == [("teacher", 2), ("plain, 2 layers", 2)]
+
+
+def test_a_long_training_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = Packed(write(tmp_path), None)
+    rows = {split: Rows(packed, "snli", split, torch.device("cpu")) for split in SPLITS}
+    made, again = encoder(1), encoder(1)
+    whole = training.fit(made, rows["train"], rows["select"], None, training.How(3, 1e-3, 0))
+    score, scored = training.accuracy_at, []
+
+    def stopped(*args: Any) -> float:
+        scored.append(args)
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return score(*args)
+
+    how = training.How(3, 1e-3, 0, begun=tmp_path / "kept" / "begun.pt")
+    monkeypatch.setattr(training, "accuracy_at", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(again, rows["train"], rows["select"], None, how)
+    resumed = training.fit(encoder(2), rows["train"], rows["select"], None, how)
+    assert resumed.selected == whole.selected and len(scored) == 4  # the first epoch was not run again
+    assert all(torch.equal(value, whole.state[name]) for name, value in resumed.state.items())
+    assert not any((tmp_path / "kept").iterdir())

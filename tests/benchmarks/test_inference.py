@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from benchmarks.inference import report
 from benchmarks.inference.__main__ import main, wrong
 from benchmarks.inference.compare import compared
 from benchmarks.inference.data import write_rows
-from benchmarks.inference.killing import kill_one, wait_until_gone
+from benchmarks.inference.killing import command, kill_one, wait_until_gone
 
 SMALL = ["--rows", "300", "--part", "64", "--n", "2", "--dim", "16", "--layers", "1", "--workers"]
 
@@ -63,6 +64,10 @@ def test_only_a_descendant_that_runs_the_task_is_killed() -> None:
     # The name is the first word of the command line, as Ray sets it.
     sleeps = [subprocess.Popen([name, "60"], executable="/bin/sleep") for name in ("ray::test_task()", "ray::IDLE")]
     try:
+        end = time.monotonic() + 30
+        while not all(command(sleep.pid).startswith("ray::") for sleep in sleeps):  # a moment after it has begun
+            assert time.monotonic() < end
+            time.sleep(0.001)
         killed = kill_one("ray::test_task")
         assert killed == sleeps[0].pid
         assert wait_until_gone(killed, 30)

@@ -79,13 +79,15 @@ def test_the_table_compares_with_the_bare_model() -> None:
 
 def test_a_soak_is_one_line() -> None:
     record = {"model": "BERT", "server": "n=8", "clients": 50, "minutes": 10.0, "requests": 12_345, "failures": {}}
-    (line,) = soaks([{**record, "megabytes": [900.2, 950.7, 951.0], "growth_mb_per_minute": 0.031}])
+    memory = [900.2, 950.7, *[940.0] * 17, 951.0]  # two samples a minute
+    (line,) = soaks([{**record, "megabytes": memory, "growth_mb_per_minute": 0.031}])
     assert line.startswith(
         "BERT, n=8, 10 minutes with 50 clients: 12,345 requests answered, failures: none; memory of all"
     )
-    assert line.endswith("900 MB at first and 951 MB at last, +0.03 MB a minute after the first fifth.")
+    assert "at most 950.7 MB in the first minute and 951.0 MB in the last" in line
+    assert line.endswith(", a line through the last four fifths +0.03 MB a minute.")
     (short,) = soaks([{**record, "failures": {"429": 3}, "megabytes": [1.0], "growth_mb_per_minute": None}])
-    assert "failures: 3 of 429" in short and short.endswith("1 MB at last.")
+    assert "failures: 3 of 429" in short and short.endswith("1.0 MB in the last.")
 
 
 def test_faults_are_summed_up() -> None:

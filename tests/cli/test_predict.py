@@ -14,8 +14,9 @@ from transformers import ViTImageProcessor
 
 import muxwrap
 from muxwrap import inference
+from muxwrap._util.preprocessing import Processor
 from muxwrap.cli import main
-from muxwrap.inference.beside import Processed, encoder_beside
+from muxwrap.inference.beside import encoder_beside
 
 TEXTS = sentences(12)
 
@@ -65,7 +66,11 @@ def test_refusals_and_failures(saved: Path, tmp_path: Path, capsys: pytest.Captu
     assert "has no column 'id'" in capsys.readouterr().err
     assert main([*words, out, "--tokenizer", str(tmp_path)]) == 2
     shown = capsys.readouterr().err
-    assert "give a folder that its save_pretrained wrote" in shown and len(shown.splitlines()) == 1
+    assert (
+        "predict: AutoTokenizer cannot read" in shown
+        and "give a folder that its save_pretrained wrote" in shown
+        and len(shown.splitlines()) == 1
+    )
     assert not (tmp_path / "out").exists()
     assert main([*words, out]) == 1  # no row has an answer
     assert "2 with an error" in capsys.readouterr().out
@@ -97,7 +102,7 @@ def test_images_of_timm_and_of_transformers(tmp_path: Path) -> None:
     assert {row["error"] for row in answers(tmp_path / "hf").values()} == {None}
     model = muxwrap.from_pretrained(tmp_path / "model")
     encoder = encoder_beside(tmp_path / "model", model, processor=tmp_path / "processor")
-    assert isinstance(encoder, inference.Images) and isinstance(encoder.transform, Processed)
+    assert isinstance(encoder, inference.Images) and isinstance(encoder.transform, Processor)
     assert encoder.transform(Image.new("RGB", (9, 9))).shape == (3, 160, 160)
 
 

@@ -32,7 +32,7 @@ def plain_layers(mlp: MLP) -> list[nn.Module]:
     return networks
 
 
-@given(s=sizes())
+@given(s=sizes(min_dim=4))
 def test_mlp_is_one_network_an_index(s):
     mlp = MLP(s.n, s.dim, seed=s.seed).double()
     with torch.no_grad():
@@ -40,6 +40,17 @@ def test_mlp_is_one_network_an_index(s):
         mlp.norm_bias.copy_(numbers(s.data + 1, s.n, s.dim))
     h = s.outputs()
     assert_close(mlp(h), torch.stack([network(h) for network in plain_layers(mlp)], dim=1))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("cls", [MLP, Key, partial(Key, inner_norm=True), partial(Index, mux_dim=5)])
+def test_few_features_stay_apart(cls, dim):
+    demuxer = cls(2, dim).double()
+    rows = torch.tensor([-3.0, -2.0, 0.0, 1.0, 5.0]).double()[:, None, None].expand(5, 3, dim)  # prefix and token
+    out = demuxer(rows)[:, 0, -1]
+    steps = (out[1:] - out[:-1]) / (rows[1:, 0] - rows[:-1, 0])
+    assert_close(steps, steps[:1].expand_as(steps))  # linear, where a norm of one number is the same for all
+    assert steps.abs().min() > 1e-6
 
 
 def test_mlp_starts_like_linear_layers():
@@ -70,7 +81,7 @@ def test_mlp_refuses_what_is_no_probability(dropout):
 
 
 @pytest.mark.parametrize("layers", [0, 1, 3])
-@given(s=sizes(min_dim=2))
+@given(s=sizes(min_dim=4))
 def test_key_is_the_plain_concatenation(layers, s):
     key = Key(s.n, s.dim, layers=layers, seed=s.seed).double()
     h = s.outputs()
@@ -108,7 +119,7 @@ def test_permuting_the_indices_permutes_the_outputs(cls, shared, s, data):
 # index
 
 
-@given(s=sizes(min_dim=2), tokens=st.integers(1, 4))
+@given(s=sizes(min_dim=4), tokens=st.integers(1, 4))
 def test_index_joins_every_token_with_the_prefix_of_its_index(s, tokens):
     index = Index(s.n, s.dim, seed=s.seed).double()
     h = numbers(s.data, s.groups, s.n + tokens, s.dim)

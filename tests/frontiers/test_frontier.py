@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import nn
 
 import muxwrap
 from muxwrap.frontiers import Frontier, Point, Skipped, Variant, list_rivals, register_rival
+from muxwrap.frontiers.plot import draw
 from muxwrap.frontiers.registry import _RIVALS
 from muxwrap.frontiers.sentence import sentence
 
@@ -112,6 +114,12 @@ def test_a_chart_prints_draws_and_becomes_json(found: Frontier) -> None:
     assert json.loads(json.dumps(records)) == records
     assert {record["task"] for record in records} == {"toy"} and len(records) == len(found.points)
     assert found.plot().get_xlabel() == "speed-up over the trained model"
+
+
+def test_names_of_points_on_one_spot_do_not_cover_each_other(found: Frontier) -> None:
+    here = replace(found.points[0], name="one name")
+    same = (here, replace(here, name="another name"), replace(here, name="far away", accuracy=here.accuracy - 0.5))
+    assert [text.get_text() for text in draw(same, same).texts] == ["one name", "far away"]
 
 
 def test_the_front_is_what_nothing_beats(found: Frontier) -> None:

@@ -76,6 +76,14 @@ class Beside(nn.Module):
             "rows second": lambda: torch.stack([h.mean(1), h[:, 0]]),
             "rows last": lambda: h.mean(1).T,
             "classes of tokens": lambda: self.second(h).softmax(-1),
+            "list of rows": lambda: list(h),
+            "tuple of rows": lambda: h.unbind(),
+            "numbers": lambda: h.mean((1, 2)).tolist(),
+            "array": lambda: h.mean(1).detach().numpy(),
+            "array in a list": lambda: [h.mean(1).detach().numpy()],
+            "names": lambda: [f"row {k}" for k in range(len(h))],
+            "layers": lambda: [h, h, h],
+            "constant list": lambda: [0.1, 0.2, 0.3],
             "one number": lambda: self.second(h).mean((1, 2)),
             "states": lambda: state,
             "attention": lambda: (h @ h.transpose(1, 2)).softmax(-1),
@@ -94,6 +102,18 @@ def beside(what: str) -> Any:
 def test_rows_are_missed_on_every_axis(what: str) -> None:
     with pytest.raises(MuxwrapError, match=r"output\[1\] has a row for each of the 3 mixtures"):
         beside(what)
+
+
+@pytest.mark.parametrize("what", ["list of rows", "tuple of rows", "numbers", "array", "array in a list", "names"])
+def test_rows_are_missed_in_lists_and_arrays(what: str) -> None:
+    with pytest.raises(MuxwrapError, match=r"output\[1\](\[0\])? has a row for each of the 3 mixtures"):
+        beside(what)
+
+
+def test_a_list_that_is_as_long_in_the_bare_model_comes_back() -> None:
+    assert beside("constant list")[1] == [0.1, 0.2, 0.3]
+    with pytest.raises(MuxwrapError, match=r"output\[1\]\[0\] has a row"):  # of its three parts, not of the list
+        beside("layers")
 
 
 @pytest.mark.parametrize(("what", "shape"), [("states", (2, 3, 16)), ("attention", (3, 4, 4))])
@@ -137,6 +157,21 @@ def test_looking_at_the_bare_model_leaves_no_trace() -> None:
     assert len(model._attachment._answers._known) == 1
     states[0][1].pop(), states[1][1].pop()
     torch.testing.assert_close(states[0], states[1])
+
+
+def test_looking_at_the_bare_model_leaves_no_attribute() -> None:
+    class Counting(Beside):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Any:
+            self.calls, self.rows = self.calls + 1, len(x)
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    net = Counting("constant list")
+    model = muxwrap.wrap(net, 2, mux_at="stem", demux_at="head", example_input=torch.zeros(1, 4, 6)).train()
+    model(torch.randn(6, 4, 6))
+    assert net.calls == 1
 
 
 def test_one_row_is_one_mixture_and_nothing_is_missing() -> None:
@@ -201,3 +236,24 @@ def test_other_errors_say_nothing_of_mixtures() -> None:
     )
     with pytest.raises(RuntimeError, match=r"^not these$"):
         model(torch.full((4, 8), torch.nan))
+
+
+class Sparse(nn.Module):
+    """Answers in a sparse tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.net(x)).to_sparse()
+
+
+def test_sparse_answers_are_compared_and_come_back_sparse() -> None:
+    bare, x = Sparse().eval(), torch.randn(5, 8)
+    expected = bare(x).to_dense()
+    one = muxwrap.wrap(bare, 1, example_input=x)
+    assert torch.allclose(one(x).to_dense(), expected, atol=1e-6)
+    model = muxwrap.wrap(muxwrap.unwrap(one), 2, example_input=x)
+    assert model(x).layout == torch.sparse_coo and model(x).shape == (5, 6)
+    assert model.sites.demux[0].path == "net.4"

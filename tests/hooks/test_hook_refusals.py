@@ -58,6 +58,25 @@ def test_no_order_fits_tensors_of_different_rows() -> None:
         model(torch.randn(4, 12), torch.randn(2, 12))
 
 
+def test_what_is_of_the_rows_beside_a_batch_that_is_read_for_its_size() -> None:
+    class Timed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.time, self.layer, self.head = (
+                nn.Linear(a, b) for a, b in ((12, 32), (1, 32), (32, 32), (32, 5))
+            )
+
+        def forward(self, x: Tensor, t: int | Tensor) -> Tensor:
+            t = torch.as_tensor(t).float().expand(len(x))
+            return self.head(torch.relu(self.layer(torch.relu(self.stem(x)) + self.time(t[:, None]))))
+
+    model = muxwrap.wrap(Timed(), 2, example_input=(torch.zeros(1, 12), 3)).eval()
+    x = torch.randn(6, 12)
+    assert torch.equal(model(x, 7), model(x, torch.tensor([7])))
+    with pytest.raises(MuxwrapError, match=r"Here 6 rows make 3 mixtures of 2.*Of the rows are x, t: .*example_input="):
+        model(x, torch.arange(6))
+
+
 def test_a_prefix_has_no_place_in_a_mask_of_pairs() -> None:
     class Pairs(nn.Module):
         def __init__(self) -> None:

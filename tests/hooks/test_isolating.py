@@ -158,7 +158,8 @@ def test_a_token_that_was_trained_to_nan_spoils_its_own_row(strategy: str, monke
         batch["input_ids"][3, 2] = 9
         out = model(**batch).logits
     assert out[3].isnan().all()
-    assert torch.equal(out[[0, 1, 2, 4]], expected[[0, 1, 2, 4]])
+    # mixed whole instead of one row at a time, so the sums are rounded in another order
+    torch.testing.assert_close(out[[0, 1, 2, 4]], expected[[0, 1, 2, 4]])
 
 
 @pytest.mark.parametrize("owners", [None, "abbac"])

@@ -66,5 +66,7 @@ def test_what_a_folder_does_not_say(more: dict[str, Any], message: str | None, t
 
 def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "NoSuchTokenizer"}))
-    with pytest.raises(MuxwrapError, match=r"serve: AutoTokenizer cannot read .*; save it there with save_pretrained"):
+    with pytest.raises(
+        MuxwrapError, match=r"serve: AutoTokenizer cannot read .*; give a folder that its save_pretrained wrote"
+    ):
         kind_of_input(tmp_path, model())

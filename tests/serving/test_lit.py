@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +21,7 @@ import httpx
 import pytest
 import torch
 from litserve.utils import LitAPIStatus
-from served import LATE, at_once, free_port, in_process, model, rows, slow
+from served import LATE, at_once, in_process, model, rows, slow
 
 from muxwrap import serving
 from muxwrap.errors import MuxwrapError
@@ -106,53 +110,97 @@ def test_the_watch_over_workers_bears_that_requests_come_and_go() -> None:
 
 
 SCRIPT = """
-import sys, torch
 from muxwrap import serving
 from nets import batch
 from served import model
 
 if __name__ == "__main__":
     server = serving.server(model(n=4), example_input=batch("mlp", 1), max_wait=30.0, timeout=60.0, threads=1)
-    server.run(port=int(sys.argv[1]))
+    server.run(port=0)
 """
 
 
-def test_at_a_signal_what_was_accepted_is_answered(tmp_path: Any) -> None:
-    """Two rows of four wait for others when the signal comes: they are run at once, and the process ends."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    port = free_port()
+@contextmanager
+def started(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """Run the script, wait until its server is there, and kill it at the end."""
+    script, written = folder / "script.py", folder / "log"
+    script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, str(tmp_path / "script.py"), str(port)]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stderr=log)
+    with written.open("w") as log:
+        process = subprocess.Popen([sys.executable, str(script)], env=environment, stderr=log)
+
+    def address() -> str | None:
+        assert process.poll() is None, written.read_text()
+        found = re.search(r"Serving at (\S+)\n", written.read_text())
+        return found and found[1]
+
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        wait_until(address, 120)
+        with httpx.Client(base_url=address(), timeout=30) as client:
 
             def up() -> bool:
-                assert process.poll() is None
                 try:
                     return client.get("/health").status_code == 200
-                except httpx.ConnectError:
+                except httpx.ConnectError:  # it listens a moment later
                     return False
 
-            wait_until(up, 120)
-            x = rows(2)
-            with ThreadPoolExecutor() as threads:
-                asked = threads.submit(at_once, client, [{"input": row.tolist()} for row in x])
-                wait_until(lambda: "muxwrap_queue_length 2.0" in client.get("/metrics").text)
-                process.send_signal(signal.SIGTERM)
-                answers = [response.json() for response in asked.result(20)]
-        given = torch.tensor([answer["output"] for answer in answers])
-        torch.testing.assert_close(given, in_process(model(n=4), x, answers), atol=1e-5, rtol=1e-4)
-        assert process.wait(30) == 0 and f"Serving at http://127.0.0.1:{port}" in (tmp_path / "log").read_text()
+            wait_until(up)
+            yield process, client
     finally:
         process.kill()
         process.wait()
 
 
-def test_servers_that_cannot_start() -> None:
-    import socket
+def test_at_a_signal_what_was_accepted_is_answered(tmp_path: Path) -> None:
+    """Two rows of four wait for others when the signal comes: they are run at once, and the process ends."""
+    with started(tmp_path) as (process, client):
+        x = rows(2)
+        with ThreadPoolExecutor() as threads:
+            asked = threads.submit(at_once, client, [{"input": row.tolist()} for row in x])
+            wait_until(lambda: "muxwrap_queue_length 2.0" in client.get("/metrics").text)
+            process.send_signal(signal.SIGTERM)
+            answers = [response.json() for response in asked.result(20)]
+        given = torch.tensor([answer["output"] for answer in answers])
+        torch.testing.assert_close(given, in_process(model(n=4), x, answers), atol=1e-5, rtol=1e-4)
+        assert process.wait(30) == 0
 
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process started."""
+    found = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    return sorted(found)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that ended may still stand in the list."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="reads the processes of Linux")
+def test_no_process_is_left_of_a_server_that_was_killed(tmp_path: Path) -> None:
+    with started(tmp_path) as (process, client):
+        found = children(process.pid)
+        assert len(found) >= 3, "a worker, LitServe's manager and Python's resource tracker"
+        process.kill()
+        wait_until(lambda: not any(lives(pid) for pid in found), 20)
+        wait_until(lambda: can_listen(client.base_url.host, client.base_url.port), 20)
+
+
+def can_listen(host: str, port: int) -> bool:
+    """Whether the next server could listen there."""
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            again.bind((host, port))
+        except OSError:  # the system may take a moment
+            return False
+    return True
+
+
+def test_servers_that_cannot_start() -> None:
     net = model()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

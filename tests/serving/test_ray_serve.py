@@ -36,7 +36,7 @@ def test_ray_serve_answers_as_the_model_does(tmp_path: Path) -> None:
     assert spec is not None and spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    app = example.Multiplexed.bind(str(tmp_path), max_wait=0.5)
+    app = example.Multiplexed.bind(str(tmp_path), max_wait=2.0)
     handle = serve.run(app, _local_testing_mode=True)
     waiting = [handle.remote(request(text)) for text in TEXTS]
     answers = [json.loads(each.result(timeout_s=30).body) for each in waiting]

@@ -26,7 +26,7 @@ def net() -> Any:
 
 @pytest.fixture(scope="module")
 def client(net: Any) -> Iterator[httpx.Client]:
-    service = serving.service(net, example_input=EXAMPLE, n_min=4, max_wait=1.0, max_body=20_000, metrics=True)
+    service = serving.service(net, example_input=EXAMPLE, n_min=4, max_wait=3.0, max_body=20_000, metrics=True)
     with listening(service) as client:
         yield client
 
@@ -122,27 +122,27 @@ def test_a_body_without_a_length_is_cut_off(client: httpx.Client) -> None:
 
 def test_clients_that_leave_or_dawdle_hold_nobody_up(net: Any) -> None:
     service = serving.service(net, example_input=EXAMPLE, n_min=4, max_wait=0.2)
-    service.body_timeout = 1.5
+    service.body_timeout = 3.0
     with listening(service) as client:
         address = (client.base_url.host, client.base_url.port)
         head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
         with socket.create_connection(address) as slow, socket.create_connection(address) as gone:
             for each in (slow, gone):
                 each.sendall(head)
-            end = time.monotonic() + 1.4
+            end = time.monotonic() + 2.9
             while service.groups.admitted < 2:
                 assert time.monotonic() < end
                 time.sleep(0.005)
             gone.close()
             inputs = rows(4)
             check(net, inputs, at_once(client, bodies(inputs)))
-            slow.settimeout(5)
+            slow.settimeout(30)
             assert b" 408 " in slow.recv(4096)
         assert service.groups.admitted == 0
 
 
 def test_floods_are_shed_and_the_rest_is_answered(net: Any) -> None:
-    service = serving.service(net, example_input=EXAMPLE, n_min=4, max_queue=3, max_wait=1.5)
+    service = serving.service(net, example_input=EXAMPLE, n_min=4, max_queue=3, max_wait=3.0)
     with listening(service) as client:
         inputs = rows(12)
         responses = at_once(client, bodies(inputs))
@@ -197,7 +197,7 @@ def test_a_request_gives_up_in_time(net: Any) -> None:
 
 
 def test_metrics_count_what_happened(net: Any) -> None:
-    with listening(serving.service(net, example_input=EXAMPLE, n_min=4, max_wait=0.05, metrics=True)) as client:
+    with listening(serving.service(net, example_input=EXAMPLE, n_min=4, max_wait=0.5, metrics=True)) as client:
         at_once(client, bodies(rows(6)))
         client.post("/predict", content=b"no")
         wanted = {

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import muxwrap
-from muxwrap.sites.rounding import Rounding
+from muxwrap.sites.runs.rounding import Rounding
 
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution"}
 LENGTH = 7

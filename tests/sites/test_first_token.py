@@ -68,3 +68,33 @@ def test_a_model_that_does_not_run_in_training_keeps_all_tokens() -> None:
     model = muxwrap.wrap(NeedsLabels(False).train(), 2, example_input=IDS[:1], **WHERE[0])
     assert not model.sites.demux[0].first_token
     assert model.eval()(IDS).shape == (5, 5)
+
+
+class BestTags(nn.Module):
+    """Ids ``[B, L]`` to the best tag of every token, ``[B, L]`` whole numbers, in which NaN does not show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.layer = nn.Embedding(30, 16), nn.LSTM(16, 32, batch_first=True)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.layer(self.embed(ids))[0]).argmax(-1)
+
+
+class BestClass(BestTags):
+    """Ids ``[B, L]`` to the class of the largest mean score, ``[B]`` whole numbers."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.layer(self.embed(ids))[0]).mean(1).argmax(-1)
+
+
+@pytest.mark.parametrize("made", [BestTags, BestClass])
+@pytest.mark.parametrize("where", [{}, {"mux_at": "embed", "demux_at": "head@input"}], ids=["found", "named"])
+def test_all_tokens_are_separated_where_answers_are_whole_numbers(made: type[BestTags], where: dict[str, Any]) -> None:
+    model = made().eval()
+    bare = model(IDS)
+    wrapped = muxwrap.wrap(model, 1, "identity", "unbind", example_input=IDS[:1], **where).eval()
+    assert not wrapped.sites.demux[0].first_token
+    assert torch.equal(wrapped(IDS), bare)

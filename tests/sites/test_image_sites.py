@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import muxwrap
-from muxwrap.sites.resolve import site_at
-from muxwrap.sites.trace import trace
+from muxwrap.sites.tracing.recording import trace
+from muxwrap.sites.tracing.resolve import site_at
 
 IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

@@ -40,7 +40,8 @@ class Writing(nn.Module):
 def test_what_a_forward_writes_is_taken_back() -> None:
     net = Writing()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    muxwrap.unwrap(muxwrap.wrap(net, 2, example_input=torch.randn(3, 8)))
+    with pytest.warns(UserWarning, match=r"keeps tensors on itself that are made between the sites \(hidden\)"):
+        muxwrap.unwrap(muxwrap.wrap(net, 2, example_input=torch.randn(3, 8)))
     assert (net.calls, net.hidden, hasattr(net, "last")) == (0, None, False)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     net(torch.randn(2, 8))
@@ -171,3 +172,33 @@ def test_signals_have_their_channels_first() -> None:
     model = muxwrap.wrap(net, 2, mux_at="@input", example_input=torch.randn(2, 4, 40)).eval()
     assert (model.sites.mux[0].axis, model.sites.mux[0].dim) == (1, 4)
     assert model(torch.randn(5, 4, 60)).shape == (5, 3)
+
+
+class Popping(nn.Module):
+    """Takes what it reads out of the batch that it is given, and writes into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
+        batch["logits"] = self.net(torch.cat([batch.pop("image"), *batch["tables"]], 1))
+        batch["tables"].clear()
+        return batch
+
+
+def test_a_model_may_take_things_out_of_the_batch_that_it_is_given() -> None:
+    torch.manual_seed(0)
+    bare, x = Popping().eval(), torch.randn(5, 8)
+
+    def batch(rows: int) -> dict[str, Any]:
+        return {"image": x[:rows, :6], "tables": [x[:rows, 6:]], "name": "train"}
+
+    example = batch(3)
+    one = muxwrap.wrap(Popping().eval(), 1, example_input=(example,))
+    one.backbone.load_state_dict(bare.state_dict())
+    assert list(example) == ["image", "tables", "name"] and len(example["tables"]) == 1
+    assert torch.allclose(one(batch(5))["logits"], bare(batch(5))["logits"], atol=1e-6)
+    given = batch(5)
+    answer = muxwrap.wrap(bare, 2, example_input=(example,))(given)
+    assert answer["logits"].shape == (5, 3) and list(answer) == ["tables", "name", "logits"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 from typing import Any
 
@@ -54,14 +55,109 @@ class Triplet(nn.Module):
         return self.encoder(anchor), self.encoder(positive), self.encoder(negative)
 
 
-def test_all_inputs_of_a_shared_encoder_are_mixed() -> None:
-    calls = tuple(torch.randn(3, 6, 8))
-    net = Triplet()
+class Pairs(Triplet):
+    """The same for pairs that come in one tensor, after a step without a module."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return self.encoder(x[:, 0] / 2), self.encoder(x[:, 1] / 2)
+
+
+@pytest.mark.parametrize("net", [Triplet(), Pairs()], ids=["triplet", "pairs"])
+def test_every_input_of_a_shared_encoder_is_mixed_inside_of_it(net: Triplet) -> None:
+    """As if it were wrapped alone: its first layer makes more features than an input has, its last one fewer."""
+    three = type(net) is Triplet
+    calls = tuple(torch.randn(3, 6, 8)) if three else (torch.randn(6, 2, 8),)
+    inputs = calls if three else (calls[0][:, 0] / 2, calls[0][:, 1] / 2)
     assert is_bare_with_one(net, calls)
     model = muxwrap.wrap(net, 2, example_input=calls).eval()
-    assert rows_seen(model, net.encoder, *calls) == [3, 3, 3]
-    assert [answer.shape for answer in model(*calls)] == [(6, 16)] * 3
-    assert model.sites.share == 1
+    assert rows_seen(model, net.encoder[2], *calls) == [3] * len(inputs)
+    assert (model.sites.mux[0].path, model.sites.demux[0].path) == ("encoder.0", "encoder.4")
+    assert f"{len(inputs)} times" in repr(model)
+    assert model.sites.share == pytest.approx(64 * 64 / (8 * 64 + 64 * 64 + 64 * 16), abs=0.01)
+    alone = muxwrap.wrap(copy.deepcopy(muxwrap.unwrap(model).encoder), 2, example_input=inputs[0]).eval()
+    alone.load_state_dict({name.replace("backbone.encoder.", "backbone."): x for name, x in model.state_dict().items()})
+    model.attach()
+    for answer, x in zip(model(*calls), inputs, strict=True):
+        torch.testing.assert_close(answer, alone(x))
+
+
+def test_a_block_of_maps_that_is_called_often_leaves_raw_images_to_be_mixed() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 16, 3, 2, 1), nn.Linear(16, 5)
+            self.block = nn.Sequential(nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU())
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.stem(x)
+            for _ in range(4):
+                h = h + 0.5 * self.block(h * 0.9)
+            return self.head(h.mean((2, 3)))
+
+    model = muxwrap.wrap(Tied(), 2, example_input=torch.randn(1, 3, 32, 32))
+    assert (model.sites.mux[0].path, model.strategy.name, model.sites.demux[0].path) == ("", "layout", "head")
+
+
+def test_inputs_that_are_put_together_are_mixed_before_and_that_is_told() -> None:
+    class Together(Triplet):
+        def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+            return self.encoder(torch.cat([a, b])).chunk(2)
+
+    a, b = torch.randn(2, 6, 8)
+    with pytest.warns(UserWarning, match=r"the inputs themselves are mixed.*or wrap the parts that do the work alone"):
+        model = muxwrap.wrap(Together(), 2, example_input=(a, b))
+    assert [answer.shape for answer in model(a, b)] == [(6, 16)] * 2
+    net = Together()
+    net.encoder = muxwrap.wrap(net.encoder, 2, example_input=a)
+    assert rows_seen(net, net.encoder.backbone[2], a, b) == [6]
+
+
+def test_a_block_that_goes_on_from_its_own_answer_is_no_encoder() -> None:
+    class Refined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.head = perceptron(32, 64, 32), nn.Linear(32, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(3):
+                x = x + self.block(x * 0.5)
+            return self.head(x)
+
+    with pytest.warns(UserWarning, match=r"share the 32 numbers"):
+        model = muxwrap.wrap(Refined(), 2, example_input=torch.randn(5, 32))
+    assert (model.sites.mux[0].path, model.sites.demux[0].path) == ("", "head")
+
+
+def test_a_shared_encoder_may_be_called_more_often_than_in_the_example() -> None:
+    class Views(Triplet):
+        def forward(self, views: list[Tensor]) -> Tensor:  # type: ignore[override]
+            return torch.stack([self.encoder(view) for view in views]).mean(0)
+
+    views = [*torch.randn(3, 4, 8)]
+    model = muxwrap.wrap(Views(), 2, example_input=(views,))
+    alone = [model([view]) for view in views]
+    torch.testing.assert_close(model([*views, views[0]]), (sum(alone) + alone[0]) / 4)
+
+
+def test_frames_are_mixed_one_by_one_and_separated_after_what_remembers_them() -> None:
+    class Film(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frames, self.memory, self.head = perceptron(8, 64, 32), nn.GRUCell(32, 32), nn.Linear(32, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(1, 32)
+            for t in range(x.shape[1]):
+                seen = self.frames(x[:, t])
+                h = self.memory(seen, h.expand(len(seen), -1))
+            return self.head(h)
+
+    net = Film()
+    assert is_bare_with_one(net, (torch.randn(5, 3, 8),))
+    model = muxwrap.wrap(net, 2, example_input=torch.randn(1, 3, 8)).eval()
+    assert (model.sites.mux[0].path, model.sites.demux[0].path) == ("frames.0", "head")
+    for length in (1, 3, 7):
+        assert rows_seen(model, net.memory, torch.randn(5, length, 8)) == [3] * length
 
 
 def test_what_runs_for_every_row_besides_is_not_in_the_share() -> None:
@@ -122,7 +218,8 @@ def test_answers_that_a_pair_leaves_to_mixtures_are_separated_as_they_are_return
     x = torch.randn(5, 24)
     net = Residual()
     assert is_bare_with_one(net, (x,))
-    model = muxwrap.wrap(net, 2, example_input=x)
+    with pytest.warns(UserWarning, match=r"share the 24 numbers that each is given in.*nn\.Linear\(24, 96\)"):
+        model = muxwrap.wrap(net, 2, example_input=x)
     assert rows_seen(model, net.blocks[2], x) == [3]
     assert [answer.shape for answer in model(x)] == [(5, 24), (5, 6)]
     sum(answer.square().mean() for answer in model(x)).backward()
@@ -204,7 +301,7 @@ class Graphs(nn.Module):
         return self.head(torch.relu(edges @ self.two(h)).mean(1))
 
 
-def test_edges_are_merged_before_the_head() -> None:
+def test_edges_are_read_before_the_head() -> None:
     call = torch.randn(2, 6, 8), (torch.rand(2, 6, 6) > 0.5).float()
     assert muxwrap.find_sites(Graphs(), call).demux[0].path == "head"
 
@@ -367,3 +464,63 @@ def test_what_rows_differ_in_and_is_no_mask_is_not_merged(cls: type[nn.Module], 
         muxwrap.wrap(net, 2, example_input=call)
     model = muxwrap.wrap(net, 2, example_input=call, mux_at=["embeddings", "relations"]).eval()
     assert rows_seen(model, net.get_submodule(layer), ids, mask) == [3]  # the padding mask is merged as before
+
+
+class Pooled(nn.Module):
+    """A recurrent trunk, whose answers the model itself pools by what came with the rows."""
+
+    def __init__(self, by_length: bool) -> None:
+        super().__init__()
+        self.embedding, self.trunk = nn.Embedding(30, 32), nn.GRU(32, 32, 2, batch_first=True)
+        self.head = perceptron(32, 16, 3)
+        self.by_length = by_length
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        h, _ = self.trunk(self.embedding(ids))
+        if self.by_length:
+            return self.head(h[torch.arange(len(ids)), lengths - 1])
+        kept = (torch.arange(ids.shape[1]) < lengths[:, None]).unsqueeze(-1)
+        return self.head((h * kept).sum(1) / kept.sum(1))
+
+
+@pytest.mark.parametrize("by_length", [True, False])
+def test_what_the_model_pools_itself_is_separated_before(by_length: bool) -> None:
+    ids, lengths = torch.randint(30, (5, 7)), torch.randint(1, 8, (5,))
+    net = Pooled(by_length)
+    assert is_bare_with_one(net, (ids, lengths))
+    model = muxwrap.wrap(net, 2, example_input=(ids, lengths)).eval()
+    assert (model.sites.demux[0].path, model.sites.demux[0].side) == ("trunk", "output")
+    assert rows_seen(model, net.trunk, ids, lengths) == [3]
+    assert rows_seen(model, net.head, ids, lengths) == [5]
+    shorter = lengths.clone()
+    shorter[1] = 8 - lengths[1] or 1  # it is read for its row alone
+    changed = (model(ids, shorter) != model(ids, lengths)).any(1)
+    assert changed.tolist() == [False, bool(shorter[1] != lengths[1]), False, False, False]
+
+
+class Weighted(nn.Module):
+    """Features that a weight of the row may multiply, or in training noise that is drawn per row."""
+
+    def __init__(self, noisy: bool) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(8, 64), nn.Linear(64, 64), nn.Linear(64, 3)
+        self.noisy = noisy
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        h = torch.relu(self.two(torch.relu(self.one(x))))
+        if self.noisy and self.training:
+            weight = torch.rand(len(x), 1)
+        return self.head(h if weight is None else h * weight)
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_rows_that_meet_their_mixtures_are_named(rows: int) -> None:
+    x, weight = torch.randn(rows, 8), torch.rand(rows, 1)
+    model = muxwrap.wrap(Weighted(noisy=False), 2, example_input=torch.randn(3, 8)).eval()
+    with pytest.raises(MuxwrapError, match=r"Of the rows are x, weight: .*has to be in the example_input=") as caught:
+        model(x, weight)
+    assert "squeeze" not in str(caught.value) and "In training" not in str(caught.value)
+    model = muxwrap.wrap(Weighted(noisy=True), 2, example_input=torch.randn(3, 8)).train()
+    with pytest.raises(MuxwrapError, match=r"runs in training only.*number of rows from the features.*h.shape\[0\]"):
+        model(x)
+    assert model.eval()(x).shape == (rows, 3)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import muxwrap
 from muxwrap import MuxwrapError
-from muxwrap.sites.rows import OWN, another_beside
+from muxwrap._util.examples import Example
+from muxwrap.sites.runs.rows import OWN, another_beside
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +99,53 @@ def test_time_first() -> None:
         muxwrap.wrap(TimeFirst(), 2, example_input=SEQUENCES)
 
 
+@pytest.mark.parametrize("length", [2, 5])  # where it is 2, an answer has as many rows as the call by chance
+@pytest.mark.parametrize("where", [{}, {"mux_at": "embed", "demux_at": "head"}], ids=["found", "named"])
+def test_a_list_of_answers_as_long_as_the_rows(length: int, where: dict[str, str]) -> None:
+    class Lists(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.rnn, self.head = nn.Embedding(30, 16), nn.LSTM(16, 32, batch_first=True), nn.Linear(32, 3)
+
+        def forward(self, ids: Tensor, lengths: Tensor) -> list[Tensor]:
+            scores = self.head(self.rnn(self.embed(ids))[0])
+            return [row[: int(many)] for row, many in zip(scores, lengths, strict=True)]
+
+    ids = torch.randint(30, (3, 6), generator=torch.Generator().manual_seed(0))
+    with pytest.raises(
+        MuxwrapError, match=r"do not come back: 2 rows in, .*return the one tensor that they are made of"
+    ):
+        muxwrap.wrap(Lists(), 2, example_input=(ids, torch.tensor([length, 4, 3])), **where)
+
+
+def test_rows_that_are_several_rows_of_the_trunk() -> None:
+    class Documents(nn.Module):
+        """Ids of sentences, ``[B, K, L]``: an encoder runs on B·K sentences, of which those of a document share mixtures."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Embedding(30, 32), nn.Linear(32, 3)
+            layer = nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True)
+            self.sentences = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            flat = ids.flatten(0, 1)
+            states = self.sentences(self.embed(flat), src_key_padding_mask=flat == 0).mean(1)
+            return self.head(states.unflatten(0, ids.shape[:2]).amax(1))
+
+    model, ids = Documents().eval(), torch.randint(1, 30, (5, 3, 7), generator=torch.Generator().manual_seed(0))
+    with pytest.raises(
+        MuxwrapError, match=r"'sentences' runs on 3 rows per row of the call.*model.sentences = muxwrap.wrap"
+    ):
+        muxwrap.wrap(model, 2, example_input=ids[:3])
+    bare, given = (
+        model(ids),
+        {"src": torch.randn(3, 7, 32), "src_key_padding_mask": torch.zeros(3, 7, dtype=torch.bool)},
+    )
+    model.sentences = muxwrap.wrap(model.sentences, 2, example_input=given)  # type: ignore[assignment]
+    assert model(ids).shape == bare.shape
+
+
 def test_nodes_of_a_graph() -> None:
     class Graph(nn.Module):
         def __init__(self) -> None:
@@ -148,7 +196,7 @@ def test_the_other_row(example: Any) -> None:
     parts = (
         example if isinstance(example, tuple) else tuple(example.values()) if isinstance(example, dict) else (example,)
     )
-    pair = another_beside(example)
+    pair = another_beside(Example(example)).call
     pairs = pair if isinstance(pair, tuple) else tuple(pair.values()) if isinstance(pair, dict) else (pair,)
     assert pairs[0].shape == (2, *parts[0].shape[1:])
     assert torch.equal(pairs[0][OWN], parts[0][0]) and not torch.equal(pairs[0][0], parts[0][0])

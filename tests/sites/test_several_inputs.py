@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import muxwrap
-from muxwrap._util.examples import with_rows
+from muxwrap._util.examples import Example, with_rows
 from muxwrap._util.nested import tensors_in
 from muxwrap.errors import MuxwrapError
+from muxwrap.throughput.dtypes import example_in_dtype
 
 DIM = 16
 
@@ -242,3 +243,10 @@ def test_rows_are_those_of_every_tensor_with_as_many_as_the_first() -> None:
         assert type(resized) is type(example)
         assert [value.shape for value in tensors_in(resized)][:3] == [(5, 3), (5,), (7, 2)]
         assert [value.shape for value in tensors_in(example)][:3] == [(2, 3), (2,), (7, 2)]
+
+
+def test_a_table_stays_one_when_a_call_has_as_many_rows_as_it_is_long() -> None:
+    example = with_rows(Example.of({"x": torch.zeros(5, 2), "table": torch.zeros(3, 4), "mask": torch.ones(5)}), 3)
+    example = example_in_dtype(example, torch.bfloat16)  # other tensors in the same places
+    assert [tuple(value.shape) for value in tensors_in(with_rows(example, 7))] == [(7, 2), (3, 4), (7,)]
+    assert example.map_rows(torch.ones_like).call["table"].sum() == 0

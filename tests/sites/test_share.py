@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import muxwrap
 from muxwrap import MuxwrapError, Sites
-from muxwrap.sites.operations import OperationCounter
+from muxwrap.sites.tracing.operations import OperationCounter
 
 X = torch.randn(3, 9, 6, generator=torch.Generator().manual_seed(0))
 
@@ -216,14 +216,28 @@ class Siamese(nn.Module):
         return self.head(torch.cat([self.encoder(a), self.encoder(b)], -1))
 
 
-def test_a_part_that_runs_twice_is_named_with_the_way_out() -> None:
+class Beside(Siamese):
+    """The encoder also runs for something that is not a row's."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return super().forward(a, b) + self.encoder(torch.zeros(1, 6, dtype=torch.long)).mean()
+
+
+def test_a_siamese_encoder_is_mixed_inside() -> None:
+    calls = (torch.randint(0, 50, (3, 6)), torch.randint(0, 50, (3, 6)))
+    model = muxwrap.wrap(Siamese(), 2, example_input=calls)
+    assert (model.sites.mux[0].path, model.sites.demux[0].path) == ("encoder.0", "head")
+    assert rows_inside(model, model.backbone.encoder[2], *calls) == [2, 2]
+
+
+def test_a_part_that_runs_several_times_is_named_with_the_way_out() -> None:
     calls = (torch.randint(0, 50, (3, 6)), torch.randint(0, 50, (3, 6)))
     with pytest.raises(
-        MuxwrapError, match=r"run once per call.*'encoder.2' \(Linear\) \d\d % in 2 calls.*alone"
+        MuxwrapError, match=r"run once per call.*'encoder.2' \(Linear\) \d\d % in 3 calls.*alone"
     ) as told:
-        muxwrap.wrap(Siamese(), 2, example_input=calls)
+        muxwrap.wrap(Beside(), 2, example_input=calls)
     assert "mix output of head" not in str(told.value)  # the answers are never mixed
-    net = Siamese()
+    net = Beside()
     net.encoder = muxwrap.wrap(net.encoder, 2, mux_at="0", demux_at="2", example_input=calls[0])
     assert net(*calls).shape == (3, 2)
 
@@ -280,3 +294,10 @@ def test_the_place_that_would_raise_the_share_is_named() -> None:
         muxwrap.wrap(Net(), 2, example_input=torch.randn(1, 32))
     model = muxwrap.wrap(Net(), 2, mux_at="@input", example_input=torch.randn(1, 32))
     assert model(torch.randn(5, 32)).shape == (5, 600)
+
+
+def test_features_that_are_pooled_from_a_map_are_separated_where_the_last_layer_would_leave_little() -> None:
+    made = (nn.Conv2d(3, 32, 3, 2, 1), nn.Conv2d(32, 64, 3, 2, 1), nn.Conv2d(64, 64, 3, padding=1))
+    net = nn.Sequential(*made, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    sites = muxwrap.wrap(net, 2, example_input=torch.randn(3, 3, 32, 32)).sites
+    assert sites.demux[0].path == "" and sites.demux[0].dim == 64 and sites.share is not None and sites.share > 0.9

@@ -10,9 +10,8 @@ from texts import sentences, tiny
 from torch import Tensor, nn
 
 import muxwrap
-from muxwrap._util.examples import with_rows
-from muxwrap.sites.families.transformers import example
-from muxwrap.sites.trial import Trial
+from muxwrap.sites.examples import example_of
+from muxwrap.sites.trials.trial import Trial
 
 LENGTHS = (4, 9, 7, 9, 3)
 
@@ -44,7 +43,7 @@ def small_seed() -> Iterator[None]:
 @pytest.mark.parametrize("model_type", SORTS)
 def test_copies_of_an_input_get_the_bare_answers(model_type: str) -> None:
     model = tiny("sequence", model_type)
-    assert Trial(model, with_rows(example(model))).check(muxwrap.find_sites(model)).match == "exact"
+    assert Trial(model, example_of(model)).check(muxwrap.find_sites(model)).match == "exact"
 
 
 @pytest.mark.parametrize(
@@ -211,7 +210,7 @@ def test_mixing_after_a_layer(model_type: str, layer: str) -> None:
     bare = tiny("token", model_type)
     model = muxwrap.wrap(bare, 2, mux_at=layer)
     assert model.sites.mask == "inside"
-    assert Trial(bare, with_rows(example(bare))).check(model.sites).match == "exact"
+    assert Trial(bare, example_of(bare)).check(model.sites).match == "exact"
     with torch.no_grad():
         one, other = (model(**sentences(LENGTHS, padding)).logits for padding in (7, 9))
     read = sentences(LENGTHS)["attention_mask"].bool()

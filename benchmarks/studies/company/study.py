@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 import muxwrap
 from benchmarks import results
-from benchmarks.demo.data import Split, digits, mnist_format
-from benchmarks.demo.run import Net, train
 from muxwrap import Multiplex
+from muxwrap._demo.images import Split, digits, mnist_format
+from muxwrap._demo.network import Net
+from muxwrap._demo.run import train
 from muxwrap.evaluation import adversarial_company, company_readable, index_readable
 
 STRATEGIES = ("layout", "slots", "orthogonal", "hadamard", "identity")
@@ -41,8 +43,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--width", type=int, default=64, help="channels of the network")
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
     args = parser.parse_args(argv)
-    data = mnist_format(args.data) if args.data else digits()
-    data = Split(data.name, *(each[: args.limit] for each in data[1:]))
+    data = (mnist_format(args.data) if args.data else digits()).first(args.limit)
     records = []
     for n in args.n:
         for strategy in args.strategies:
@@ -60,7 +61,8 @@ def cell(data: Split, n: int, strategy: str, args: argparse.Namespace) -> dict[s
     torch.manual_seed(0)
     model = muxwrap.wrap(Net(side, args.width), n, strategy, example_input=torch.zeros(1, 1, side, side))
     name = f"{strategy} n={n}"
-    train(model, data.train_x, data.train_y, epochs, name)
+    with tqdm(bar_format="{desc}", leave=False) as bar:
+        train(model, data.train_x, data.train_y, epochs, name, bar.set_description)
     score = muxwrap.evaluate(model, batches(data.test_x, data.test_y, 64 * n), progress=False)
     shares = {"mean": score.mean, "std": score.deviation or 0.0, **readable(model, data, n)}
     attacked = slice(args.attacked)

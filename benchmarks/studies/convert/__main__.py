@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.studies.convert.budget import EPOCHS
-from benchmarks.studies.convert.cells import Task
+from benchmarks.studies.convert.cells import TEACHER, Task
 from benchmarks.studies.convert.compared import core, more, others
 from benchmarks.studies.convert.configurations import KINDS, Configuration
 from benchmarks.studies.convert.pack import Packed
@@ -64,6 +64,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     run_.add_argument("--minutes", type=float, default=8, help="until everything ends")
     run_.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run_.add_argument("--long", action="store_true", help="one model for several n, and features with ten epochs")
+    run_.add_argument("--only", nargs="+", metavar="MODEL", help="only models of these names, as the tables have them")
     run_.add_argument("--groupings", type=int, default=5)
     run_.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "muxwrap-convert", help="for teachers")
     return made.parse_args(argv)
@@ -82,7 +83,9 @@ def train(args: argparse.Namespace) -> None:
         deadline,
         args.threads,
     )
-    run(plan(args.tasks, args.seeds, args.kinds, args.long), setting, args.jobs)
+    cells = plan(args.tasks, args.seeds, args.kinds, args.long)
+    wanted = {str(TEACHER), *(args.only or map(str, (cell.configuration for cell in cells)))}
+    run([cell for cell in cells if str(cell.configuration) in wanted], setting, args.jobs)
 
 
 def time_all(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from benchmarks.studies.convert.configurations import ELASTIC, Configuration
 from benchmarks.studies.convert.pack import SPLITS, Packed
 from benchmarks.studies.convert.rows import Rows
 from benchmarks.studies.convert.scores import scores
-from benchmarks.studies.convert.training import BATCH, How, Taught, Trained, answers, fit
+from benchmarks.studies.convert.training import BATCH, How, Taught, Trained, answers, fit, keep
 
 TEACHER = Configuration("plain")
 MEASURED = 512  # rows on which a start that depends on data is measured
@@ -30,6 +30,11 @@ class Cell(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.task} | {self.configuration} | seed {self.seed}"
+
+
+def file_name(cell: Cell) -> str:
+    """Return a cell's name as files have it."""
+    return str(cell).replace(" | ", "__").replace(", ", "_").replace(" ", "-")
 
 
 class Task:
@@ -92,12 +97,13 @@ def measure(task: Task, cell: Cell, rates: list[float] | None, groupings: int, d
     for lr in rates or (TEACHER_RATES if teaching else RATES):
         model = _made(task, cell)
         taught = None if teaching else task.taught(cell.seed)
-        how = How(epochs, lr, cell.seed, deadline, config.kind in ELASTIC)
+        begun = task.kept / f"{file_name(cell)}-{lr:g}.pt" if config.long else None
+        how = How(epochs, lr, cell.seed, deadline, config.kind in ELASTIC, begun)
         tried[lr] = fit(model, task.splits["train"], task.splits["select"], taught, how)
     lr, best = max(tried.items(), key=lambda each: max(each[1].selected))
     model.load_state_dict(best.state)
     if teaching:
-        _keep(task.path(cell.seed), best.state)
+        keep(task.path(cell.seed), best.state)
     return {
         "cell": str(cell),
         "backbone": "MiniLM 6x384",
@@ -130,9 +136,3 @@ def _made(task: Task, cell: Cell) -> nn.Module:
         return [train.inputs(rows, int(train.lengths[: len(rows)].max()))]
 
     return cell.configuration.make(task.teacher(cell.seed), batches, cell.seed)
-
-
-def _keep(path: Path, state: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)  # whole or not at all

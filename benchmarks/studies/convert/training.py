@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ class How:
         deadline: ``time.time()`` at which to give up.
         elastic: train a model of several n at the smallest, the largest and one between in every step; otherwise it is
             trained at one after the other, for as many epochs each.
+        begun: file in which a long training is kept after every epoch, and from which it goes on; None keeps nothing.
     """
 
     epochs: int
@@ -43,6 +45,7 @@ class How:
     seed: int
     deadline: float = float("inf")
     elastic: bool = False
+    begun: Path | None = None
 
 
 class Taught(NamedTuple):
@@ -79,10 +82,11 @@ def fit(model: nn.Module, train: Rows, select: Rows, taught: Taught | None, how:
     parameters = [each for each in model.parameters() if each is not words]
     words.requires_grad_(False)
     optimizer = torch.optim.AdamW(parameters, lr=how.lr, weight_decay=DECAY, fused=True)
-    total, step = -(-len(train) // BATCH) * how.epochs, 0
-    best: dict[str, Tensor] = {}
-    selected: list[float] = []
-    for epoch in range(how.epochs):
+    each_epoch = -(-len(train) // BATCH)
+    total = each_epoch * how.epochs
+    best, selected = _go_on(model, optimizer, how)
+    step = each_epoch * len(selected)
+    for epoch in range(len(selected), how.epochs):
         model.train()
         several = sizes(model)
         if len(several) > 1 and not how.elastic:
@@ -103,7 +107,30 @@ def fit(model: nn.Module, train: Rows, select: Rows, taught: Taught | None, how:
         selected.append(fmean(accuracy_at(model, select, n) for n in (several if how.elastic else several[-1:])))
         if selected[-1] == max(selected):
             best = copy.deepcopy(model.state_dict())
+        if how.begun is not None:
+            states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}
+            keep(how.begun, {**states, "best": best, "selected": selected})
+    if how.begun is not None:
+        how.begun.unlink()
     return Trained(best, tuple(selected))
+
+
+def _go_on(model: nn.Module, optimizer: torch.optim.Optimizer, how: How) -> tuple[dict[str, Tensor], list[float]]:
+    """Go on after the last epoch that was kept; return the best state and what each epoch reached, both empty at first."""
+    if how.begun is None or not how.begun.exists():
+        return {}, []
+    kept = torch.load(how.begun, map_location=next(model.parameters()).device)
+    model.load_state_dict(kept["model"])
+    optimizer.load_state_dict(kept["optimizer"])
+    torch.set_rng_state(kept["random"].cpu())
+    return kept["best"], kept["selected"]
+
+
+def keep(path: Path, state: Any) -> None:
+    """Write tensors to a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
 
 
 def _words(model: nn.Module) -> nn.Parameter:

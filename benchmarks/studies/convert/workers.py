@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.studies.convert.cells import TEACHER, Cell, Task, measure
+from benchmarks.studies.convert.cells import TEACHER, Cell, Task, file_name, measure
 from benchmarks.studies.convert.pack import Packed
 from benchmarks.studies.convert.plan import rates
 from benchmarks.studies.convert.training import OutOfTimeError
@@ -109,7 +109,7 @@ def _measure(cell: Cell) -> str:
         tasks[cell.task] = Task(_here["packed"], cell.task, device, setting.kept)
     chosen = rates(cell, records_in(setting.out))
     record = measure(tasks[cell.task], cell, chosen, setting.groupings, setting.deadline)
-    path = setting.out / (str(cell).replace(" | ", "__").replace(", ", "_").replace(" ", "-") + ".json")
+    path = setting.out / f"{file_name(cell)}.json"
     part = path.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     part.replace(path)  # whole or not at all

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.idx import read_idx
+from muxwrap._demo.idx import read_idx
 
 SIDES = {"mnist": 20, "fashion-mnist": 20, "cifar10-subset": 32}
 HELD_OUT = 5000  # training images at most that are left out of training; selection uses them

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 import muxwrap
-from benchmarks.idx import read_idx
 from muxwrap import strategies
+from muxwrap._demo.idx import read_idx
 
 COLUMNS = 7
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from muxwrap.sites.trace import Trace, Visit
+from muxwrap.sites.tracing.trace import Trace, Visit
 
 
 def first_layers(trace: Trace, first: Visit | None) -> list[Visit]:

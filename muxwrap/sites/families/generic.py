@@ -7,14 +7,15 @@ from typing import Any
 
 from torch import nn
 
-from muxwrap._hooks.adapters import outermost
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Side, Site
 from muxwrap.sites.families.branches import after_joins, first_layers, heavy_branches, told_padding
+from muxwrap.sites.families.heads import before_makers, with_peers
 from muxwrap.sites.families.returned import returned_maps
-from muxwrap.sites.resolve import inputs_of, is_answer, site_at, width
-from muxwrap.sites.trace import Trace, Visit, has_weights
-from muxwrap.sites.weight import LEAST
+from muxwrap.sites.families.stems import blocks_around, first_layer, parents, soon_after
+from muxwrap.sites.tracing.resolve import inputs_of, is_answer, site_at
+from muxwrap.sites.tracing.trace import Trace, Visit, has_weights
+from muxwrap.sites.tracing.weight import LEAST, is_narrow
 
 
 def matches(backbone: nn.Module) -> bool:
@@ -40,36 +41,44 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
     Where the first layer is most of the work (a recurrent one, a block that is one layer to the search), before it and
     before the blocks that it begins.
     """
-    begin = _first_layer(trace)
+    begin = first_layer(trace)
     for first in first_layers(trace, begin):
-        for visit in _after(trace, first):
-            if told_padding(visit):
-                yield from _single(trace, visit, "input")
-        yield from _single(trace, first, "output")
-        for visit in _around(trace, first):
-            yield from _single(trace, visit, "output")
-        for visit in _after(trace, first)[:4]:
-            yield from _single(trace, visit, "input")
+        yield from _around(trace, first)
     yield from _branches(trace)
     heavy = list(heavy_branches(trace))
     for branches in heavy:
         if len(branches) > 1:
             yield from _together(trace, branches, "input")
-    if trace.visits and trace.visits[0].input is not None and trace.visits[0].input.floating:
-        yield from _single(trace, trace.visits[0], "input")
+    yield from _of_floats(trace, trace.visits[0] if trace.visits else None)
     for branches in heavy:  # one alone may be all of the model, and what it is given the whole image
         if len(branches) == 1:
             yield from _together(trace, branches, "input")
     if begin is not None:
-        for path in (begin.path, *_parents(begin.path)):
-            around = trace.at(path)
-            if around is not None and around.input is not None and around.input.floating:
-                yield from _single(trace, around, "input")
+        for path in (begin.path, *parents(begin.path)):
+            yield from _of_floats(trace, trace.at(path))
     given = [trace.visits[0], *(visit for branches in heavy for visit in branches)]
     for several in (inputs_of(trace, visit) for visit in given):
         if several:
             yield several
     for visit in after_joins(trace)[:3]:
+        yield from _single(trace, visit, "input")
+
+
+def _around(trace: Trace, first: Visit) -> Iterator[tuple[Site, ...]]:
+    """What is told padding after a first layer, the layer itself and its blocks, and what follows."""
+    for visit in soon_after(trace, first):
+        if told_padding(visit):
+            yield from _single(trace, visit, "input")
+    yield from _single(trace, first, "output")
+    for visit in blocks_around(trace, first):
+        yield from _single(trace, visit, "output")
+    for visit in soon_after(trace, first)[:4]:
+        yield from _single(trace, visit, "input")
+
+
+def _of_floats(trace: Trace, visit: Visit | None) -> Iterator[tuple[Site, ...]]:
+    """What a module is given, where it can be mixed."""
+    if visit is not None and visit.input is not None and visit.input.floating:
         yield from _single(trace, visit, "input")
 
 
@@ -87,23 +96,25 @@ def _branches(trace: Trace) -> Iterator[tuple[Site, ...]]:
 
 
 def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
-    """The backbone's own input where it is images of so many pixels or more, and a convolution reads them first.
+    """The input of the backbone, or of one encoder of several, where it is images of so many pixels that a convolution reads.
 
     Not one that embeds patches: they meet only in the trunk, and after such a stem mixing is hardly dearer.
     """
-    first = _first_layer(trace)
+    first = first_layer(trace)
     stem = None if first is None else first.module
     if not isinstance(stem, nn.Conv2d) or stem.kernel_size == stem.stride:
         return
-    for (site,) in _single(trace, trace.visits[0], "input"):
-        if site.pixels >= pixels:
-            yield (site,)
+    for visit in filter(None, (trace.encoder, trace.visits[0])):
+        for (site,) in _single(trace, visit, "input"):
+            if site.pixels >= pixels:
+                yield (site,)
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
     """Before the heads that make the answers; before the last layer and its like; what is given padding; what is returned."""
-    yield from _makers(trace)
+    yield from before_makers(trace)
     leaves = trace.leaves()
+    yield from _together(trace, _readers_of_last(trace), "input")
     for visit in leaves[-1:]:
         yield from with_peers(backbone, trace, visit)
     told = [visit for visit in trace.once if told_padding(visit)]
@@ -112,107 +123,52 @@ def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, 
     for visit in leaves[-2:-1]:
         yield from with_peers(backbone, trace, visit)
     for branches in heavy_branches(trace):
+        yield from _before_few(trace, branches)
         yield from _together(trace, branches, "output")
     for visit in leaves[-1:]:
         if _is_read(trace, visit):
             yield from _single(trace, visit, "output")
     maps = returned_maps(trace)
-    if maps:
+    if maps and not _readers_of_last(trace):  # what heads make of tokens are answers
         yield maps
     yield from _single(trace, trace.visits[0], "output")
 
 
-def with_peers(backbone: nn.Module, trace: Trace, head: Visit) -> Iterator[tuple[Site, ...]]:
-    """Yield the sites before a head and its peers, and before the head alone: a peer may be just a layer before it."""
-    site = site_at(trace, head.path, "input")
-    if site is None:
-        return
-    auxiliary = auxiliary_heads(backbone, trace, [head])
-    kind, parent = _kind(head.module), head.path.rpartition(".")[0]
-    siblings = [visit for visit in trace.once if visit.path and visit.path.rpartition(".")[0] == parent]
-    alike = [visit for visit in siblings if visit is head or (kind is not None and _kind(visit.module) == kind)]
-    sites = [site_at(trace, visit.path, "input") for visit in alike]
-    if len(sites) > 1 and all(sites):
-        yield (*(site for site in sites if site is not None), *auxiliary)
-    yield (site, *auxiliary)
+def late_demux_candidates(trace: Trace) -> Iterator[tuple[Site, ...]]:
+    """After the backbone's own modules, the last first, without the one that makes the answer.
 
-
-def auxiliary_heads(backbone: nn.Module, trace: Trace, heads: list[Visit]) -> tuple[Site, ...]:
-    """Return the sites before heads that run in training only: of the kind and width of a head, and not reached here.
-
-    No run finds them, since a run in training mode would leave its marks on the statistics of batch norms.
+    What it reads after them together with what came with the rows (padding, a length, the image itself) is given rows then.
     """
-    kinds = {_kind(head.module) for head in heads}
-    reached = {visit.path for visit in trace.visits}
-    unseen = [(path, module) for path, module in outermost(backbone) if path not in reached]
-    found = [(path, module) for path, module in unseen if isinstance(module, _HEADS) and _kind(module) in kinds]
-    sizes = [(path, -1 if isinstance(module, nn.Linear) else 1, width(module, "input")) for path, module in found]
-    return tuple(Site(path, "input", axis, dim) for path, axis, dim in sizes if dim is not None)
+    for visit in _own(trace)[-2 : -2 - _LATE : -1]:
+        yield from _single(trace, visit, "output")
 
 
-def _makers(trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """Yield the sites before the layers that make the answers, where a backbone gives several (tasks, say).
-
-    ``squeeze`` makes another tensor of the same numbers.
-    """
-    answers = [answer for answer in trace.answers if answer.ndim and answer.floating]
-    made = [v for v in trace.once if v.path and v.output is not None and v.output.ndim > 1]
-    makers = [[v for v in made if v.output.memory == answer.memory] for answer in answers]  # type: ignore[union-attr]
-    if len(makers) > 1 and all(makers):
-        paths = dict.fromkeys(min(found, key=lambda visit: visit.left).path for found in makers)
-        sites = [site_at(trace, path, "input") for path in paths]
-        if all(sites):
-            yield tuple(site for site in sites if site is not None)
-
-
-def _kind(module: nn.Module) -> tuple[type[nn.Module], int | None] | None:
-    """Return what heads of one model have in common: their class and the width of their last layer."""
-    layers = [layer for layer in module.modules() if isinstance(layer, _HEADS)]
-    return (type(module), width(layers[-1], "output")) if layers else None
-
-
-_HEADS = (nn.Linear, nn.Conv2d)
-_STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more trunk than stem
-
-
-def _first_layer(trace: Trace) -> Visit | None:
-    """Return the first layer with a weight matrix: raw pixels may pass a norm before it."""
-    leaves = trace.leaves()
-    return next((visit for visit in leaves if _has_matrix(visit.module)), next(iter(leaves), None))
-
-
-def _has_matrix(module: nn.Module) -> bool:
-    return any(p.ndim > 1 for p in module.parameters()) or callable(getattr(module, "weight", None))
-
-
-def _around(trace: Trace, first: Visit) -> Iterator[Visit]:
-    """Yield the blocks that the first layer is part of, from the smallest on, as long as they are a stem."""
-    leaves = trace.leaves()
-    for path in _parents(first.path):
-        visit = trace.at(path)
-        inside = [leaf for leaf in leaves if leaf.path.startswith(path + ".")]
-        if visit is not None and len(inside) <= _STEM_SHARE * len(leaves):
-            yield visit
-
-
-def _parents(path: str) -> Iterator[str]:
-    """Yield the paths of the modules around one, from the innermost on, without the backbone itself."""
-    while "." in path:
-        path = path.rpartition(".")[0]
-        yield path
-
-
-def _after(trace: Trace, first: Visit) -> list[Visit]:
-    """Return the modules entered soon after the first layer was left, one per tensor that they read, without the head."""
-    leaves = trace.leaves()
-    soon = max(1, int(_STEM_SHARE * len(leaves)))
+def _own(trace: Trace) -> list[Visit]:
+    """Return the visits of modules with weights that the backbone itself calls, once each, in the order of running."""
     found: list[Visit] = []
     for visit in trace.once:
-        new = visit.input is not None and all(visit.input is not other.input for other in found)
-        late = visit is leaves[-1] or sum(leaf.left < visit.entered for leaf in leaves) > soon
-        if visit.entered > first.left and new and not late:
+        if visit.path and has_weights(visit.module) and not (found and visit.entered < found[-1].left):
             found.append(visit)
     return found
+
+
+def _readers_of_last(trace: Trace) -> tuple[Visit, ...]:
+    """Return the modules that read the same tensor as the last one does, if there are others: policy and value, say."""
+    own = _own(trace)
+    found = tuple(visit for visit in own if visit.input is not None and visit.input is own[-1].input)
+    return found if len(found) > 1 else ()
+
+
+_LATE = 4  # modules between the trunk and the answer, at the most
+
+
+def _before_few(trace: Trace, branches: tuple[Visit, ...]) -> Iterator[tuple[Site, ...]]:
+    """Before the last layers of branches where one of them makes few numbers of a row, in which others have no room."""
+    ends = [site for visit in branches for site in (site_at(trace, visit.path, "output"),) if site is not None]
+    if not any(is_narrow(site) for site in ends):
+        return
+    last = [next(v for v in reversed(trace.leaves()) if v.path.startswith(branch.path + ".")) for branch in branches]
+    yield from _together(trace, tuple(last), "input")
 
 
 def _together(trace: Trace, visits: tuple[Visit, ...], side: Side) -> Iterator[tuple[Site, ...]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from muxwrap._hooks.axes import feature_size
+from muxwrap._util.held import held_tensors
+from muxwrap._util.nested import tensors_in
 from muxwrap.site import Site
-from muxwrap.sites.resolve import feature_axis
-from muxwrap.sites.trace import Seen, Trace
+from muxwrap.sites.tracing.resolve import feature_axis
+from muxwrap.sites.tracing.trace import Seen, Trace
 
 
 def returned_maps(trace: Trace) -> tuple[Site, ...]:
@@ -14,15 +16,17 @@ def returned_maps(trace: Trace) -> tuple[Site, ...]:
     What was made of maps, such as classes, is better separated before it is made.
     """
     maps = {id(answer): (part, answer) for part, answer in reversed(list(enumerate(trace.answers)))}
-    if len(maps) < 2 or not all(answer.floating and answer.ndim > 2 for _, answer in maps.values()):
+    held = sum(1 for _ in held_tensors(trace.output))
+    if len(maps) < 2 or held or not all(answer.floating and answer.ndim > 2 for _, answer in maps.values()):
         return ()
     return tuple(_site(trace, part, answer) for part, answer in sorted(maps.values(), key=lambda each: each[0]))
 
 
 def returned(trace: Trace, parts: list[int]) -> tuple[Site, ...]:
-    """Return the sites of some of the tensors that a backbone returns; nothing where one has no features."""
+    """Return the sites of some of the tensors that a backbone returns; nothing where one has no features or is held."""
     found = [(part, trace.answers[part]) for part in parts]
-    if not all(answer.floating and answer.ndim > 1 for _, answer in found):
+    separable = sum(1 for _ in tensors_in(trace.output))
+    if not all(answer.floating and answer.ndim > 1 and part < separable for part, answer in found):
         return ()
     return tuple(_site(trace, part, answer) for part, answer in found)
 

@@ -10,8 +10,9 @@ from torch import nn
 from muxwrap._util.examples import pixels
 from muxwrap.site import Site
 from muxwrap.sites.families import generic
-from muxwrap.sites.resolve import site_at
-from muxwrap.sites.trace import Trace
+from muxwrap.sites.families.heads import auxiliary_heads
+from muxwrap.sites.tracing.resolve import site_at
+from muxwrap.sites.tracing.trace import Trace
 
 
 def matches(backbone: nn.Module) -> bool:
@@ -58,7 +59,7 @@ def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, 
     sites = [site_at(trace, visit.path, "input") for visit in visits]
     found = tuple(site for site in sites if site is not None)
     if found:
-        yield (*found, *generic.auxiliary_heads(backbone, trace, visits))
+        yield (*found, *auxiliary_heads(backbone, trace, visits))
     yield from generic.demux_candidates(backbone, trace)
 
 

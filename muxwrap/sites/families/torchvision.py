@@ -10,7 +10,7 @@ from torch import nn
 from muxwrap._util.examples import pixels
 from muxwrap.site import Site
 from muxwrap.sites.families import generic
-from muxwrap.sites.trace import Trace
+from muxwrap.sites.tracing.trace import Trace
 
 mux_candidates = generic.mux_candidates
 

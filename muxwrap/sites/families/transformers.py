@@ -15,8 +15,9 @@ from muxwrap._util.classes import class_of
 from muxwrap._util.examples import pixels
 from muxwrap.site import Side, Site
 from muxwrap.sites.families import generic
-from muxwrap.sites.resolve import site_at
-from muxwrap.sites.trace import Seen, Trace, Visit
+from muxwrap.sites.families.heads import with_peers
+from muxwrap.sites.tracing.resolve import site_at
+from muxwrap.sites.tracing.trace import Seen, Trace, Visit
 
 
 def matches(backbone: nn.Module) -> bool:
@@ -79,7 +80,7 @@ def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, 
     heads = _head(backbone, base, trace)[:2]
     # Of an image the head reads an average, which is less to separate than the places before a norm and the average.
     for visit in reversed(heads) if _is_image(trace.visits[0].input) else heads:
-        yield from generic.with_peers(backbone, trace, visit)
+        yield from with_peers(backbone, trace, visit)
     yield from _all(trace, [_last_hidden_path(base, trace)], "output")
     yield from generic.demux_candidates(backbone, trace)
 

@@ -1,0 +1,1 @@
+"""A small network trained bare and multiplexed on real digits: what ``muxwrap demo`` and ``make demo`` run."""

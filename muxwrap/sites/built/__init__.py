@@ -1,0 +1,1 @@
+"""What a model that was just built has to hold, and what a row of it costs."""

@@ -1,0 +1,51 @@
+"""Where a backbone begins: its first layer, the blocks around it and what follows soon after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from muxwrap.sites.tracing.trace import Trace, Visit
+
+_STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more trunk than stem
+
+
+def first_layer(trace: Trace) -> Visit | None:
+    """Return the first layer with a weight matrix: raw pixels may pass a norm before it."""
+    leaves = trace.leaves()
+    return next((visit for visit in leaves if _has_matrix(visit.module)), next(iter(leaves), None))
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    return any(p.ndim > 1 for p in module.parameters()) or callable(getattr(module, "weight", None))
+
+
+def blocks_around(trace: Trace, first: Visit) -> Iterator[Visit]:
+    """Yield the blocks that the first layer is part of, from the smallest on, as long as they are a stem."""
+    leaves = trace.leaves()
+    for path in parents(first.path):
+        visit = trace.at(path)
+        inside = [leaf for leaf in leaves if leaf.path.startswith(path + ".")]
+        if visit is not None and len(inside) <= _STEM_SHARE * len(leaves):
+            yield visit
+
+
+def parents(path: str) -> Iterator[str]:
+    """Yield the paths of the modules around one, from the innermost on, without the backbone itself."""
+    while "." in path:
+        path = path.rpartition(".")[0]
+        yield path
+
+
+def soon_after(trace: Trace, first: Visit) -> list[Visit]:
+    """Return the modules entered soon after the first layer was left, one per tensor that they read, without the head."""
+    leaves = trace.leaves()
+    soon = max(1, int(_STEM_SHARE * len(leaves)))
+    found: list[Visit] = []
+    for visit in trace.once:
+        new = visit.input is not None and all(visit.input is not other.input for other in found)
+        late = visit is leaves[-1] or sum(leaf.left < visit.entered for leaf in leaves) > soon
+        if visit.entered > first.left and new and not late:
+            found.append(visit)
+    return found

@@ -1,0 +1,1 @@
+"""Going through candidates, the most promising ones first, until a pair works."""

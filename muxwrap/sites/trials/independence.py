@@ -1,0 +1,109 @@
+"""Whether the rows of a bare model are independent, which those that share a mixture have to be.
+
+One row of a call is changed, and the answers to the other one are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muxwrap._util.examples import ROWS, quiet, run
+from muxwrap._util.nested import first_tensor
+from muxwrap.errors import MuxwrapError
+from muxwrap.sites.runs.dry_run import answers
+from muxwrap.sites.runs.rounding import distance
+from muxwrap.sites.runs.rows import OWN, dependent
+from muxwrap.sites.runs.runs import BARE_ROWS, Runs
+
+RowAxis = Callable[[int, Tensor, Tensor, int], "int | None"]
+
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.qat")
+
+
+def check_independent(runs: Runs, row_axis: RowAxis) -> None:
+    """Take copies for the other row of the bare run, and compare the answers to the row that stayed.
+
+    Noise is told apart by the same call once more. Layers that quantise what they are given do so for all rows at once.
+
+    Args:
+        runs: of the backbone, with another row.
+        row_axis: finds the axis of rows of an answer, see :class:`~muxwrap.sites.trials.matching.Matching`.
+
+    Raises:
+        MuxwrapError: rows depend on each other.
+    """
+    before, after = runs.take_copies()
+    if isinstance(before, str) or isinstance(after, str) or len(before) != len(after):
+        return
+    moved = _moved(before, after, row_axis)
+    least = 0.05 if any(type(m).__module__.startswith(_QUANTISED) for m in runs.backbone.modules()) else 1e-5
+    if moved <= least:
+        return
+    again = answers(runs.backbone, runs.pair, BARE_ROWS, scores=runs.scored)
+    noise = 0.0 if isinstance(again, str) or len(again) != len(before) else _moved(before, again, row_axis)
+    if moved > least + 10 * noise:
+        path = _meeting_place(runs.backbone, runs.pair, runs.call(False, BARE_ROWS))
+        raise MuxwrapError(dependent(runs.backbone, moved, path))
+
+
+def _moved(before: list[Tensor], after: list[Tensor], row_axis: RowAxis) -> float:
+    """Return how far the answers to the row that stayed are apart, relative to the largest."""
+    far = 0.0
+    for at, (a, b) in enumerate(zip(before, after, strict=True)):
+        if distance(a, b) <= 1e-5 or (a.shape[:1] == (BARE_ROWS,) and distance(a[OWN], b[OWN]) <= 1e-5):
+            continue
+        axis = row_axis(at, a, b, ROWS)
+        if axis is not None:
+            far = max(far, distance(a.select(axis, OWN), b.select(axis, OWN)))
+    return far
+
+
+def _meeting_place(backbone: nn.Module, apart: Any, alike: Any) -> str | None:
+    """Return the first module to be left that is given the same second row in two calls and makes another one of it."""
+    both = [_second_rows(backbone, call) for call in (apart, alike)]
+    for (path, given, made), (_, given_too, made_too) in zip(*both, strict=False):
+        if _same(given, given_too) and not _same(made, made_too):
+            return path
+    return None
+
+
+def _second_rows(backbone: nn.Module, call: Any) -> list[tuple[str, Tensor | None, Tensor | None]]:
+    """Run a backbone and return the second row of what every module was given and made, in the order of leaving."""
+    names = {module: path for path, module in backbone.named_modules()}
+    entered: list[tuple[nn.Module, Tensor | None]] = []
+    found: list[tuple[str, Tensor | None, Tensor | None]] = []
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+        entered.append((module, _second((args, kwargs))))
+
+    def leave(module: nn.Module, _args: Any, output: Any) -> None:
+        while entered and entered[-1][0] is not module:
+            entered.pop()
+        if entered:
+            found.append((names[module], entered.pop()[1], _second(output)))
+
+    handles = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in names]
+    handles += [module.register_forward_hook(leave) for module in names]
+    try:
+        with quiet(backbone):
+            torch.manual_seed(0)
+            run(backbone, call)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _second(value: Any) -> Tensor | None:
+    tensor = first_tensor(value)
+    return None if tensor is None or tensor.shape[0] != 2 else tensor[OWN].detach().clone()
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return torch.equal(a, b) if not a.is_floating_point() else distance(a, b) <= 1e-6
