@@ -45,7 +45,7 @@ def in_onnxruntime(path: Path) -> Run:
 
 
 def in_openvino(path: Path) -> Run:
-    compiled = openvino.compile_model(path, "CPU")
+    compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda x: torch.from_numpy(compiled(x.numpy())[0])
 
 

@@ -60,6 +60,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--threads", type=int, default=1, help="threads of torch, per process")
     commands.choices["speed"].add_argument("--rounds", type=int, default=ROUNDS, help="in each of which all models run")
     run_ = commands.choices["run"]
+    run_.add_argument("--dtype", choices=("float32", "bfloat16"), help="bfloat16 where there is an accelerator")
     run_.add_argument("--jobs", type=int, default=8, help="processes")
     run_.add_argument("--minutes", type=float, default=8, help="until everything ends")
     run_.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -82,6 +83,7 @@ def train(args: argparse.Namespace) -> None:
         args.groupings,
         deadline,
         args.threads,
+        getattr(torch, args.dtype or ("float32" if args.device == "cpu" else "bfloat16")),
     )
     cells = plan(args.tasks, args.seeds, args.kinds, args.long)
     wanted = {str(TEACHER), *(args.only or map(str, (cell.configuration for cell in cells)))}

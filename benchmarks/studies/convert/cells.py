@@ -45,15 +45,18 @@ class Task:
         name: of the task.
         device: where to train.
         kept: folder in which teachers are kept.
+        dtype: in which models are trained and scored.
     """
 
-    def __init__(self, packed: Packed, name: str, device: torch.device, kept: Path) -> None:
-        self.packed, self.name, self.device, self.kept = packed, name, device, kept
+    def __init__(
+        self, packed: Packed, name: str, device: torch.device, kept: Path, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.packed, self.name, self.device, self.kept, self.dtype = packed, name, device, kept, dtype
         self._taught: dict[int, Taught] = {}
 
     @cached_property
     def splits(self) -> dict[str, Rows]:
-        return {split: Rows(self.packed, self.name, split, self.device) for split in SPLITS}
+        return {split: Rows(self.packed, self.name, split, self.device, self.dtype) for split in SPLITS}
 
     def encoder(self) -> Encoder:
         """Return the backbone with its published weights and a new classifier."""
@@ -121,6 +124,7 @@ def measure(task: Task, cell: Cell, rates: list[float] | None, groupings: int, d
         "batch": BATCH,
         "train_rows": len(task.splits["train"]),
         "device": device_name(task.device),
+        "dtype": str(task.dtype).removeprefix("torch."),
         "seconds": round(time.perf_counter() - start, 1),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -23,9 +24,12 @@ class Rows:
         task: its name.
         split: its name.
         device: where the tensors lie.
+        dtype: in which models run on them.
     """
 
-    def __init__(self, packed: Packed, task: str, split: str, device: torch.device) -> None:
+    def __init__(
+        self, packed: Packed, task: str, split: str, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
         found = packed.split(task, split)
         self.lengths: Tensor = found["lengths"]
         ids = pad_sequence(found["ids"].split(self.lengths.tolist()), batch_first=True)
@@ -33,9 +37,14 @@ class Rows:
         self.ids = torch.nn.functional.pad(ids, (0, missing)).to(device)
         self.labels: Tensor = found["labels"].to(device)
         self.lengths_there = self.lengths.to(device)
+        self.dtype = dtype
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which a model runs on the rows."""
+        return torch.autocast(self.ids.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
     def inputs(self, rows: Tensor, length: int) -> dict[str, Tensor]:
         """Return the arguments of a call for rows, on the device, padded to a length.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
@@ -13,11 +12,6 @@ from benchmarks.studies.convert.rows import Rows
 
 SELECTION = 1_000_000  # seed of the grouping that selects; those that are reported have others
 SCORED = 512  # rows per call
-
-
-def autocast(device: torch.device) -> Any:
-    """Return bfloat16 on an accelerator, float32 on a processor."""
-    return torch.autocast(device.type, torch.bfloat16) if device.type != "cpu" else contextlib.nullcontext()
 
 
 def sizes(model: nn.Module) -> tuple[int, ...]:
@@ -38,7 +32,7 @@ def accuracy(model: nn.Module, split: Rows) -> float:
     model.eval()
     right = torch.zeros((), dtype=torch.long, device=split.ids.device)
     for rows, length in split.batches(SCORED, SELECTION):
-        with autocast(split.ids.device):
+        with split.autocast():
             logits = model(**split.inputs(rows, length))[0]
         right += (logits.argmax(-1) == split.labels[rows]).sum()
     return 100 * right.item() / len(split)
@@ -47,7 +41,7 @@ def accuracy(model: nn.Module, split: Rows) -> float:
 def score(model: nn.Module, split: Rows, groupings: int) -> dict[str, Any]:
     """Return the fields of the score on a split, over random groupings of its rows (:func:`muxwrap.evaluate`)."""
     calls = [({key: value.cpu() for key, value in inputs.items()}, labels) for inputs, labels in split.calls(SCORED)]
-    with autocast(split.ids.device):
+    with split.autocast():
         found = muxwrap.evaluate(model, calls, groupings=groupings, progress=False)
     return {
         "metric": found.metric,

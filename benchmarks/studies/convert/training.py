@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import muxwrap
 from benchmarks.studies.convert.rows import Rows
-from benchmarks.studies.convert.scores import SCORED, accuracy_at, autocast, sizes
+from benchmarks.studies.convert.scores import SCORED, accuracy_at, sizes
 from muxwrap.training import distillation, sandwich
 
 BATCH = 64  # rows per step
@@ -76,7 +76,6 @@ def fit(model: nn.Module, train: Rows, select: Rows, taught: Taught | None, how:
     Raises:
         OutOfTimeError: the deadline has passed.
     """
-    device = train.ids.device
     torch.manual_seed(how.seed)
     words = _words(model)
     parameters = [each for each in model.parameters() if each is not words]
@@ -97,7 +96,7 @@ def fit(model: nn.Module, train: Rows, select: Rows, taught: Taught | None, how:
             for group in optimizer.param_groups:
                 group["lr"] = how.lr * _rate(step, total)
             for _ in sandwich(model) if how.elastic else (None,):
-                with autocast(device):
+                with train.autocast():
                     output = model(**train.inputs(rows, length))
                 loss_of(output, train.labels[rows], taught, rows).backward()
             nn.utils.clip_grad_norm_(parameters, CLIP)
@@ -150,7 +149,7 @@ def answers(model: nn.Module, split: Rows) -> Taught:
     model.eval()
     parts, order = [], []
     for rows, length in split.batches(SCORED, None):
-        with autocast(split.ids.device):
+        with split.autocast():
             parts.append([each.float() for each in model(**split.inputs(rows, length))])
         order.append(rows)
     place = torch.cat(order).argsort()

@@ -34,6 +34,7 @@ class Setting:
         groupings: of the reported scores.
         deadline: ``time.time()`` at which everything ends.
         threads: of torch, per process.
+        dtype: in which models are trained and scored.
     """
 
     packed: Path
@@ -44,6 +45,7 @@ class Setting:
     groupings: int
     deadline: float
     threads: int
+    dtype: torch.dtype
 
 
 def records_in(out: Path) -> list[dict[str, Any]]:
@@ -106,7 +108,7 @@ def _measure(cell: Cell) -> str:
     device = torch.device(setting.device)
     tasks: dict[str, Task] = _here["tasks"]
     if cell.task not in tasks:
-        tasks[cell.task] = Task(_here["packed"], cell.task, device, setting.kept)
+        tasks[cell.task] = Task(_here["packed"], cell.task, device, setting.kept, setting.dtype)
     chosen = rates(cell, records_in(setting.out))
     record = measure(tasks[cell.task], cell, chosen, setting.groupings, setting.deadline)
     path = setting.out / f"{file_name(cell)}.json"
