@@ -92,3 +92,44 @@ def test_branches_of_other_widths_meet_before_they_are_mixed() -> None:
     muxwrap.unwrap(found)
     model = muxwrap.wrap(net, 2, "hadamard", mux_at=["users", "items"], demux_at="out", example_input=ids(2))
     assert model(*ids(5)).shape == (5,)
+
+
+class Around(nn.Module):
+    """A block with something that goes around its first layer."""
+
+    def __init__(self, given: int, width: int = 32) -> None:
+        super().__init__()
+        self.around, self.layer = nn.Linear(given, width), nn.Linear(given, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.around(x) + torch.tanh(self.layer(x))
+
+
+class Forecaster(nn.Module):
+    """What is known of a row, and its past: a recurrent network begins in a state that is made of the one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known, self.past = Around(3), Around(4)
+        self.rnn, self.out = nn.LSTM(32, 32, batch_first=True), nn.Linear(32, 2)
+
+    def forward(self, known: Tensor, past: Tensor) -> Tensor:
+        state = self.known(known)
+        h, _ = self.rnn(self.past(past), (state[None], torch.zeros_like(state)[None]))
+        return self.out(h + state[:, None])
+
+
+def test_branches_that_are_blocks_are_mixed_after_them() -> None:
+    torch.manual_seed(0)
+    net = Forecaster().eval()
+    model = muxwrap.wrap(net, 2, "hadamard", example_input=(torch.randn(2, 3), torch.randn(2, 6, 4)))
+    assert [str(site) for site in model.sites.mux] == [
+        f"output of {name} (axis -1, dim 32)" for name in ("known", "past")
+    ]
+    known, past = torch.randn(5, 3), torch.randn(5, 6, 4)
+    rows_seen = []
+    net.rnn.register_forward_pre_hook(lambda _module, args: rows_seen.append(len(args[0])))
+    answers = model(known, past)
+    assert rows_seen == [3] and answers.shape == (5, 6, 2)
+    moved = (model(known + torch.eye(5, 3), past) - answers).abs().sum((1, 2))
+    assert bool((moved > 0).all())

@@ -44,7 +44,7 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
     begin = first_layer(trace)
     for first in first_layers(trace, begin):
         yield from _around(trace, first)
-    yield from _branches(trace)
+    yield from _branches(trace, trace.leaves())
     heavy = list(heavy_branches(trace))
     for branches in heavy:
         if len(branches) > 1:
@@ -62,6 +62,7 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             yield several
     for visit in after_joins(trace)[:3]:
         yield from _single(trace, visit, "input")
+    yield from _branches(trace, trace.once)  # whole blocks: something goes around their first layers
 
 
 def _around(trace: Trace, first: Visit) -> Iterator[tuple[Site, ...]]:
@@ -82,17 +83,22 @@ def _of_floats(trace: Trace, visit: Visit | None) -> Iterator[tuple[Site, ...]]:
         yield from _single(trace, visit, "input")
 
 
-def _branches(trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """After the layers that read the inputs, where a model reads several, such as a user and an item, in branches.
+def _branches(trace: Trace, visits: list[Visit]) -> Iterator[tuple[Site, ...]]:
+    """After those of the visits that read the inputs, where a model reads several, such as a user and an item, in branches.
 
     What one branch makes of the mixtures and another of the rows does not go together, so all are mixed.
     """
-    leaves = [visit for visit in trace.leaves() if visit.input is not None]
-    readers = [[v.path for v in leaves if v.input.memory == given.memory][:1] for given in trace.given]  # type: ignore[union-attr]
-    sites = [site_at(trace, path, "output") for path in dict.fromkeys(path for found in readers for path in found)]
+    sites = [site_at(trace, path, "output") for path in _readers(trace, visits)]
     branches = tuple(site for site in sites if site is not None)
     if len(branches) == len(sites) > 1 and len({site.dim for site in branches}) == 1:
         yield branches
+
+
+def _readers(trace: Trace, visits: list[Visit]) -> list[str]:
+    """Return the paths of the visits, in the order of entering, that are the first to read a tensor of the call."""
+    inside = [visit for visit in visits if visit.path and visit.input is not None]
+    first = (next((v for v in inside if v.input.memory == given.memory), None) for given in trace.given)  # type: ignore[union-attr]
+    return list(dict.fromkeys(visit.path for visit in first if visit is not None))
 
 
 def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
