@@ -133,3 +133,30 @@ def test_branches_that_are_blocks_are_mixed_after_them() -> None:
     assert rows_seen == [3] and answers.shape == (5, 6, 2)
     moved = (model(known + torch.eye(5, 3), past) - answers).abs().sum((1, 2))
     assert bool((moved > 0).all())
+
+
+class Points(nn.Module):
+    """Points are turned by what a small network says of them all, and read one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Sequential(
+            nn.Conv1d(3, 16, 1), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(16, 9)
+        )
+        self.read = nn.Sequential(nn.Conv1d(3, 64, 1), nn.ReLU(), nn.Conv1d(64, 64, 1), nn.ReLU())
+        self.out = nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(1, 2)
+        return self.out(self.read(torch.bmm(self.turn(x).unflatten(1, (3, 3)), x)).amax(-1))
+
+
+def test_few_numbers_that_are_joined_are_mixed_after_the_layer_that_makes_more_of_them() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 20, 3)
+    model = muxwrap.wrap(Points().eval(), 2, example_input=x)
+    assert [str(site) for site in model.sites.mux] == ["output of read.0 (axis 1, dim 64)"]
+    assert model.sites.share is not None and model.sites.share > 0.75
+    own = torch.autograd.functional.jacobian(lambda given: model(given).sum(-1), x).flatten(2).abs().sum(-1)
+    pairs = torch.arange(6)[:, None] // 2 == torch.arange(6) // 2
+    assert torch.equal(own > 0, pairs)

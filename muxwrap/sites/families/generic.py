@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from torch import nn
@@ -62,6 +63,9 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             yield several
     for visit in after_joins(trace)[:3]:
         yield from _single(trace, visit, "input")
+        readers = (leaf for leaf in trace.leaves() if leaf.input is visit.input)
+        for leaf in islice(readers, 1):  # of few numbers that are joined there, such as coordinates, it makes more
+            yield from _single(trace, leaf, "output")
     yield from _branches(trace, trace.once)  # whole blocks: something goes around their first layers
 
 
