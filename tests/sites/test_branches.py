@@ -160,3 +160,31 @@ def test_few_numbers_that_are_joined_are_mixed_after_the_layer_that_makes_more_o
     own = torch.autograd.functional.jacobian(lambda given: model(given).sum(-1), x).flatten(2).abs().sum(-1)
     pairs = torch.arange(6)[:, None] // 2 == torch.arange(6) // 2
     assert torch.equal(own > 0, pairs)
+
+
+class WideAndDeep(nn.Module):
+    """A linear model of the first ten columns of a table or of one beside it, and a perceptron that does the work."""
+
+    def __init__(self, deep: nn.Module) -> None:
+        super().__init__()
+        self.wide = nn.Linear(20, 1)
+        self.deep = nn.Sequential(deep, nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+
+    def forward(self, wide: Tensor, deep: Tensor | None = None) -> Tensor:
+        return (self.wide(wide) + self.deep(wide[:, :10] if deep is None else deep)).squeeze(-1)
+
+
+@pytest.mark.parametrize("sizes", [(20,), (20, 10)])
+def test_the_branch_that_does_the_work_is_mixed_after_its_first_layer(sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    call = tuple(torch.randn(6, size) for size in sizes)
+    model = muxwrap.wrap(WideAndDeep(nn.Linear(10, 64)).eval(), 2, "hadamard", example_input=call)
+    assert [str(site) for site in model.sites.mux] == ["output of deep.0 (axis -1, dim 64)"]
+    moved = torch.autograd.functional.jacobian(lambda x: model(*call[:-1], x), call[-1]).abs().sum(-1)
+    assert torch.equal(moved > 0, torch.arange(6)[:, None] // 2 == torch.arange(6) // 2)
+
+
+def test_the_input_of_a_branch_that_is_mixed_itself_is_told() -> None:
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="inputs themselves are mixed, at the input of deep .*share the 10 numbers"):
+        muxwrap.wrap(WideAndDeep(Around(10, 64)), 2, "hadamard", example_input=torch.randn(4, 20))

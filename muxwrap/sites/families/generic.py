@@ -48,6 +48,7 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
     yield from _branches(trace, trace.leaves())
     heavy = list(heavy_branches(trace))
     for branches in heavy:
+        yield from _together(trace, tuple(_first_inside(trace, branch) for branch in branches), "output")
         if len(branches) > 1:
             yield from _together(trace, branches, "input")
     yield from _of_floats(trace, trace.visits[0] if trace.visits else None)
@@ -96,6 +97,11 @@ def _branches(trace: Trace, visits: list[Visit]) -> Iterator[tuple[Site, ...]]:
     branches = tuple(site for site in sites if site is not None)
     if len(branches) == len(sites) > 1 and len({site.dim for site in branches}) == 1:
         yield branches
+
+
+def _first_inside(trace: Trace, branch: Visit) -> Visit:
+    """Return the first layer of a branch."""
+    return next(leaf for leaf in trace.leaves() if leaf.path.startswith(branch.path + "."))
 
 
 def _readers(trace: Trace, visits: list[Visit]) -> list[str]:

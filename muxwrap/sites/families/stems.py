@@ -39,12 +39,16 @@ def parents(path: str) -> Iterator[str]:
 
 
 def soon_after(trace: Trace, first: Visit) -> list[Visit]:
-    """Return the modules entered soon after the first layer was left, one per tensor that they read, without the head."""
-    leaves = trace.leaves()
+    """Return the modules entered soon after the first layer was left, one per tensor that they read, without the head.
+
+    What reads the call's own numbers begins another branch.
+    """
+    leaves, given = trace.leaves(), {seen.memory for seen in trace.given}
     soon = max(1, int(_STEM_SHARE * len(leaves)))
     found: list[Visit] = []
     for visit in trace.once:
-        new = visit.input is not None and all(visit.input is not other.input for other in found)
+        new = visit.input is not None and visit.input.memory not in given
+        new = new and all(visit.input is not other.input for other in found)
         late = visit is leaves[-1] or sum(leaf.left < visit.entered for leaf in leaves) > soon
         if visit.entered > first.left and new and not late:
             found.append(visit)

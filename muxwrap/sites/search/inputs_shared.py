@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from muxwrap.site import Sites
+from muxwrap.site import Site, Sites
 from muxwrap.sites.tracing.resolve import mixed_at, width
 from muxwrap.sites.tracing.trace import Trace, has_weights
 
@@ -18,7 +18,7 @@ def inputs_shared(trace: Trace, sites: Sites) -> Iterator[str]:
     given = {seen.memory for seen in trace.given}
     for site in sites.mux:
         seen = mixed_at(trace, site)
-        if seen is not None and seen.floating and seen.ndim == 2 and seen.memory in given and _widened(trace, site.dim):
+        if seen is not None and seen.floating and seen.ndim == 2 and seen.memory in given and _widened(trace, site):
             yield (
                 f"the inputs themselves are mixed, at the {site}: the rows of a mixture share the {site.dim} numbers that each "
                 f"is given in, and less of each row is left. Let a layer make more features of a row before (nn.Linear"
@@ -27,7 +27,9 @@ def inputs_shared(trace: Trace, sites: Sites) -> Iterator[str]:
             )
 
 
-def _widened(trace: Trace, dim: int) -> bool:
-    """Whether the first layer makes more numbers of a row than it is given in."""
-    first = next((visit for visit in trace.visits if visit.leaf and has_weights(visit.module)), None)
-    return first is not None and width(first.module, "input") == dim < (width(first.module, "output") or 0)
+def _widened(trace: Trace, site: Site) -> bool:
+    """Whether the first layer behind a site makes more numbers of a row than it is given in."""
+    at = trace.at(site.path)
+    after = (visit for visit in trace.visits if at is not None and visit.entered >= at.entered)
+    first = next((visit for visit in after if visit.leaf and has_weights(visit.module)), None)
+    return first is not None and width(first.module, "input") == site.dim < (width(first.module, "output") or 0)
