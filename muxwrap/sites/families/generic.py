@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -114,16 +115,26 @@ def _readers(trace: Trace, visits: list[Visit]) -> list[str]:
 def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
     """The input of the backbone, or of one encoder of several, where it is images of so many pixels that a convolution reads.
 
+    Where the backbone makes images of what it is given (bytes, channels last or none), that of the module that gets these.
     Not one that embeds patches: they meet only in the trunk, and after such a stem mixing is hardly dearer.
     """
     first = first_layer(trace)
-    stem = None if first is None else first.module
-    if not isinstance(stem, nn.Conv2d) or stem.kernel_size == stem.stride:
+    if first is None or not isinstance(first.module, nn.Conv2d) or first.module.kernel_size == first.module.stride:
         return
-    for visit in filter(None, (trace.encoder, trace.visits[0])):
-        for (site,) in _single(trace, visit, "input"):
-            if site.pixels >= pixels:
-                yield (site,)
+    given = filter(None, (trace.encoder, trace.visits[0]))
+    found = [site for visit in given for (site,) in _single(trace, visit, "input")]
+    whole = [site for site in found if site.pixels and site.axis is None]
+    yield from ((site,) for site in whole or _made_images(trace, first) if site.pixels >= pixels)
+
+
+def _made_images(trace: Trace, first: Visit) -> Iterator[Site]:
+    """Yield where the backbone's own module gets all numbers that the backbone is given, as images that a layer reads first."""
+    image, given = first.input, trace.visits[0].input
+    if image is None or given is None or image.ndim != 4 or math.prod(image.shape) != math.prod(given.shape):
+        return
+    reader = next(visit for visit in trace.visits if visit.input is image)
+    if trace.at(reader.path) is not None:
+        yield Site(reader.path, "input", None, math.prod(image.shape[1:]), shape=image.shape[1:])
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:
