@@ -49,7 +49,7 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
     yield from _branches(trace, trace.leaves())
     heavy = list(heavy_branches(trace))
     for branches in heavy:
-        yield from _together(trace, tuple(_first_inside(trace, branch) for branch in branches), "output")
+        yield from _after(trace, [_first_inside(trace, branch) for branch in branches])
         if len(branches) > 1:
             yield from _together(trace, branches, "input")
     yield from _of_floats(trace, trace.visits[0] if trace.visits else None)
@@ -69,6 +69,7 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
         for leaf in islice(readers, 1):  # of few numbers that are joined there, such as coordinates, it makes more
             yield from _single(trace, leaf, "output")
     yield from _branches(trace, trace.once)  # whole blocks: something goes around their first layers
+    yield from _beginnings(trace)
 
 
 def _around(trace: Trace, first: Visit) -> Iterator[tuple[Site, ...]]:
@@ -94,10 +95,33 @@ def _branches(trace: Trace, visits: list[Visit]) -> Iterator[tuple[Site, ...]]:
 
     What one branch makes of the mixtures and another of the rows does not go together, so all are mixed.
     """
-    sites = [site_at(trace, path, "output") for path in _readers(trace, visits)]
-    branches = tuple(site for site in sites if site is not None)
-    if len(branches) == len(sites) > 1 and len({site.dim for site in branches}) == 1:
-        yield branches
+    readers = _readers(trace, visits)
+    if len(readers) > 1:
+        yield from _after(trace, readers)
+
+
+def _beginnings(trace: Trace) -> Iterator[tuple[Site, ...]]:
+    """After the modules that run first, two or more of which do not read each other: some may read what was made of an input.
+
+    Such as waves of a time step, beside what reads the noisy image itself.
+    """
+    own = _own(trace)
+    for begun in (own[:count] for count in range(2, _BRANCHES + 1)):
+        read = {visit.input.memory for visit in begun if visit.input is not None}
+        ends = [visit for visit in begun if visit.output is not None and visit.output.memory not in read]
+        if len(ends) > 1:
+            yield from _after(trace, ends)
+
+
+_BRANCHES = 4  # that a model begins in, at the most, if some of them read what it makes of its inputs
+
+
+def _after(trace: Trace, visits: list[Visit]) -> Iterator[tuple[Site, ...]]:
+    """The outputs of modules, where one strategy can mix them all."""
+    sites = [site_at(trace, visit.path, "output") for visit in visits]
+    found = tuple(site for site in sites if site is not None)
+    if len(found) == len(sites) and len({site.dim for site in found}) == 1:
+        yield found
 
 
 def _first_inside(trace: Trace, branch: Visit) -> Visit:
@@ -105,11 +129,11 @@ def _first_inside(trace: Trace, branch: Visit) -> Visit:
     return next(leaf for leaf in trace.leaves() if leaf.path.startswith(branch.path + "."))
 
 
-def _readers(trace: Trace, visits: list[Visit]) -> list[str]:
-    """Return the paths of the visits, in the order of entering, that are the first to read a tensor of the call."""
+def _readers(trace: Trace, visits: list[Visit]) -> list[Visit]:
+    """Return the visits, in the order of entering, that are the first to read a tensor of the call."""
     inside = [visit for visit in visits if visit.path and visit.input is not None]
     first = (next((v for v in inside if v.input.memory == given.memory), None) for given in trace.given)  # type: ignore[union-attr]
-    return list(dict.fromkeys(visit.path for visit in first if visit is not None))
+    return list({visit.path: visit for visit in first if visit is not None}.values())
 
 
 def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
