@@ -75,3 +75,18 @@ def test_bytes_whose_cells_are_not_all_read_get_no_cells() -> None:
     prepare, x = PREPARED["bytes"]
     model = muxwrap.wrap(Prepares(prepare, Corner()), n=2, example_input=x)
     assert (model.strategy.name, model.sites.mux[0].path) == ("slots", "net.0")
+
+
+def test_words_that_a_convolution_reads_whole_are_no_image() -> None:
+    class Words(nn.Module):
+        """A convolution over three words, as wide as a word's 40 features are many."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.after, self.out = nn.Conv2d(1, 32, (3, 40)), nn.Conv1d(32, 32, 3), nn.Linear(32, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.after(self.words(x.unsqueeze(1)).relu().squeeze(3)).amax(-1))
+
+    model = muxwrap.wrap(Words(), n=2, example_input=torch.randn(2, 12, 40))
+    assert (model.strategy.name, str(model.sites.mux[0])) == ("slots", "input of the backbone (axis -1, dim 40)")

@@ -153,9 +153,11 @@ def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
 
 def _made_images(trace: Trace, first: Visit) -> Iterator[Site]:
     """Yield where the backbone's own module gets all numbers that the backbone is given, as images that a layer reads first."""
-    image, given = first.input, trace.visits[0].input
+    image, given, kernel = first.input, trace.visits[0].input, first.module.kernel_size
     if image is None or given is None or image.ndim != 4 or math.prod(image.shape) != math.prod(given.shape):
         return
+    if any(size <= reach for size, reach in zip(image.shape[2:], kernel, strict=True)):  # type: ignore[arg-type]
+        return  # it reads whole words or spectra, in which nothing is moved
     reader = next(visit for visit in trace.visits if visit.input is image)
     if trace.at(reader.path) is not None:
         yield Site(reader.path, "input", None, math.prod(image.shape[1:]), shape=image.shape[1:])
