@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import nn
-
-from muxwrap.sites.tracing.trace import Trace, Visit
+from muxwrap.sites.tracing.trace import Trace, Visit, has_matrix
 
 _STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more trunk than stem
 
@@ -14,11 +12,7 @@ _STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more tru
 def first_layer(trace: Trace) -> Visit | None:
     """Return the first layer with a weight matrix: raw pixels may pass a norm before it."""
     leaves = trace.leaves()
-    return next((visit for visit in leaves if _has_matrix(visit.module)), next(iter(leaves), None))
-
-
-def _has_matrix(module: nn.Module) -> bool:
-    return any(p.ndim > 1 for p in module.parameters()) or callable(getattr(module, "weight", None))
+    return next((visit for visit in leaves if has_matrix(visit.module)), next(iter(leaves), None))
 
 
 def blocks_around(trace: Trace, first: Visit) -> Iterator[Visit]:
