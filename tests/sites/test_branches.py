@@ -188,3 +188,43 @@ def test_the_input_of_a_branch_that_is_mixed_itself_is_told() -> None:
     torch.manual_seed(0)
     with pytest.warns(UserWarning, match="inputs themselves are mixed, at the input of deep .*share the 10 numbers"):
         muxwrap.wrap(WideAndDeep(Around(10, 64)), 2, "hadamard", example_input=torch.randn(4, 20))
+
+
+class Patches(nn.Module):
+    """Embeds the patches of an image behind a token that is the same for as many rows as there are images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project, self.token = nn.Conv2d(3, 32, 4, 4), nn.Parameter(torch.randn(1, 1, 32))
+        self.norm = nn.LayerNorm(32)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.norm(torch.cat([self.token.expand(len(image), -1, -1), self.project(image).flatten(2).mT], 1))
+
+
+class ImageAndWords(nn.Module):
+    """A transformer of an image does the work, and words beside it are read in passing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True) for _ in range(2)]
+        self.words, self.small = nn.EmbeddingBag(30, 32), nn.ModuleList(nn.Linear(32, 32) for _ in range(4))
+        self.image = nn.Sequential(Patches(), *layers, nn.LayerNorm(32))
+        self.out = nn.Linear(64, 3)
+
+    def forward(self, ids: Tensor, image: Tensor) -> Tensor:
+        words = self.words(ids)
+        for layer in self.small:
+            words = words + layer(torch.relu(words))
+        return self.out(torch.cat([words, self.image(image)[:, 0]], -1))
+
+
+def test_the_branch_that_does_the_work_is_mixed_after_the_block_that_it_begins_with() -> None:
+    torch.manual_seed(0)
+    ids, image = torch.randint(30, (6, 4)), torch.randn(6, 3, 16, 16)
+    model = muxwrap.wrap(ImageAndWords().eval(), 2, "hadamard", example_input=(ids, image))
+    assert [str(site) for site in model.sites.mux] == ["output of image.0 (axis -1, dim 32)"]
+    other = image.clone()
+    other[2] = 0
+    moved = (model(ids, other) - model(ids, image)).abs().amax(-1) > 0
+    assert moved.tolist() == [False, False, True, True, False, False]

@@ -49,8 +49,11 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
     yield from _branches(trace, trace.leaves())
     heavy = list(heavy_branches(trace))
     for branches in heavy:
-        yield from _after(trace, [_first_inside(trace, branch) for branch in branches])
-        if len(branches) > 1:
+        begins = [_first_inside(trace, branch) for branch in branches]
+        if len(branches) == 1:
+            yield from _around(trace, begins[0])
+        else:
+            yield from _after(trace, begins)
             yield from _together(trace, branches, "input")
     yield from _of_floats(trace, trace.visits[0] if trace.visits else None)
     for branches in heavy:  # one alone may be all of the model, and what it is given the whole image
