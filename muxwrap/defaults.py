@@ -28,7 +28,8 @@ def default_strategy(n: int, site: Site, raw_images: bool = True) -> str:
     """
     if n == 1:
         return "identity"
-    if raw_images and site.axis is None and site.pixels >= image_pixels(None, n):
+    raw = site.axis is None or (not site.path and site.side == "input")  # whose channels may come last
+    if raw_images and raw and site.pixels >= image_pixels(None, n):
         return "layout"
     largest = DENSE_LIMIT if site.axis is not None else LARGEST_ROW
     return "slots" if n * SMALLEST_SLOT <= site.dim <= largest else "hadamard"

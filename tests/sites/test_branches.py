@@ -92,3 +92,139 @@ def test_branches_of_other_widths_meet_before_they_are_mixed() -> None:
     muxwrap.unwrap(found)
     model = muxwrap.wrap(net, 2, "hadamard", mux_at=["users", "items"], demux_at="out", example_input=ids(2))
     assert model(*ids(5)).shape == (5,)
+
+
+class Around(nn.Module):
+    """A block with something that goes around its first layer."""
+
+    def __init__(self, given: int, width: int = 32) -> None:
+        super().__init__()
+        self.around, self.layer = nn.Linear(given, width), nn.Linear(given, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.around(x) + torch.tanh(self.layer(x))
+
+
+class Forecaster(nn.Module):
+    """What is known of a row, and its past: a recurrent network begins in a state that is made of the one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known, self.past = Around(3), Around(4)
+        self.rnn, self.out = nn.LSTM(32, 32, batch_first=True), nn.Linear(32, 2)
+
+    def forward(self, known: Tensor, past: Tensor) -> Tensor:
+        state = self.known(known)
+        h, _ = self.rnn(self.past(past), (state[None], torch.zeros_like(state)[None]))
+        return self.out(h + state[:, None])
+
+
+def test_branches_that_are_blocks_are_mixed_after_them() -> None:
+    torch.manual_seed(0)
+    net = Forecaster().eval()
+    model = muxwrap.wrap(net, 2, "hadamard", example_input=(torch.randn(2, 3), torch.randn(2, 6, 4)))
+    assert [str(site) for site in model.sites.mux] == [
+        f"output of {name} (axis -1, dim 32)" for name in ("known", "past")
+    ]
+    known, past = torch.randn(5, 3), torch.randn(5, 6, 4)
+    rows_seen = []
+    net.rnn.register_forward_pre_hook(lambda _module, args: rows_seen.append(len(args[0])))
+    answers = model(known, past)
+    assert rows_seen == [3] and answers.shape == (5, 6, 2)
+    moved = (model(known + torch.eye(5, 3), past) - answers).abs().sum((1, 2))
+    assert bool((moved > 0).all())
+
+
+class Points(nn.Module):
+    """Points are turned by what a small network says of them all, and read one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Sequential(
+            nn.Conv1d(3, 16, 1), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(16, 9)
+        )
+        self.read = nn.Sequential(nn.Conv1d(3, 64, 1), nn.ReLU(), nn.Conv1d(64, 64, 1), nn.ReLU())
+        self.out = nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(1, 2)
+        return self.out(self.read(torch.bmm(self.turn(x).unflatten(1, (3, 3)), x)).amax(-1))
+
+
+def test_few_numbers_that_are_joined_are_mixed_after_the_layer_that_makes_more_of_them() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 20, 3)
+    model = muxwrap.wrap(Points().eval(), 2, example_input=x)
+    assert [str(site) for site in model.sites.mux] == ["output of read.0 (axis 1, dim 64)"]
+    assert model.sites.share is not None and model.sites.share > 0.75
+    own = torch.autograd.functional.jacobian(lambda given: model(given).sum(-1), x).flatten(2).abs().sum(-1)
+    pairs = torch.arange(6)[:, None] // 2 == torch.arange(6) // 2
+    assert torch.equal(own > 0, pairs)
+
+
+class WideAndDeep(nn.Module):
+    """A linear model of the first ten columns of a table or of one beside it, and a perceptron that does the work."""
+
+    def __init__(self, deep: nn.Module) -> None:
+        super().__init__()
+        self.wide = nn.Linear(20, 1)
+        self.deep = nn.Sequential(deep, nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+
+    def forward(self, wide: Tensor, deep: Tensor | None = None) -> Tensor:
+        return (self.wide(wide) + self.deep(wide[:, :10] if deep is None else deep)).squeeze(-1)
+
+
+@pytest.mark.parametrize("sizes", [(20,), (20, 10)])
+def test_the_branch_that_does_the_work_is_mixed_after_its_first_layer(sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    call = tuple(torch.randn(6, size) for size in sizes)
+    model = muxwrap.wrap(WideAndDeep(nn.Linear(10, 64)).eval(), 2, "hadamard", example_input=call)
+    assert [str(site) for site in model.sites.mux] == ["output of deep.0 (axis -1, dim 64)"]
+    moved = torch.autograd.functional.jacobian(lambda x: model(*call[:-1], x), call[-1]).abs().sum(-1)
+    assert torch.equal(moved > 0, torch.arange(6)[:, None] // 2 == torch.arange(6) // 2)
+
+
+def test_the_input_of_a_branch_that_is_mixed_itself_is_told() -> None:
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="inputs themselves are mixed, at the input of deep .*share the 10 numbers"):
+        muxwrap.wrap(WideAndDeep(Around(10, 64)), 2, "hadamard", example_input=torch.randn(4, 20))
+
+
+class Patches(nn.Module):
+    """Embeds the patches of an image behind a token that is the same for as many rows as there are images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project, self.token = nn.Conv2d(3, 32, 4, 4), nn.Parameter(torch.randn(1, 1, 32))
+        self.norm = nn.LayerNorm(32)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.norm(torch.cat([self.token.expand(len(image), -1, -1), self.project(image).flatten(2).mT], 1))
+
+
+class ImageAndWords(nn.Module):
+    """A transformer of an image does the work, and words beside it are read in passing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True) for _ in range(2)]
+        self.words, self.small = nn.EmbeddingBag(30, 32), nn.ModuleList(nn.Linear(32, 32) for _ in range(4))
+        self.image = nn.Sequential(Patches(), *layers, nn.LayerNorm(32))
+        self.out = nn.Linear(64, 3)
+
+    def forward(self, ids: Tensor, image: Tensor) -> Tensor:
+        words = self.words(ids)
+        for layer in self.small:
+            words = words + layer(torch.relu(words))
+        return self.out(torch.cat([words, self.image(image)[:, 0]], -1))
+
+
+def test_the_branch_that_does_the_work_is_mixed_after_the_block_that_it_begins_with() -> None:
+    torch.manual_seed(0)
+    ids, image = torch.randint(30, (6, 4)), torch.randn(6, 3, 16, 16)
+    model = muxwrap.wrap(ImageAndWords().eval(), 2, "hadamard", example_input=(ids, image))
+    assert [str(site) for site in model.sites.mux] == ["output of image.0 (axis -1, dim 32)"]
+    other = image.clone()
+    other[2] = 0
+    moved = (model(ids, other) - model(ids, image)).abs().amax(-1) > 0
+    assert moved.tolist() == [False, False, True, True, False, False]

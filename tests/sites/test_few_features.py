@@ -116,6 +116,48 @@ def test_features_that_are_returned_are_separated_without_a_word(n: int) -> None
         muxwrap.wrap(Views(5), n, example_input=torch.randn(4, 3, 10), shuffle=False)
 
 
+class Bag(nn.Module):
+    """A bag of words, and a perceptron that is a module of its own or lies in the model as it is."""
+
+    def __init__(self, named: bool, classes: int = 60) -> None:
+        super().__init__()
+        self.embed = nn.EmbeddingBag(30, 32)
+        if named:
+            self.net = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, classes))
+        else:
+            self.hidden, self.out = nn.Linear(32, 64), nn.Linear(64, classes)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        return self.net(x) if hasattr(self, "net") else self.out(torch.relu(self.hidden(x)))
+
+
+@pytest.mark.parametrize(("named", "path"), [(True, "net.2"), (False, "out")])
+def test_answers_are_known_where_a_module_gives_them(named: bool, path: str) -> None:
+    ids = torch.randint(30, (4, 3))
+    with pytest.warns(UserWarning, match="only 3[0-9] % of the operations"):
+        model = muxwrap.wrap(Bag(named), 2, "hadamard", example_input=ids, shuffle=False)
+    assert [(site.path, site.side) for site in model.sites.demux] == [(path, "input")]
+
+
+class Tasks(nn.Module):
+    """Two perceptrons that read the same features and do nearly all of the work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.EmbeddingBag(30, 32)
+        self.a, self.b = (nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 60)) for _ in range(2))
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.embed(ids)
+        return self.a(x), self.b(x)
+
+
+def test_answers_that_named_modules_give_are_told() -> None:
+    with pytest.warns(UserWarning, match=r"answers themselves are separated, at the output of a .*demux_at= before it"):
+        muxwrap.wrap(Tasks(), 2, "hadamard", example_input=torch.randint(30, (4, 3)), shuffle=False)
+
+
 class Written(nn.Module):
     """A perceptron without a module: its products are written out."""
 

@@ -56,3 +56,49 @@ def test_a_group_norm_reads_channels_first_where_there_are_as_many_as_numbers() 
     options = {"mux_at": "stem@input", "demux_at": "norm", "example_input": torch.zeros(1, 2, 32)}
     (site,) = muxwrap.find_sites(Signal(), **options).demux
     assert (site.axis, site.dim, site.shape) == (1, 16, (16, 16))
+
+
+class Series(nn.Module):
+    """A series of one number a step, which a recurrent layer reads; ``wide`` makes more features of each before."""
+
+    def __init__(self, wide: bool) -> None:
+        super().__init__()
+        self.widen = nn.Linear(1, 80) if wide else nn.Identity()
+        self.rnn, self.out = nn.GRU(80 if wide else 1, 32, batch_first=True), nn.Linear(32, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(self.widen(x.unsqueeze(-1)))[0][:, -1]).squeeze(-1)
+
+
+class Masks(nn.Module):
+    """A table that is normalised, then read again under a mask that is made of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.mask = nn.BatchNorm1d(12), nn.Linear(64, 12)
+        self.first, self.second = (nn.Sequential(nn.Linear(12, 128), nn.GLU()) for _ in range(2))
+        self.out = nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return self.out(self.second(x * self.mask(self.first(x)).softmax(-1)))
+
+
+@pytest.mark.parametrize(
+    ("net", "size", "told"),
+    [
+        (Series(wide=False), 20, r"share the 20 numbers.*nn\.Linear\(1, 80\)"),
+        (Masks(), 12, r"share the 12 numbers.*nn\.Linear\(12, 48\)"),
+    ],
+)
+def test_numbers_of_which_a_layer_makes_more_are_told_where_they_are_mixed(
+    net: nn.Module, size: int, told: str
+) -> None:
+    with pytest.warns(UserWarning, match=r"inputs themselves are mixed.*" + told):
+        muxwrap.wrap(net, 3, "hadamard", example_input=torch.randn(2, size))
+
+
+def test_the_way_out_for_a_series_mixes_the_features_of_every_step() -> None:
+    model = muxwrap.wrap(Series(wide=True), 3, "hadamard", example_input=torch.randn(2, 20))  # without a warning
+    assert str(model.sites.mux[0]) == "output of widen (axis -1, dim 80)"
+    assert model(torch.randn(4, 20)).shape == (4,)

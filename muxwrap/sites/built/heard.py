@@ -28,7 +28,7 @@ def check_heard(made: Components, example: Example) -> None:
         UnheardError: some instances reach answers, and others do not.
     """
     pixels = first_tensor(example)
-    if made.n == 1 or on_meta(made.backbone) or pixels is None or not pixels.is_floating_point():
+    if made.n == 1 or on_meta(made.backbone) or pixels is None or not _are_pixels(pixels):
         return
     if any(map(_pools_whole_maps, made.backbone.modules())):
         return  # after which every place holds something of every other
@@ -43,6 +43,11 @@ def check_heard(made: Components, example: Example) -> None:
         )
 
 
+def _are_pixels(values: Tensor) -> bool:
+    """Whether numbers have a slope, which bytes of an image have as floats."""
+    return values.is_floating_point() or values.dtype == torch.uint8
+
+
 def _pools_whole_maps(module: nn.Module) -> bool:
     """Whether a module makes one number of a whole map, as nearly every CNN does before its head."""
     if isinstance(module, nn.AdaptiveAvgPool2d):
@@ -55,7 +60,7 @@ def _moves(made: Components, example: Example) -> list[bool]:
     call = with_rows(example, made.n)
     pixels = first_tensor(call)
     assert pixels is not None
-    leaf = pixels.detach().clone().requires_grad_()
+    leaf = (pixels.detach().clone() if pixels.is_floating_point() else pixels.float()).requires_grad_()
     with attached(made) as multiplexed, evaluating(made.backbone, *made.added), torch.random.fork_rng():
         try:
             with torch.enable_grad():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from torch import nn
@@ -44,10 +46,14 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
     begin = first_layer(trace)
     for first in first_layers(trace, begin):
         yield from _around(trace, first)
-    yield from _branches(trace)
+    yield from _branches(trace, trace.leaves())
     heavy = list(heavy_branches(trace))
     for branches in heavy:
-        if len(branches) > 1:
+        begins = [_first_inside(trace, branch) for branch in branches]
+        if len(branches) == 1:
+            yield from _around(trace, begins[0])
+        else:
+            yield from _after(trace, begins)
             yield from _together(trace, branches, "input")
     yield from _of_floats(trace, trace.visits[0] if trace.visits else None)
     for branches in heavy:  # one alone may be all of the model, and what it is given the whole image
@@ -62,6 +68,11 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
             yield several
     for visit in after_joins(trace)[:3]:
         yield from _single(trace, visit, "input")
+        readers = (leaf for leaf in trace.leaves() if leaf.input is visit.input)
+        for leaf in islice(readers, 1):  # of few numbers that are joined there, such as coordinates, it makes more
+            yield from _single(trace, leaf, "output")
+    yield from _branches(trace, trace.once)  # whole blocks: something goes around their first layers
+    yield from _beginnings(trace)
 
 
 def _around(trace: Trace, first: Visit) -> Iterator[tuple[Site, ...]]:
@@ -82,32 +93,77 @@ def _of_floats(trace: Trace, visit: Visit | None) -> Iterator[tuple[Site, ...]]:
         yield from _single(trace, visit, "input")
 
 
-def _branches(trace: Trace) -> Iterator[tuple[Site, ...]]:
-    """After the layers that read the inputs, where a model reads several, such as a user and an item, in branches.
+def _branches(trace: Trace, visits: list[Visit]) -> Iterator[tuple[Site, ...]]:
+    """After those of the visits that read the inputs, where a model reads several, such as a user and an item, in branches.
 
     What one branch makes of the mixtures and another of the rows does not go together, so all are mixed.
     """
-    leaves = [visit for visit in trace.leaves() if visit.input is not None]
-    readers = [[v.path for v in leaves if v.input.memory == given.memory][:1] for given in trace.given]  # type: ignore[union-attr]
-    sites = [site_at(trace, path, "output") for path in dict.fromkeys(path for found in readers for path in found)]
-    branches = tuple(site for site in sites if site is not None)
-    if len(branches) == len(sites) > 1 and len({site.dim for site in branches}) == 1:
-        yield branches
+    readers = _readers(trace, visits)
+    if len(readers) > 1:
+        yield from _after(trace, readers)
+
+
+def _beginnings(trace: Trace) -> Iterator[tuple[Site, ...]]:
+    """After the modules that run first, two or more of which do not read each other: some may read what was made of an input.
+
+    Such as waves of a time step, beside what reads the noisy image itself.
+    """
+    own = _own(trace)
+    for begun in (own[:count] for count in range(2, _BRANCHES + 1)):
+        read = {visit.input.memory for visit in begun if visit.input is not None}
+        ends = [visit for visit in begun if visit.output is not None and visit.output.memory not in read]
+        if len(ends) > 1:
+            yield from _after(trace, ends)
+
+
+_BRANCHES = 4  # that a model begins in, at the most, if some of them read what it makes of its inputs
+
+
+def _after(trace: Trace, visits: list[Visit]) -> Iterator[tuple[Site, ...]]:
+    """The outputs of modules, where one strategy can mix them all."""
+    sites = [site_at(trace, visit.path, "output") for visit in visits]
+    found = tuple(site for site in sites if site is not None)
+    if len(found) == len(sites) and len({site.dim for site in found}) == 1:
+        yield found
+
+
+def _first_inside(trace: Trace, branch: Visit) -> Visit:
+    """Return the first layer of a branch."""
+    return next(leaf for leaf in trace.leaves() if leaf.path.startswith(branch.path + "."))
+
+
+def _readers(trace: Trace, visits: list[Visit]) -> list[Visit]:
+    """Return the visits, in the order of entering, that are the first to read a tensor of the call."""
+    inside = [visit for visit in visits if visit.path and visit.input is not None]
+    first = (next((v for v in inside if v.input.memory == given.memory), None) for given in trace.given)  # type: ignore[union-attr]
+    return list({visit.path: visit for visit in first if visit is not None}.values())
 
 
 def raw_images(trace: Trace, pixels: int) -> Iterator[tuple[Site, ...]]:
     """The input of the backbone, or of one encoder of several, where it is images of so many pixels that a convolution reads.
 
+    Where the backbone makes images of what it is given (bytes, channels last or none), that of the module that gets these.
     Not one that embeds patches: they meet only in the trunk, and after such a stem mixing is hardly dearer.
     """
     first = first_layer(trace)
-    stem = None if first is None else first.module
-    if not isinstance(stem, nn.Conv2d) or stem.kernel_size == stem.stride:
+    if first is None or not isinstance(first.module, nn.Conv2d) or first.module.kernel_size == first.module.stride:
         return
-    for visit in filter(None, (trace.encoder, trace.visits[0])):
-        for (site,) in _single(trace, visit, "input"):
-            if site.pixels >= pixels:
-                yield (site,)
+    given = filter(None, (trace.encoder, trace.visits[0]))
+    found = [site for visit in given for (site,) in _single(trace, visit, "input")]
+    whole = [site for site in found if site.pixels and site.axis is None]
+    yield from ((site,) for site in whole or _made_images(trace, first) if site.pixels >= pixels)
+
+
+def _made_images(trace: Trace, first: Visit) -> Iterator[Site]:
+    """Yield where the backbone's own module gets all numbers that the backbone is given, as images that a layer reads first."""
+    image, given, kernel = first.input, trace.visits[0].input, first.module.kernel_size
+    if image is None or given is None or image.ndim != 4 or math.prod(image.shape) != math.prod(given.shape):
+        return
+    if any(size <= reach for size, reach in zip(image.shape[2:], kernel, strict=True)):  # type: ignore[arg-type]
+        return  # it reads whole words or spectra, in which nothing is moved
+    reader = next(visit for visit in trace.visits if visit.input is image)
+    if trace.at(reader.path) is not None:
+        yield Site(reader.path, "input", None, math.prod(image.shape[1:]), shape=image.shape[1:])
 
 
 def demux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ...]]:

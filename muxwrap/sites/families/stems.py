@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import nn
-
-from muxwrap.sites.tracing.trace import Trace, Visit
+from muxwrap.sites.tracing.trace import Trace, Visit, has_matrix
 
 _STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more trunk than stem
 
@@ -14,11 +12,7 @@ _STEM_SHARE = 0.25  # of the layers; a block that holds more of them is more tru
 def first_layer(trace: Trace) -> Visit | None:
     """Return the first layer with a weight matrix: raw pixels may pass a norm before it."""
     leaves = trace.leaves()
-    return next((visit for visit in leaves if _has_matrix(visit.module)), next(iter(leaves), None))
-
-
-def _has_matrix(module: nn.Module) -> bool:
-    return any(p.ndim > 1 for p in module.parameters()) or callable(getattr(module, "weight", None))
+    return next((visit for visit in leaves if has_matrix(visit.module)), next(iter(leaves), None))
 
 
 def blocks_around(trace: Trace, first: Visit) -> Iterator[Visit]:
@@ -39,12 +33,16 @@ def parents(path: str) -> Iterator[str]:
 
 
 def soon_after(trace: Trace, first: Visit) -> list[Visit]:
-    """Return the modules entered soon after the first layer was left, one per tensor that they read, without the head."""
-    leaves = trace.leaves()
+    """Return the modules entered soon after the first layer was left, one per tensor that they read, without the head.
+
+    What reads the call's own numbers begins another branch.
+    """
+    leaves, given = trace.leaves(), {seen.memory for seen in trace.given}
     soon = max(1, int(_STEM_SHARE * len(leaves)))
     found: list[Visit] = []
     for visit in trace.once:
-        new = visit.input is not None and all(visit.input is not other.input for other in found)
+        new = visit.input is not None and visit.input.memory not in given
+        new = new and all(visit.input is not other.input for other in found)
         late = visit is leaves[-1] or sum(leaf.left < visit.entered for leaf in leaves) > soon
         if visit.entered > first.left and new and not late:
             found.append(visit)

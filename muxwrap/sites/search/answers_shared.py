@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from muxwrap.site import Sites
+from muxwrap.site import Site, Sites
+from muxwrap.sites.tracing.resolve import is_answer
 from muxwrap.sites.tracing.trace import Trace, Visit, has_weights
 
 
@@ -19,7 +20,9 @@ def answers_shared(trace: Trace, sites: Sites) -> Iterator[str]:
     """
     if len(sites.demux) > 1 and len(sites.mux) > 1:
         return
-    returned = [site for site in sites.demux if not site.path and site.axis is not None]
+    returned = [
+        site for site in sites.demux if site.axis is not None and (not site.path or _is_given_back(trace, site))
+    ]
     layers = [visit for visit in trace.visits if visit.path and visit.leaf and has_weights(visit.module)]
     if returned and not layers:
         yield (
@@ -53,6 +56,11 @@ def _is_normed(trace: Trace, dim: int) -> bool:
     """Whether a norm scales as many numbers: they are features, which something may read."""
     weights = (getattr(visit.module, "weight", None) for visit in trace.visits)
     return any(isinstance(weight, Tensor) and weight.shape == (dim,) for weight in weights)
+
+
+def _is_given_back(trace: Trace, site: Site) -> bool:
+    """Whether what a module gives is an answer as it is."""
+    return site.side == "output" and is_answer(trace, site)
 
 
 def _is_returned(visit: Visit, trace: Trace) -> bool:

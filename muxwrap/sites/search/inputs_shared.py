@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from muxwrap.site import Sites
+from muxwrap.site import Site, Sites
 from muxwrap.sites.tracing.resolve import mixed_at, width
-from muxwrap.sites.tracing.trace import Trace, has_weights
+from muxwrap.sites.tracing.trace import Seen, Trace, Visit, has_matrix
 
 
 def inputs_shared(trace: Trace, sites: Sites) -> Iterator[str]:
@@ -17,17 +18,29 @@ def inputs_shared(trace: Trace, sites: Sites) -> Iterator[str]:
     """
     given = {seen.memory for seen in trace.given}
     for site in sites.mux:
-        seen = mixed_at(trace, site)
-        if seen is not None and seen.floating and seen.ndim == 2 and seen.memory in given and _widened(trace, site.dim):
+        seen, reader = mixed_at(trace, site), _reader(trace, site)
+        if seen is None or reader is None or not (seen.floating and seen.ndim == 2 and seen.memory in given):
+            continue
+        if _numbers(reader.input) == site.dim < _numbers(reader.output):
             yield (
                 f"the inputs themselves are mixed, at the {site}: the rows of a mixture share the {site.dim} numbers that each "
                 f"is given in, and less of each row is left. Let a layer make more features of a row before (nn.Linear"
-                f"({site.dim}, {4 * site.dim}), as a module that is called once), or wrap the parts that do the work alone, "
-                "and put the wrapped ones in their places"
+                f"({_features(reader, site.dim)}, {4 * site.dim}), as a module that is called once), or wrap the parts that do "
+                "the work alone, and put the wrapped ones in their places"
             )
 
 
-def _widened(trace: Trace, dim: int) -> bool:
-    """Whether the first layer makes more numbers of a row than it is given in."""
-    first = next((visit for visit in trace.visits if visit.leaf and has_weights(visit.module)), None)
-    return first is not None and width(first.module, "input") == dim < (width(first.module, "output") or 0)
+def _reader(trace: Trace, site: Site) -> Visit | None:
+    """Return the first layer behind a site, norms apart."""
+    at = trace.at(site.path)
+    after = (visit for visit in trace.visits if at is not None and visit.entered >= at.entered and visit.leaf)
+    return next((visit for visit in after if has_matrix(visit.module)), None)
+
+
+def _numbers(seen: Seen | None) -> int:
+    return 0 if seen is None else math.prod(seen.shape[1:])
+
+
+def _features(reader: Visit, numbers: int) -> int:
+    """Return of how many features a layer reads the numbers of a row, one where it takes them for a sequence."""
+    return width(reader.module, "input") or int(getattr(reader.module, "input_size", numbers))

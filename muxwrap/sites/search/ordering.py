@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from muxwrap.site import Site
+from muxwrap.sites.tracing.resolve import is_answer
 from muxwrap.sites.tracing.trace import Trace
 from muxwrap.sites.tracing.weight import HALF, LEAST, is_narrow, share_between
 
@@ -34,7 +35,7 @@ def ordered(
     light: list[Pair] = []
     narrow: list[Pair] = []
     last: list[Pair] = []
-    answers = [] if by_weight and _pools_at_the_end(trace) else [other for other in demux if _answers(other)]
+    answers = [] if by_weight and _pools_at_the_end(trace) else [other for other in demux if _answers(trace, other)]
     for one in mux:
         shares = {other: share_between(trace, one, other) for other in demux}
         behind = [share for other, share in shares.items() if other not in answers] or list(shares.values())
@@ -105,6 +106,8 @@ def _pools_at_the_end(trace: Trace) -> bool:
     return made is not None and len(answers) == 1 and answers[0].ndim == 2 < made.ndim and made.floating
 
 
-def _answers(demux: tuple[Site, ...]) -> bool:
-    """Whether what the backbone returns would be separated."""
-    return not demux[0].path and demux[0].part is None
+def _answers(trace: Trace, demux: tuple[Site, ...]) -> bool:
+    """Whether what the backbone returns would be separated, there or where the last of its modules gives it."""
+    if not demux[0].path:
+        return demux[0].part is None
+    return all(site.side == "output" and is_answer(trace, site) for site in demux)

@@ -163,8 +163,8 @@ def _parse(backbone: nn.Module, choice: object, side: Side, argument: str) -> tu
 def feature_axis(trace: Trace, visit: Visit, side: Side, tensor: Seen) -> int | None:
     """Find the axis that the neighbouring layers take for features."""
     if (visit.path == "" or visit is trace.encoder) and side == "input":
-        if tensor.ndim > 3:
-            return None  # of raw images and films the whole one
+        if tensor.ndim > 3:  # of raw images and films the whole one
+            return -1 if _has_channels_last(trace, visit, tensor) else None
         return 1 if _is_signal(trace, visit, tensor) else -1
     neighbours = _neighbours(trace, visit, side)
     beside_convolution = _axis_beside_convolution(neighbours, tensor)
@@ -198,6 +198,14 @@ def _axis_beside_convolution(neighbours: list[tuple[Visit, Side]], tensor: Seen)
     if first and last:
         return 1 if tensor.shape[-1] != width(beside.module, its_side) else None
     return 1 if first else -1 if last else None
+
+
+def _has_channels_last(trace: Trace, visit: Visit, tensor: Seen) -> bool:
+    """Whether raw images are turned before the convolution that reads them."""
+    first = next((leaf for leaf in trace.leaves() if leaf.entered > visit.entered), None)
+    if tensor.ndim != 4 or first is None or not isinstance(first.module, nn.Conv2d):
+        return False
+    return tensor.shape[1] != width(first.module, "input") == tensor.shape[-1]
 
 
 def _is_signal(trace: Trace, visit: Visit, tensor: Seen) -> bool:

@@ -145,3 +145,8 @@ def shared_encoder(visits: list[Visit], counts: dict[str, int]) -> tuple[Visit |
 def has_weights(module: nn.Module) -> bool:
     """Whether a module has parameters, or the packed weights of a quantised layer, which are asked by a method."""
     return next(module.parameters(), None) is not None or callable(getattr(module, "weight", None))
+
+
+def has_matrix(module: nn.Module) -> bool:
+    """Whether a module has weights of two axes or more, as layers have and norms have not."""
+    return any(p.ndim > 1 for p in module.parameters()) or callable(getattr(module, "weight", None))
