@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 Side = Literal["input", "output"]
 Sees = Literal["features", "tokens", "image"]
-SideKind = Literal["keep", "padding", "additive", "lengths", "same"]
+SideKind = Literal["keep", "padding", "additive", "lengths", "same", "constant"]
 
 
 class MaskMode(str, Enum):
@@ -99,6 +99,7 @@ class SideInput:
     | ``"additive"`` | what is added to the scores of attention, 0 where a position counts | the largest |
     | ``"lengths"`` | how many positions count, ``[B]`` | the largest |
     | ``"same"`` | anything else: time steps, conditions, rotations | that of all instances, which have to agree |
+    | ``"constant"`` | nothing: learned queries, expanded to the batch | that of all instances |
 
     Args:
         path: the module's name in ``backbone.named_modules()``.
@@ -169,7 +170,7 @@ class Sites:
     @property
     def padded(self) -> bool:
         """Whether rows may have padding that the backbone is told of."""
-        return self.masked or any(side.kind != "same" for side in self.sides)
+        return self.masked or any(side.kind not in ("same", "constant") for side in self.sides)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

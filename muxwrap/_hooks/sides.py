@@ -55,7 +55,7 @@ def _kept(side: SideInput, value: Tensor) -> Tensor:
 
 def _merged(call: Call, side: SideInput, value: Tensor) -> Tensor:
     grouped = call.group(value)
-    if side.kind == "same":
+    if side.kind in ("same", "constant"):
         _check_same(call, side, grouped)
         return grouped[:, 0]
     prefix = call.model.demuxer.prefix_length

@@ -39,8 +39,12 @@ def exact(trial: Trial, pair: Pair, tried: Tried) -> Sites | None:
         sites = Sites(*pair, mask, mask_at, attending_all(sides))
         verdict = trial.check(sites)
         if verdict.match == "exact" and any(side.kind == "same" for side in sides):
-            tried.second_best.append(sites)  # only where rows of a mixture agree
-            return None
+            told = tuple(side for side in sides if side.kind != "same")
+            fewer = replace(sites, sides=attending_all(told))
+            if not told or trial.check(fewer).match != "exact":
+                tried.second_best.append(sites)  # only where rows of a mixture agree
+                return None
+            sites, sides = fewer, told  # the others are made of what is mixed
         if verdict.match == "exact":
             return _leaving_out(trial, sites, sides)
         unproven = verdict.problem is None and not trial.reproducible and mask is not MaskMode.SIZE

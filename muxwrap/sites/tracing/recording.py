@@ -12,9 +12,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils.parametrize import ParametrizationList
 
 from muxwrap._hooks.adapters import outermost
-from muxwrap._util.examples import quiet, run
+from muxwrap._util.examples import Example, quiet, run
 from muxwrap._util.held import all_named_tensors
-from muxwrap._util.meta import on_meta, values_needed
+from muxwrap._util.meta import is_meta, on_meta, values_needed
 from muxwrap._util.nested import first_tensor, named_arguments, tensors_in
 from muxwrap._util.untouched import untouched
 from muxwrap.errors import MuxwrapError
@@ -44,7 +44,7 @@ def trace(backbone: nn.Module, example: Any) -> Trace:
 
 
 def _traced(backbone: nn.Module, example: Any, counter: OperationCounter | None) -> Trace:
-    recorder = _Recorder(backbone, counter)
+    recorder = _Recorder(backbone, counter, _rows_differ(example))
     try:
         with quiet(backbone), untouched(backbone), counter or nullcontext():
             torch.manual_seed(0)  # for models that draw random numbers in evaluation mode
@@ -61,8 +61,9 @@ def _traced(backbone: nn.Module, example: Any, counter: OperationCounter | None)
 class _Recorder:
     """Hooks on every module of a backbone that write its calls down."""
 
-    def __init__(self, backbone: nn.Module, counter: OperationCounter | None) -> None:
+    def __init__(self, backbone: nn.Module, counter: OperationCounter | None, rows_differ: bool) -> None:
         self.visits: list[Visit] = []
+        self._rows_differ = rows_differ
         self._counter = counter
         self._open: list[Visit] = []
         self._clock = 0
@@ -84,7 +85,8 @@ class _Recorder:
         reference, known = self._seen.get(id(tensor), (None, None))
         if reference is None or known is None or reference() is not tensor:  # the number of a tensor that is gone
             ids = tensor if tensor.ndim == 2 and tensor.dtype in (torch.int32, torch.int64) else None
-            known = Seen(tuple(tensor.shape), tensor.is_floating_point(), _memory(tensor), ids)
+            constant = self._rows_differ and _is_constant(tensor)
+            known = Seen(tuple(tensor.shape), tensor.is_floating_point(), _memory(tensor), ids, constant)
             self._seen[id(tensor)] = (weakref.ref(tensor), known)
         return known
 
@@ -128,6 +130,19 @@ def _called(backbone: nn.Module) -> dict[nn.Module, str]:
         part for module in backbone.modules() if isinstance(module, ParametrizationList) for part in module.modules()
     }
     return {module: path for path, module in outermost(backbone) if module not in inside}
+
+
+def _rows_differ(example: Any) -> bool:
+    """Whether a call has two rows, which are not alike in any tensor of rows."""
+    of_rows = example.tensors_with_rows() if isinstance(example, Example) else []
+    return bool(of_rows) and all(len(x) == 2 and not is_meta(x) and not torch.equal(x[0], x[1]) for x in of_rows)
+
+
+def _is_constant(tensor: Tensor) -> bool:
+    """Whether a tensor holds features ``[2, tokens, features]``, the same in both rows; a mask of nothing holds one number."""
+    if tensor.ndim < 3 or tensor.shape[0] != 2 or not tensor.is_floating_point() or tensor.layout is not torch.strided:
+        return False
+    return torch.equal(tensor[0], tensor[1]) and bool((tensor != tensor.flatten()[:1]).any())
 
 
 def _memory(tensor: Tensor) -> object:

@@ -17,12 +17,14 @@ class Seen:
         floating: whether it holds floats.
         memory: where its first number lay; equal for views of one tensor that begin at the same number.
         ids: the tensor itself if it may hold token ids, which are small.
+        constant: whether the features of all rows are the same, though those of the call differ: learned queries.
     """
 
     shape: tuple[int, ...]
     floating: bool
     memory: object
     ids: Tensor | None = None
+    constant: bool = False
 
     @property
     def ndim(self) -> int:

@@ -46,10 +46,14 @@ class Sides:
         return tuple(dict.fromkeys(found))
 
     def _kind(self, visit: Visit, argument: str) -> tuple[SideKind, str | None] | None:
-        key = type(visit.module), tuple(visit.given), argument, id(visit.given[argument])
+        seen = visit.given[argument]
+        if seen.constant and seen is visit.input:
+            return "constant", None
+        key = type(visit.module), tuple(visit.given), argument, id(seen)
         if key not in self._known:
             call = _call_of(self.backbone, visit, with_rows(self.example, ROWS))
-            self._known[key] = None if call is None else kind_of(visit.module, *call, argument)
+            found = None if call is None else kind_of(visit.module, *call, argument)
+            self._known[key] = ("constant", None) if found == ("same", None) and seen.constant else found
         return self._known[key]
 
 
@@ -69,7 +73,10 @@ def _pieces(trace: Trace, mux: tuple[Site, ...], demux: tuple[Site, ...]) -> Ite
 
 
 def _of_rows(trace: Trace, visit: Visit, mux: tuple[Site, ...]) -> list[str]:
-    """Return the arguments of a visit that have rows and were not made by the trunk, without that which is mixed."""
+    """Return the arguments of a visit that have rows and were not made by the trunk, without that which is mixed.
+
+    What a module is given first is taken for that, unless all rows of it are the same.
+    """
     rows = trace.visits[0].input.shape[0] if trace.visits[0].input is not None else 0
     first, mixed = trace.at(mux[0].path), [mixed_at(trace, site) for site in mux]
     made = {id(v.output) for v in trace.visits if first is not None and first.entered <= v.entered < visit.entered}
@@ -77,7 +84,7 @@ def _of_rows(trace: Trace, visit: Visit, mux: tuple[Site, ...]) -> list[str]:
     return [
         argument
         for argument, seen in visit.given.items()
-        if seen is not visit.input
+        if (seen is not visit.input or seen.constant)
         and all(seen is not other for other in mixed)
         and seen.shape[:1] == (rows,)
         and (id(seen) not in made or seen.memory in beside)
