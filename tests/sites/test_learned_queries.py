@@ -120,3 +120,13 @@ def test_what_padding_holds_changes_no_answer_of_a_set() -> None:
     model = muxwrap.wrap(Points().eval(), 2, example_input=(x[:1], padding[:1])).eval()
     moved = x + torch.randn_like(x) * padding.unsqueeze(-1)
     torch.testing.assert_close(model(moved, padding)[:4], model(x, padding)[:4])
+
+
+def test_a_mask_that_is_made_of_values_is_not_made_of_a_stand_in() -> None:
+    x = points(4)[[1, 1, 2, 2]]  # rows that share a mixture have the same padding
+    model = muxwrap.wrap(Points().eval(), 2, example_input=torch.randn(1, 6, 5)).eval()  # the example has none
+    assert model.sites.mask == "none"
+    seen: list[Tensor] = []
+    model.backbone.pool.register_forward_pre_hook(lambda _, args: seen.append(args[2]))
+    model(x)
+    assert torch.equal(seen[0], (x[::2] == 0).all(-1))

@@ -18,9 +18,10 @@ from muxwrap._util.examples import Example, as_arguments, in_mode, quiet, run, w
 from muxwrap._util.held import all_named_tensors
 from muxwrap._util.nested import first_tensor, tensor_at
 from muxwrap._util.untouched import untouched
-from muxwrap.site import Site, Sites
+from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.sites.runs.repeat import Repeat
 from muxwrap.sites.runs.scores import Scores
+from muxwrap.sites.runs.unseen import UnseenNaN
 from muxwrap.strategies.features.identity import Identity
 
 
@@ -126,7 +127,8 @@ def mixed_answers(
     """
     mean = Identity(2, sites.mux[0].dim, scale="mean")
     repeat = nn.ModuleList(Repeat(2, site.dim, prefix, probe) for site in sites.demux)
-    with attached(Components(backbone, 2, sites, mean, repeat, nn.ModuleList())) as multiplexed:
+    unseen = UnseenNaN() if sites.mask is MaskMode.SIZE else nullcontext()
+    with attached(Components(backbone, 2, sites, mean, repeat, nn.ModuleList())) as multiplexed, unseen:
         return answers(backbone, call, rows, multiplexed, scores)
 
 
