@@ -20,7 +20,7 @@ class MaskMode(str, Enum):
     """It has no such argument."""
     SIZE = "size"
     """It has no such argument, and reads the size of the batch before mixing. It gets a stand-in of as many rows as there
-    are mixtures; the modules at ``mux`` get the batch itself."""
+    are mixtures; the modules at ``mux`` get the batch itself, floats or ids."""
     OPTIONAL = "optional"
     """It takes a mask, and none where nothing is padded. It gets the mixtures' mask, its stem the rows'."""
     ALWAYS = "always"

@@ -72,14 +72,20 @@ def drop(call: Call, module: nn.Module, args: Any, kwargs: Any) -> Any:
 def put_stand_in(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:
     """Return the call with a stand-in of as many rows as there are mixtures in the place of the batch.
 
-    It holds NaN, since only its size may be read: rows of the batch would hide that a backbone reads pixels there, too.
+    It holds :func:`unread_in`, since only its size may be read: rows of the batch would hide that a backbone reads pixels
+    there, too.
     """
     batch = first_tensor((args, kwargs))
     if batch is None:
         return args, kwargs
-    unread = batch.new_full((1,) * batch.ndim, torch.nan)
+    unread = batch.new_full((1,) * batch.ndim, unread_in(batch.dtype))
     call.batch, call.stand_in = batch, unread.expand(call.mixtures_of(batch), *batch.shape[1:])
     return replace_object((args, kwargs), batch, call.stand_in)
+
+
+def unread_in(dtype: torch.dtype) -> float:
+    """Return the number that a stand-in holds: NaN, or among whole numbers one that no table has."""
+    return torch.nan if dtype.is_floating_point else torch.iinfo(dtype).min
 
 
 def restore(call: Call, _module: nn.Module, args: Any, kwargs: Any) -> Any:

@@ -21,7 +21,7 @@ from muxwrap._util.untouched import untouched
 from muxwrap.site import MaskMode, Site, Sites
 from muxwrap.sites.runs.repeat import Repeat
 from muxwrap.sites.runs.scores import Scores
-from muxwrap.sites.runs.unseen import UnseenNaN
+from muxwrap.sites.runs.unread import Unread
 from muxwrap.strategies.features.identity import Identity
 
 
@@ -127,8 +127,8 @@ def mixed_answers(
     """
     mean = Identity(2, sites.mux[0].dim, scale="mean")
     repeat = nn.ModuleList(Repeat(2, site.dim, prefix, probe) for site in sites.demux)
-    unseen = UnseenNaN() if sites.mask is MaskMode.SIZE else nullcontext()
-    with attached(Components(backbone, 2, sites, mean, repeat, nn.ModuleList())) as multiplexed, unseen:
+    unread = Unread() if sites.mask is MaskMode.SIZE else nullcontext()
+    with attached(Components(backbone, 2, sites, mean, repeat, nn.ModuleList())) as multiplexed, unread:
         return answers(backbone, call, rows, multiplexed, scores)
 
 

@@ -15,7 +15,8 @@ def mask_modes(trial: Trial, mux: tuple[Site, ...]) -> list[tuple[MaskMode, str]
     """Return how the mask may be taken, and by which module: the model inside a head, or the whole backbone."""
     seen = trial.trace
     if not trial.masked:
-        return [(MaskMode.NONE, ""), (MaskMode.SIZE, "")] if _reads_batch(seen, mux) else [(MaskMode.NONE, "")]
+        sized = trial.ids_stood_in if reads_ids(seen, mux) else _reads_batch(seen, mux, floating=True)
+        return [(MaskMode.NONE, ""), (MaskMode.SIZE, "")] if sized else [(MaskMode.NONE, "")]
     inside = [
         v.path for v in seen.once if v.path and takes_mask(v.module) and all(_within(s.path, v.path) for s in mux)
     ]
@@ -26,10 +27,16 @@ def mask_modes(trial: Trial, mux: tuple[Site, ...]) -> list[tuple[MaskMode, str]
     return [*product(modes, places), (MaskMode.INSIDE, "")]
 
 
-def _reads_batch(seen: Trace, mux: tuple[Site, ...]) -> bool:
+def reads_ids(seen: Trace, mux: tuple[Site, ...]) -> bool:
+    """Whether every module after which is mixed is given the very batch that the backbone is given, and that is ids."""
+    batch = seen.visits[0].input
+    return batch is not None and batch.ids is not None and _reads_batch(seen, mux, floating=False)
+
+
+def _reads_batch(seen: Trace, mux: tuple[Site, ...], floating: bool) -> bool:
     """Whether every module after which is mixed is given the very batch that the backbone is given."""
     batch = seen.visits[0].input
-    if batch is None or not batch.floating:
+    if batch is None or batch.floating is not floating:
         return False
     visits = [seen.at(site.path) for site in mux if site.side == "output"]
     return len(visits) == len(mux) and all(

@@ -30,7 +30,7 @@ def refuse(trial: Trial, pairs: list[Pair], tried: Tried) -> NoReturn:
             f"nothing runs between where {type(trial.backbone).__name__} is to mix and to separate: both are at the "
             f"{pairs[0][0][0]}. demux_at= names a module whose input is separated; 'path@output' is what it returns"
         )
-    lines = "\n".join(f"  {line}" for line in tried.failures)
+    lines = "\n".join(f"  {line}" for line in dict.fromkeys(tried.failures))
     hints = runs_often(trial.trace) or _in_parts(trial.trace) or _read_between(trial, tried.failures)
     raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself{hints}. Tried:\n{lines}")
 

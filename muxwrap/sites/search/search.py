@@ -8,6 +8,7 @@ from itertools import islice
 
 from muxwrap.site import Sites
 from muxwrap.sites.search.chained import chained
+from muxwrap.sites.search.masks import reads_ids
 from muxwrap.sites.search.none_found import refuse
 from muxwrap.sites.search.ordering import Pair
 from muxwrap.sites.search.pair import Tried, completed, exact
@@ -31,6 +32,8 @@ def search(trial: Trial, pairs: list[Pair], late: list[Pair], named: bool) -> Si
     """
     tried = Tried()
     sites = _first(trial, pairs, named, tried)
+    if sites is None or _worth(sites) < HALF:
+        sites = _beside_ids(trial, pairs, named, tried, sites)
     if sites is None and not tried.second_best:
         sites = _first(trial, late, named, tried)
     sites = sites or _best_left(trial, pairs, tried)
@@ -50,6 +53,19 @@ def _first(trial: Trial, pairs: list[Pair], named: bool, tried: Tried) -> Sites 
         if len(tried.second_best) > _ENOUGH_SECOND_BEST:
             break
     return None
+
+
+def _beside_ids(trial: Trial, pairs: list[Pair], named: bool, tried: Tried, sites: Sites | None) -> Sites | None:
+    """Return sites with a stand-in for ids, where a backbone reads the size of its batch of ids, if they are worth more.
+
+    They come after the others: positions that are as many as the ids would be added to mixtures.
+    """
+    reading = [pair for pair in pairs if reads_ids(trial.trace, pair[0])]
+    if not reading or trial.masked:
+        return sites
+    trial.ids_stood_in = True
+    found = _first(trial, reading, named, tried)
+    return _best([each for each in (sites, found) if each is not None]) if sites or found else None
 
 
 def _best_left(trial: Trial, pairs: list[Pair], tried: Tried) -> Sites | None:

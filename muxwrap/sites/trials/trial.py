@@ -35,6 +35,8 @@ class Trial:
     def __init__(self, backbone: nn.Module, example: Example, prefix: int = 0) -> None:
         self.backbone = backbone
         self.prefix = prefix
+        self.ids_stood_in = False
+        """Whether ids may be stood in for, where a backbone reads how many rows of them there are."""
         self.runs = Runs(backbone, example)
         self.matching = Matching(self.runs)
         self._others = RuledOut(self.runs, self.matching)
