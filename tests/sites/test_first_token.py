@@ -98,3 +98,35 @@ def test_all_tokens_are_separated_where_answers_are_whole_numbers(made: type[Bes
     wrapped = muxwrap.wrap(model, 1, "identity", "unbind", example_input=IDS[:1], **where).eval()
     assert not wrapped.sites.demux[0].first_token
     assert torch.equal(wrapped(IDS), bare)
+
+
+class Told(FirstToken):
+    """The token that the ids tell: the one with the largest, as in CLIP, or the last that is not 0."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__(auxiliary=False)
+        self.last = last
+
+    def forward(self, ids: Tensor) -> Any:
+        h, rows = self.layer(self.embed(ids)), torch.arange(len(ids))
+        return self.head(h[rows, (ids != 0).sum(1) - 1 if self.last else ids.argmax(1)])
+
+
+@pytest.mark.parametrize(
+    ("last", "example"),
+    [
+        (False, torch.zeros(1, 7)),
+        (False, torch.tensor([[9, 1, 2, 3, 4, 5, 6]])),
+        (True, torch.tensor([[9, 0, 0, 0, 0, 0, 0]])),
+    ],
+)
+def test_a_token_that_the_ids_tell_is_the_first_by_chance_alone(last: bool, example: Tensor) -> None:
+    model = muxwrap.wrap(
+        Told(last).eval(), 2, example_input=example.long(), mux_at="embed", demux_at="layer@output"
+    ).eval()
+    assert not model.sites.demux[0].first_token
+    one = muxwrap.wrap(
+        Told(last).eval(), 1, example_input=example.long(), mux_at="embed", demux_at="layer@output"
+    ).eval()
+    torch.testing.assert_close(one(IDS), one.backbone(IDS))
+    assert model(IDS).shape == (5, 5)

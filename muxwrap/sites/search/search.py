@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import islice
 
 from muxwrap.site import Sites
+from muxwrap.sites.examples import family_of
+from muxwrap.sites.families import generic
 from muxwrap.sites.search.chained import chained
 from muxwrap.sites.search.masks import reads_ids
 from muxwrap.sites.search.none_found import refuse
@@ -37,7 +39,8 @@ def search(trial: Trial, pairs: list[Pair], late: list[Pair], named: bool) -> Si
     if sites is None and not tried.second_best:
         sites = _first(trial, late, named, tried)
     sites = sites or _best_left(trial, pairs, tried)
-    return refuse(trial, pairs, tried) if sites is None else trial.narrowed(sites)
+    by_place = family_of(trial.backbone) is not generic
+    return refuse(trial, pairs, tried) if sites is None else trial.narrowed(sites, by_place)
 
 
 def _first(trial: Trial, pairs: list[Pair], named: bool, tried: Tried) -> Sites | None:

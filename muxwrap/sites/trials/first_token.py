@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from muxwrap._util.examples import Example
 from muxwrap._util.meta import is_meta
 from muxwrap._util.nested import first_tensor, replace_object
 from muxwrap.site import Site, Sites
 from muxwrap.sites.runs.dry_run import answers, answers_in_training, hook_at
 from muxwrap.sites.runs.runs import BARE_ROWS, Answers, Runs
+from muxwrap.sites.runs.scores import is_whole
 from muxwrap.sites.trials.matching import Matching
 
 
@@ -80,6 +83,24 @@ def reads_first_alone(backbone: nn.Module, site: Site, call: Any, rows: int, tra
         return finite((answers_in_training if training else answers)(backbone, call, rows))
     finally:
         handle.remove()
+
+
+def with_other_ids(example: Example) -> Iterator[Example]:
+    """Yield calls of the same ids turned, or with a larger one among equal ones, and of the first one alone; none without ids.
+
+    A head that reads the token that the ids tell, such as the largest or the last, reads another one there.
+    """
+    ids = first_tensor(example.call)
+    if ids is None or ids.ndim != 2 or not is_whole(ids) or is_meta(ids):
+        return
+    at = ids.shape[1] // 2
+    other = ids.roll(at, 1)
+    if torch.equal(other, ids):
+        other = ids.clone()
+        other[:, at] += 1
+    for each in (other, ids[:, :1].expand_as(ids).contiguous()):
+        call: Example = replace_object(example, ids, each)
+        yield call
 
 
 def finite(outcome: Answers) -> bool:

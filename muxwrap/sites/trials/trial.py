@@ -17,7 +17,14 @@ from muxwrap.sites.runs.runs import BARE_ROWS, Answers, Runs
 from muxwrap.sites.tracing.trace import Trace
 from muxwrap.sites.tracing.weight import share_between
 from muxwrap.sites.trials.auxiliary import without_early_heads
-from muxwrap.sites.trials.first_token import finite, ignores_others, may_narrow, narrow, reads_first_alone
+from muxwrap.sites.trials.first_token import (
+    finite,
+    ignores_others,
+    may_narrow,
+    narrow,
+    reads_first_alone,
+    with_other_ids,
+)
 from muxwrap.sites.trials.matching import Match, Matching
 from muxwrap.sites.trials.ruled_out import RuledOut, Verdict
 from muxwrap.sites.trials.sides import Sides
@@ -129,15 +136,26 @@ class Trial:
             return ()
         return self._sides.between(mux, demux, whole)
 
-    def narrowed(self, sites: Sites) -> Sites:
-        """Leave out heads that read no mixtures, and separate the first token only, where nothing after it reads any other."""
+    def narrowed(self, sites: Sites, by_place: bool) -> Sites:
+        """Leave out heads that read no mixtures, and separate the first token only, where nothing after it reads any other.
+
+        Args:
+            sites: that were found.
+            by_place: whether it is known that no head reads the token that the ids tell.
+        """
         sites = without_early_heads(self.runs, sites)
         ignored = (ignores_others(self.runs, self.matching, sites, each) for each in self._calls(sites))
         if not may_narrow(self.runs, sites) or not all(ignored):
             return sites
         first = narrow(sites)
         works = not isinstance(self.runs.mixed(first, False), str) and self._problem_with_prefix(first) is None
-        return first if works and self._first_alone_in_training(sites.demux[0]) else sites
+        alone = works and self._first_alone_in_training(sites.demux[0])
+        return first if alone and (by_place or self._first_alone_elsewhere(sites.demux[0])) else sites
+
+    def _first_alone_elsewhere(self, site: Site) -> bool:
+        """Whether the head reads the first token for its place, and not for what the ids are."""
+        calls = with_other_ids(self.runs.call(False, BARE_ROWS))
+        return all(reads_first_alone(self.backbone, site, call, BARE_ROWS) for call in calls)
 
     def _first_alone_in_training(self, site: Site) -> bool:
         """Whether no head that runs in training only reads other tokens: two rows, for the sake of batch norms."""
