@@ -228,3 +228,46 @@ def test_the_branch_that_does_the_work_is_mixed_after_the_block_that_it_begins_w
     other[2] = 0
     moved = (model(ids, other) - model(ids, image)).abs().amax(-1) > 0
     assert moved.tolist() == [False, False, True, True, False, False]
+
+
+def tower(channels: int) -> nn.Sequential:
+    """Return an encoder of images."""
+    layers = [nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class Streams(nn.Module):
+    """Images and their motion, or words, each in an encoder of its own, whose features are joined."""
+
+    def __init__(self, words: bool) -> None:
+        super().__init__()
+        sizes = {"nhead": 2, "dim_feedforward": 64, "dropout": 0.0, "batch_first": True}
+        self.seen = tower(3)
+        self.other: nn.Module = tower(2)
+        if words:
+            self.seen = nn.Sequential(
+                nn.Conv2d(3, 16, 4, 4), nn.Flatten(2), _Turned(), nn.TransformerEncoderLayer(16, **sizes)
+            )
+            self.other = nn.Sequential(nn.Embedding(30, 16), nn.TransformerEncoderLayer(16, **sizes))
+        self.out = nn.Linear(32, 3)
+
+    def forward(self, image: Tensor, other: Tensor) -> Tensor:
+        both = [self.seen(image), self.other(other)]
+        return self.out(torch.cat([h if h.ndim == 2 else h.mean(1) for h in both], 1))
+
+
+class _Turned(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mT
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_towers_that_are_alike_are_both_mixed_though_one_is_half_of_the_work(words: bool) -> None:
+    other = torch.randint(30, (4, 50)) if words else torch.randn(4, 2, 28, 28)
+    call = (torch.randn(4, 3, 28, 28), other)
+    one = muxwrap.wrap(Streams(words).eval(), 1, example_input=(call[0][:1], other[:1]))
+    torch.testing.assert_close(one(*call), one.backbone(*call))
+    model = muxwrap.wrap(muxwrap.unwrap(one), 2, example_input=(call[0][:1], other[:1]))
+    assert [site.path for site in model.sites.mux] == ["seen.0", "other.0"]
+    assert model.sites.share is not None and model.sites.share > 0.8
+    assert model(*call).shape == (4, 3)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from muxwrap.site import Site
+from muxwrap.sites.families.branches import heavy_branches
 from muxwrap.sites.tracing.resolve import is_answer
 from muxwrap.sites.tracing.trace import Trace
 from muxwrap.sites.tracing.weight import HALF, LEAST, is_narrow, share_between
@@ -35,7 +36,9 @@ def ordered(
     light: list[Pair] = []
     narrow: list[Pair] = []
     last: list[Pair] = []
-    answers = [] if by_weight and _pools_at_the_end(trace) else [other for other in demux if _answers(trace, other)]
+    answers = (
+        [] if by_weight and _pools_at_the_end(trace) else [other for other in demux if separates_answers(trace, other)]
+    )
     for one in mux:
         shares = {other: share_between(trace, one, other) for other in demux}
         behind = [share for other, share in shares.items() if other not in answers] or list(shares.values())
@@ -66,6 +69,22 @@ def heavy(trace: Trace, mux: Sequence[tuple[Site, ...]], demux: Sequence[tuple[S
     """
     pairs = ordered(trace, mux, demux, by_weight=True)
     return [pair for pair in pairs if (share_between(trace, *pair) or 0) >= HALF and not _is_a_product(trace, pair)]
+
+
+def leaves_branch(trace: Trace, pair: Pair) -> bool:
+    """Whether one of the backbone's own modules with much of the work reads what is given before or after all that is mixed.
+
+    Such as one of two towers: places that mix both are worth looking for.
+    """
+    begin = min((passed(trace, site) for site in pair[0]), default=0)
+    end = max((passed(trace, site) for site in pair[1]), default=0)
+    given = {seen.memory for seen in trace.given}
+    outside = (visit for visit in next(heavy_branches(trace), ()) if visit.left <= begin or 0 <= end <= visit.entered)
+    reading = (visit for visit in outside if any(seen.memory in given for seen in visit.given.values()))
+    return any(visit.after - visit.before > _MUCH * trace.operations for visit in reading)
+
+
+_MUCH = 0.25  # of the operations, in a branch that is left to rows
 
 
 def _is_a_product(trace: Trace, pair: Pair) -> bool:
@@ -106,7 +125,7 @@ def _pools_at_the_end(trace: Trace) -> bool:
     return made is not None and len(answers) == 1 and answers[0].ndim == 2 < made.ndim and made.floating
 
 
-def _answers(trace: Trace, demux: tuple[Site, ...]) -> bool:
+def separates_answers(trace: Trace, demux: tuple[Site, ...]) -> bool:
     """Whether what the backbone returns would be separated, there or where the last of its modules gives it."""
     if not demux[0].path:
         return demux[0].part is None
