@@ -301,3 +301,37 @@ def test_features_that_are_pooled_from_a_map_are_separated_where_the_last_layer_
     net = nn.Sequential(*made, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     sites = muxwrap.wrap(net, 2, example_input=torch.randn(3, 3, 32, 32)).sites
     assert sites.demux[0].path == "" and sites.demux[0].dim == 64 and sites.share is not None and sites.share > 0.9
+
+
+class Films(nn.Module):
+    """Films ``[B, T, 3, H, W]`` whose frames are encoded one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1)]
+        self.frames, self.out = nn.Sequential(*layers, nn.Flatten()), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.frames(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1))
+
+
+class Texts(nn.Module):
+    """Texts ``[B, S, L]`` of sentences, each of which is read by itself, and then all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.sentences = nn.Embedding(30, 16), nn.GRU(16, 16, batch_first=True)
+        self.text, self.out = nn.GRU(16, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        read, _ = self.sentences(self.embed(ids.flatten(0, 1)))
+        return self.out(self.text(read[:, -1].unflatten(0, ids.shape[:2]))[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("net", "example", "part"),
+    [(Films(), torch.randn(1, 4, 3, 12, 12), "frames"), (Texts(), torch.randint(30, (1, 4, 6)), "sentences")],
+)
+def test_the_part_that_takes_several_rows_per_row_is_named(net: nn.Module, example: Tensor, part: str) -> None:
+    with pytest.warns(UserWarning, match=rf"'{part}' runs on 4 rows per row .*: model.{part} = muxwrap.wrap\("):
+        muxwrap.wrap(net, 2, example_input=example)

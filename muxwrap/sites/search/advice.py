@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 from muxwrap.site import Site, Sites, percent
+from muxwrap.sites.search.in_parts import in_parts
 from muxwrap.sites.tracing.trace import Trace
 from muxwrap.sites.tracing.weight import ALONE, HALF, costliest, share_between
 from muxwrap.sites.trials.trial import Trial
@@ -45,7 +46,7 @@ def _light_split(trace: Trace, sites: Sites, better: str | None) -> str:
     """Return what a user is told where less than half of the operations run once per mixture."""
     dear = "; ".join(map(str, costliest(trace)))
     name = "name mux_at= before the modules that cost most and demux_at= after them"
-    way = better or (ALONE if any(cost.calls > 1 for cost in costliest(trace)) else name)
+    way = better or in_parts(trace) or (ALONE if any(cost.calls > 1 for cost in costliest(trace)) else name)
     return (
         f"only {percent(sites.share or 0)} of the operations run once per mixture, between the {sites.mux[0]} and the "
         f"{sites.demux[0]}; the others run for every row. The modules that cost most: {dear}. To raise the share, {way}"

@@ -6,17 +6,23 @@ import math
 from collections.abc import Iterator
 
 from muxwrap.site import Site, Sites
+from muxwrap.sites.search.in_parts import in_parts
 from muxwrap.sites.tracing.resolve import mixed_at, width
 from muxwrap.sites.tracing.trace import Seen, Trace, Visit, has_matrix
 
 
 def inputs_shared(trace: Trace, sites: Sites) -> Iterator[str]:
-    """Yield what a user is told where the numbers of the input itself are mixed, one vector per row.
+    """Yield what a user is told where the numbers of the input itself are mixed, one vector or several images per row.
 
-    Images and sequences say the same many times. Where the layer that reads the vector gives no more numbers than it has, as
-    little would be left after it.
+    One image and sequences say the same many times. Where the layer that reads the vector gives no more numbers than it has,
+    as little would be left after it.
     """
     given = {seen.memory for seen in trace.given}
+    films = [site for site in sites.mux if not site.path and site.axis is None and site.image is None]
+    parts = in_parts(trace) if films else ""
+    if parts:
+        yield f"the inputs themselves are mixed, at the {films[0]}, one on top of the other as they are; {parts}"
+        return
     for site in sites.mux:
         seen, reader = mixed_at(trace, site), _reader(trace, site)
         if seen is None or reader is None or not (seen.floating and seen.ndim == 2 and seen.memory in given):

@@ -9,10 +9,11 @@ from muxwrap.errors import MuxwrapError
 from muxwrap.site import percent
 from muxwrap.sites.runs import rows
 from muxwrap.sites.runs.runs import BARE_ROWS
+from muxwrap.sites.search.in_parts import in_parts
 from muxwrap.sites.search.ordering import Pair
 from muxwrap.sites.search.pair import Tried
 from muxwrap.sites.tracing.trace import Trace
-from muxwrap.sites.tracing.weight import HALF, LEAST, costliest, runs_often
+from muxwrap.sites.tracing.weight import LEAST, costliest, runs_often
 from muxwrap.sites.trials.trial import Trial
 
 
@@ -31,7 +32,8 @@ def refuse(trial: Trial, pairs: list[Pair], tried: Tried) -> NoReturn:
             f"{pairs[0][0][0]}. demux_at= names a module whose input is separated; 'path@output' is what it returns"
         )
     lines = "\n".join(f"  {line}" for line in dict.fromkeys(tried.failures))
-    hints = runs_often(trial.trace) or _in_parts(trial.trace) or _read_between(trial, tried.failures)
+    parts = in_parts(trial.trace)
+    hints = runs_often(trial.trace) or (f". {parts}" if parts else "") or _read_between(trial, tried.failures)
     raise MuxwrapError(f"no way found to multiplex {_what(trial)} yourself{hints}. Tried:\n{lines}")
 
 
@@ -70,25 +72,6 @@ def _read_between(trial: Trial, failures: list[str]) -> str:
         f". The backbone is given {' and '.join(given)} of the rows; what it reads of them between its modules is not merged: "
         "put that part into a module of its own and give it the tensor as an argument"
     )
-
-
-def _in_parts(trace: Trace) -> str:
-    """Return what to do where most runs on several rows per row of the call, its sentences or frames; or nothing."""
-    for visit in trace.visits[1:]:
-        rows = visit.input.shape[0] if visit.input is not None and visit.input.ndim > 1 else 0
-        whole = visit.output is not None and visit.output.shape[:1] == (rows,)
-        if (
-            whole
-            and rows > BARE_ROWS
-            and rows % BARE_ROWS == 0
-            and visit.after - visit.before > HALF * trace.operations
-        ):
-            return (
-                f". {visit.path!r} runs on {rows // BARE_ROWS} rows per row of the call, which share mixtures with each other: "
-                f"wrap that part alone, and put the wrapped part in its place: model.{visit.path} = "
-                f"muxwrap.wrap(model.{visit.path}, n=...)"
-            )
-    return ""
 
 
 def _nothing_between(trace: Trace) -> str:
