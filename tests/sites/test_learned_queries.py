@@ -130,3 +130,9 @@ def test_a_mask_that_is_made_of_values_is_not_made_of_a_stand_in() -> None:
     model.backbone.pool.register_forward_pre_hook(lambda _, args: seen.append(args[2]))
     model(x)
     assert torch.equal(seen[0], (x[::2] == 0).all(-1))
+
+
+def test_no_answer_to_a_query_is_taken_for_that_of_a_prefix() -> None:
+    x = torch.randn(5, 6, 5)
+    model = muxwrap.wrap(Objects().eval(), 2, demux="index", example_input=x[:1])
+    assert model(x).shape == (5, 4, 3)

@@ -191,8 +191,13 @@ class Trial:
     def _problem_with_prefix(self, sites: Sites) -> str | None:
         if not self.prefix:
             return None
-        outcomes = (self.runs.mixed(sites, padding, self.prefix) for padding in self._calls(sites))
-        return next((outcome for outcome in outcomes if isinstance(outcome, str)), None)
+        for padding in self._calls(sites):
+            outcome = self.runs.mixed(sites, padding, self.prefix)
+            if isinstance(outcome, str):
+                return outcome
+            if not self.matching.fits(outcome, padding):
+                return "the prefix is not passed on to what is separated"
+        return None
 
 
 _CONFUSED = "a mixture is read together with what came with other rows (by its place in the batch, for example)"
