@@ -67,3 +67,39 @@ def test_states_separated_before_the_decoder_are_refused() -> None:
     }
     with pytest.raises(muxwrap.MuxwrapError, match=r"after the input of encoder\.final_layer_norm"):
         muxwrap.wrap(t5(), 2, **sites)(**call())
+
+
+class Masked(nn.Module):
+    """Ids of two languages through ``nn.Transformer``, with masks of what is padding in either, and no look ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source, self.target = nn.Embedding(30, 16), nn.Embedding(30, 16)
+        self.net = nn.Transformer(16, 2, 1, 1, 32, 0.0, batch_first=True)
+        self.out = nn.Linear(16, 30)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        ahead = torch.ones(target.shape[1], target.shape[1], dtype=torch.bool).triu(1)
+        masks = dict.fromkeys(("src_key_padding_mask", "memory_key_padding_mask"), source == 0)
+        h = self.net(
+            self.source(source), self.target(target), tgt_mask=ahead, tgt_key_padding_mask=target == 0, **masks
+        )
+        return self.out(h)
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors")
+@pytest.mark.parametrize("length", [8, 10])
+def test_a_mask_of_what_is_given_second_is_known_as_such(length: int) -> None:
+    torch.manual_seed(0)
+    source, target = torch.randint(1, 30, (5, 10)), torch.randint(1, 30, (5, length))
+    one = muxwrap.wrap(Masked().eval(), 1, example_input=(source[:1], target[:1]))
+    torch.testing.assert_close(one(source, target), one.backbone(source, target))
+    model = muxwrap.wrap(muxwrap.unwrap(one), 2, example_input=(source[:1], target[:1])).eval()
+    assert [site.path for site in model.sites.mux] == ["source", "target"]
+    assert {side.kind for side in model.sites.sides} == {"padding"}
+    source[1, 7:], target[1, 6:] = 0, 0  # of rows that share a mixture
+    seen: dict[str, Tensor] = {}
+    model.backbone.net.register_forward_pre_hook(lambda _, args, kwargs: seen.update(kwargs), with_kwargs=True)
+    assert model(source, target).shape == (5, length, 30)
+    for name, ids in (("src_key_padding_mask", source), ("tgt_key_padding_mask", target)):
+        assert torch.equal(seen[name][0], (ids[:2] == 0).all(0)), name

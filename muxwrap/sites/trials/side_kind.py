@@ -83,11 +83,6 @@ class _Probe:
         except Exception:
             return None
 
-    @property
-    def first(self) -> bool:
-        """Whether the sequence is what the module answers for, position by position."""
-        return first_tensor((self.args, self.kwargs)) is self.sequence
-
 
 def _shown(probe: _Probe, kind: SideKind) -> bool:
     """Whether other numbers at what is left out change no answer to the rest: they do otherwise, and others at the rest do."""
@@ -101,9 +96,10 @@ def _shown(probe: _Probe, kind: SideKind) -> bool:
         (bare, probe.answer(part, gone)),
         [(all_read, probe.answer(whole, gone)), (bare, probe.answer(part, rest))],
     )
-    read: list[Callable[[Tensor], Tensor]] = [lambda answer: answer]
-    if probe.first:
-        read.append(lambda answer: answer[:, stay.to(answer.device)] if answer.shape[1:2] == stay.shape else answer)
+    read: list[Callable[[Tensor], Tensor]] = [
+        lambda answer: answer,
+        lambda answer: answer[:, stay.to(answer.device)] if answer.shape[1:2] == stay.shape else answer,
+    ]
     return any(_same(same, each) and all(_differ(pair, each) for pair in differ) for each in read)
 
 
