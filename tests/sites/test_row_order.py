@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import muxwrap
 
@@ -37,3 +38,23 @@ def test_one_row_per_mixture_may_be_sorted() -> None:
 def test_rows_in_their_order_are_not_refused() -> None:
     net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
     muxwrap.wrap(net, 2, example_input=torch.randn(1, 8), mux_at="0")
+
+
+class Summed(nn.Module):
+    """Packed sequences for a recurrent layer that begins with what the mean of the whole row says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.cell, self.out = nn.Linear(5, 16), nn.GRU(16, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        h = self.embed(x)
+        packed = pack_padded_sequence(h, lengths, batch_first=True, enforce_sorted=False)
+        return self.out(self.cell(packed, h.mean(1)[None])[1][-1])
+
+
+def test_a_mixture_does_not_begin_with_the_mean_of_another_row() -> None:
+    """It would be that of the row at its place in the batch; a row that is only turned around has the same mean."""
+    x, lengths = torch.randn(4, 9, 5), torch.tensor([3, 9, 5, 7])
+    with pytest.raises(muxwrap.MuxwrapError, match="read together with what came with other rows"):
+        muxwrap.wrap(Summed(), 2, example_input=(x[:1], lengths[:1]))
