@@ -196,10 +196,11 @@ class Trial:
             if isinstance(outcome, str):
                 return outcome
             if not self.matching.fits(outcome, padding):
-                return "the prefix is not passed on to what is separated"
+                return _NO_PREFIX
         return None
 
 
+_NO_PREFIX = "the prefix is not passed on to what is separated"
 _CONFUSED = "a mixture is read together with what came with other rows (by its place in the batch, for example)"
 
 
