@@ -262,6 +262,24 @@ def test_the_best_at_a_speed_is_chosen_on_the_rows_that_select() -> None:
     assert pages.whole(records)[1][:4] == ["b", "–", "3.20x", "79.5"]
 
 
+def test_long_trainings_stand_beside_the_teacher_of_their_run() -> None:
+    def scored(mean: float, dtype: str = "", **model: Any) -> dict[str, Any]:
+        common = {"dataset": "snli", "seed": 3, "device": "cpu", "mean": mean, **({"dtype": dtype} if dtype else {})}
+        return {**common, "kind": "teacher", "configuration": "teacher", **model}
+
+    def mixed(mean: float, after: int, n: int, dtype: str = "") -> dict[str, Any]:
+        name = str(Configuration("orthogonal", after=after, n=n, long=True))
+        return scored(mean, dtype, kind="orthogonal", configuration=name, after=after, n=n)
+
+    records = [scored(80.3), scored(80.2, "bfloat16"), mixed(79.1, 2, 4), mixed(79.2, 2, 4, "bfloat16")]
+    records += [mixed(71.3, 2, 8, "bfloat16"), mixed(80.6, 3, 2, "bfloat16")]
+    assert pages.longer(records) == [
+        ["layer 3", "bfloat16", "80.2", "80.6", "–", "–"],
+        ["layer 2", "float32", "80.3", "–", "79.1", "–"],
+        ["layer 2", "bfloat16", "80.2", "–", "79.2", "71.3"],
+    ]
+
+
 def test_only_trained_models_are_timed(tmp_path: Path) -> None:
     packed, out = write(tmp_path / "packed"), tmp_path / "out"
     (out / "records").mkdir(parents=True)

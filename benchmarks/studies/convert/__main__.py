@@ -74,6 +74,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def train(args: argparse.Namespace) -> None:
     """Train and score what is missing, and print the tables."""
     deadline = time.time() + 60 * args.minutes
+    own = "float32" if args.device == "cpu" else "bfloat16"
     setting = Setting(
         args.packed,
         args.kept,
@@ -83,9 +84,10 @@ def train(args: argparse.Namespace) -> None:
         args.groupings,
         deadline,
         args.threads,
-        getattr(torch, args.dtype or ("float32" if args.device == "cpu" else "bfloat16")),
+        getattr(torch, args.dtype or own),
     )
-    cells = plan(args.tasks, args.seeds, args.kinds, args.long)
+    dtype = "" if args.dtype in (None, own) else args.dtype
+    cells = [cell._replace(dtype=dtype) for cell in plan(args.tasks, args.seeds, args.kinds, args.long)]
     wanted = {str(TEACHER), *(args.only or map(str, (cell.configuration for cell in cells)))}
     run([cell for cell in cells if str(cell.configuration) in wanted], setting, args.jobs)
 

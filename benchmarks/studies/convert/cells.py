@@ -27,9 +27,10 @@ class Cell(NamedTuple):
     task: str
     configuration: Configuration
     seed: int
+    dtype: str = ""  # other than the device's own
 
     def __str__(self) -> str:
-        return f"{self.task} | {self.configuration} | seed {self.seed}"
+        return f"{self.task} | {self.configuration} | seed {self.seed}" + (f" | {self.dtype}" if self.dtype else "")
 
 
 def file_name(cell: Cell) -> str:

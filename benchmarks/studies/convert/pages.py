@@ -22,6 +22,8 @@ HEAD = "| model | " + " | ".join(f"{name}: work | speed | accuracy, %" for name 
 AIMS = {2: (0.5, 0.5, 0.5), 3: (1.5, 1.5, 1.5), 4: (4.0, 2.0, 2.0)}  # points that may be lost at a speed, by task
 AIMS_HEAD = "| task | faster by | multiplexed | speed | points lost | best plain one | speed | points lost |"
 PLAIN = ("plain", "plain pooled")
+LONGER = (2, 4, 8)  # n of the models with a long training
+LONGER_HEAD = "| mixed after | trained in | the trained model, % | " + " | ".join(f"n = {n}, %" for n in LONGER) + " |"
 
 
 def headline(records: Sequence[Record]) -> list[list[str]]:
@@ -51,6 +53,20 @@ def at_speeds(records: Sequence[Record]) -> list[list[str]]:
     return found
 
 
+def longer(records: Sequence[Record], task: str = "snli") -> list[list[str]]:
+    """Return a row for every layer and dtype in which features were mixed with a long training, beside the teacher."""
+    runs = [
+        r for r in records if r["dataset"] == task and r["kind"] == "orthogonal" and "10 epochs" in r["configuration"]
+    ]
+    teacher = {run_of(r): r["mean"] for r in _of(records, "teacher", task) if "mean" in r}
+    found = []
+    for after, run in sorted({(r["after"], run_of(r)) for r in runs}, reverse=True):
+        here = [r for r in runs if (r["after"], run_of(r)) == (after, run)]
+        by_n = {r["n"]: f"{r['mean']:.1f}" for r in here}
+        found.append([f"layer {after}", _dtype(here[0]), f"{teacher[run]:.1f}", *(by_n.get(n, "–") for n in LONGER)])
+    return found
+
+
 def _best(records: Sequence[Record], task: str, ratio: float, plain: bool) -> list[str] | None:
     """Return name, speed and points lost."""
     trained = [r for r in records if r["dataset"] == task and "mean" in r and r["kind"] != "teacher"]
@@ -60,9 +76,19 @@ def _best(records: Sequence[Record], task: str, ratio: float, plain: bool) -> li
         return None
     own = {name: [r for r in trained if r["configuration"] == name] for name in fast}
     best = max(fast, key=lambda name: fmean(max(r["selected"]) for r in own[name]))
-    teacher = {r["seed"]: r["mean"] for r in _of(records, "teacher", task) if "mean" in r}
-    lost = fmean(teacher[r["seed"]] - r["mean"] for r in own[best])
+    teacher = {run_of(r): r["mean"] for r in _of(records, "teacher", task) if "mean" in r}
+    lost = fmean(teacher[run_of(r)] - r["mean"] for r in own[best])
     return [best, f"{_speed(records, best, task):.2f}x", f"{lost:.1f}"]
+
+
+def run_of(record: Record) -> tuple[Any, ...]:
+    """Return what a teacher and its students have in common."""
+    return record["seed"], record.get("device"), _dtype(record)
+
+
+def _dtype(record: Record) -> str:
+    """Return in what a model was trained; the first records do not say it."""
+    return record.get("dtype") or ("float32" if record.get("device") == "cpu" else "bfloat16")
 
 
 def _cells(records: Sequence[Record], configuration: str) -> list[str]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
-from typing import Any
 
 from benchmarks.studies.common.markdown import table
-
-Record = dict[str, Any]
+from benchmarks.studies.convert.pages import Record, run_of
 
 
 def report(records: Sequence[Record], tasks: Iterable[str]) -> str:
@@ -23,11 +21,11 @@ def _table(records: Sequence[Record]) -> str:
         if "mean" in record:
             scores.setdefault(record["configuration"], []).append(record)
     speeds = {r["configuration"]: r for r in records if r["kind"] == "speed"}
-    teacher = {r["seed"]: r["mean"] for r in scores.get("teacher", [])}
+    teacher = {run_of(r): r["mean"] for r in scores.get("teacher", [])}
     lines = []
     for name, own in sorted(scores.items(), key=lambda each: -speeds.get(each[0], {}).get("layers_worth", 0)):
         means = [r["mean"] for r in own]
-        gaps = [r["mean"] - teacher[r["seed"]] for r in own if r["seed"] in teacher]
+        gaps = [r["mean"] - teacher[run_of(r)] for r in own if run_of(r) in teacher]
         speed = speeds.get(name)
         lines.append(
             [
