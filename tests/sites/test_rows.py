@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import muxwrap
 from muxwrap import MuxwrapError
 from muxwrap._util.examples import Example
-from muxwrap.sites.runs.rows import OWN, another_beside
+from muxwrap.sites.runs.rows import OWN, another_beside, nearly_alike
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +84,37 @@ def test_rows_compared_with_each_other() -> None:
     net = Similarity(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 16))
     with pytest.raises(MuxwrapError, match=r"2 rows get an answer \[2, 2\].*one embedding per row"):
         muxwrap.wrap(net, 2, example_input=VECTORS)
+
+
+class NearRows(nn.Module):
+    """Rows that look at each other where they are nearly the same; further apart it is less than rounding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.normalize(x, dim=-1)
+        return torch.softmax(500 * x @ x.T, -1) @ x
+
+
+@pytest.mark.parametrize("where", [{}, {"mux_at": "stem", "demux_at": "head"}], ids=["found", "named"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_depend_on_those_nearly_the_same(where: dict[str, str], dtype: torch.dtype) -> None:
+    net = Between(NearRows()).to(dtype).eval()
+    other = 3 * VECTORS.to(dtype)
+    assert torch.allclose(net(other)[:1], net(other[:1]), rtol=0, atol=1e-6)  # nothing to be seen in these rows
+    with pytest.raises(MuxwrapError, match=r"depend on each other.*first in 'inside' \(NearRows\)"):
+        muxwrap.wrap(net, 2, example_input=other, **where)
+
+
+def test_texts_that_depend_on_those_nearly_the_same() -> None:
+    class Texts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.net = nn.Embedding(30, 6), Between(NearRows())
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.net(self.embed(ids).mean(1))
+
+    with pytest.raises(MuxwrapError, match=r"depend on each other.*first in 'net.inside' \(NearRows\)"):
+        muxwrap.wrap(Texts(), 2, example_input=torch.randint(30, (3, 9)))
 
 
 def test_time_first() -> None:
@@ -203,3 +234,11 @@ def test_the_other_row(example: Any) -> None:
     assert pairs[0].min() >= 0 or parts[0].min() < 0
     if len(parts) > 1 and len(parts[1]) != len(parts[0]):
         assert pairs[1] is parts[1]
+    near = nearly_alike(another_beside(Example(example))).call
+    nearly = near if isinstance(near, tuple) else tuple(near.values()) if isinstance(near, dict) else (near,)
+    assert torch.equal(nearly[0][OWN], pairs[0][OWN]) and not torch.equal(nearly[0][0], pairs[0][OWN])
+    if pairs[0].is_floating_point():
+        apart = (nearly[0][0] - nearly[0][OWN]).abs().max()
+        assert 0 < apart < 0.1 * (pairs[0][0] - pairs[0][OWN]).abs().max()
+    else:
+        assert int((nearly[0][0] != nearly[0][OWN]).sum()) == 1

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from muxwrap._util.examples import ROWS, quiet, run
+from muxwrap._util.examples import ROWS, Example, quiet, run
 from muxwrap._util.nested import first_tensor
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.runs.dry_run import answers
 from muxwrap.sites.runs.rounding import distance
-from muxwrap.sites.runs.rows import OWN, dependent
-from muxwrap.sites.runs.runs import BARE_ROWS, Runs
+from muxwrap.sites.runs.rows import OWN, dependent, nearly_alike
+from muxwrap.sites.runs.runs import BARE_ROWS, Answers, Runs
 
 RowAxis = Callable[[int, Tensor, Tensor, int], "int | None"]
 
@@ -27,8 +27,6 @@ _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch
 def check_independent(runs: Runs, row_axis: RowAxis) -> None:
     """Take copies for the other row of the bare run, and compare the answers to the row that stayed.
 
-    Noise is told apart by the same call once more. Layers that quantise what they are given do so for all rows at once.
-
     Args:
         runs: of the backbone, with another row.
         row_axis: finds the axis of rows of an answer, see :class:`~muxwrap.sites.trials.matching.Matching`.
@@ -36,25 +34,52 @@ def check_independent(runs: Runs, row_axis: RowAxis) -> None:
     Raises:
         MuxwrapError: rows depend on each other.
     """
-    before, after = runs.take_copies()
-    if isinstance(before, str) or isinstance(after, str) or len(before) != len(after):
+    before, alike = runs.take_copies()
+    _compare(runs, runs.pair, before, alike, row_axis)
+
+
+def check_neighbors(runs: Runs, row_axis: RowAxis) -> None:
+    """Compare the answers to the row that stays beside one that is nearly the same with those beside a copy.
+
+    Where rows look for each other by large products, a row finds no other one but that.
+
+    Args:
+        runs: of the backbone.
+        row_axis: see :func:`check_independent`.
+
+    Raises:
+        MuxwrapError: rows depend on each other.
+    """
+    if runs.has_pair:
+        pair = nearly_alike(runs.pair)
+        beside = answers(runs.backbone, pair, BARE_ROWS, scores=runs.scored)
+        _compare(runs, pair, beside, runs.bare(False, BARE_ROWS), row_axis)
+
+
+def _compare(runs: Runs, pair: Example, beside: Answers, alike: Answers, row_axis: RowAxis) -> None:
+    """Refuse answers to the row that stays which differ beside another row; noise is told apart by the same call once more.
+
+    Layers that quantise what they are given do so for all rows at once.
+    """
+    if isinstance(beside, str) or isinstance(alike, str) or len(beside) != len(alike):
         return
-    moved = _moved(before, after, row_axis)
-    least = 0.05 if any(type(m).__module__.startswith(_QUANTISED) for m in runs.backbone.modules()) else 1e-5
+    quantised = any(type(m).__module__.startswith(_QUANTISED) for m in runs.backbone.modules())
+    least = 0.05 if quantised else 1e-10 if all(each.dtype == torch.float64 for each in alike) else 1e-5
+    moved = _moved(beside, alike, row_axis, least)
     if moved <= least:
         return
-    again = answers(runs.backbone, runs.pair, BARE_ROWS, scores=runs.scored)
-    noise = 0.0 if isinstance(again, str) or len(again) != len(before) else _moved(before, again, row_axis)
+    again = answers(runs.backbone, pair, BARE_ROWS, scores=runs.scored)
+    noise = 0.0 if isinstance(again, str) or len(again) != len(beside) else _moved(beside, again, row_axis, 0.0)
     if moved > least + 10 * noise:
-        path = _meeting_place(runs.backbone, runs.pair, runs.call(False, BARE_ROWS))
+        path = _meeting_place(runs.backbone, pair, runs.call(False, BARE_ROWS))
         raise MuxwrapError(dependent(runs.backbone, moved, path))
 
 
-def _moved(before: list[Tensor], after: list[Tensor], row_axis: RowAxis) -> float:
-    """Return how far the answers to the row that stayed are apart, relative to the largest."""
+def _moved(beside: list[Tensor], alike: list[Tensor], row_axis: RowAxis, least: float) -> float:
+    """Return how far the answers to the row that stays are apart, relative to the largest; what is below ``least`` is zero."""
     far = 0.0
-    for at, (a, b) in enumerate(zip(before, after, strict=True)):
-        if distance(a, b) <= 1e-5 or (a.shape[:1] == (BARE_ROWS,) and distance(a[OWN], b[OWN]) <= 1e-5):
+    for at, (a, b) in enumerate(zip(beside, alike, strict=True)):
+        if distance(a, b) <= least or (a.shape[:1] == (BARE_ROWS,) and distance(a[OWN], b[OWN]) <= least):
             continue
         axis = row_axis(at, a, b, ROWS)
         if axis is not None:
