@@ -66,6 +66,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     run_.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run_.add_argument("--long", action="store_true", help="one model for several n, and features with ten epochs")
     run_.add_argument("--only", nargs="+", metavar="MODEL", help="only models of these names, as the tables have them")
+    run_.add_argument("--rates", type=float, nargs="+", help="learning rates that students try, instead of choosing")
     run_.add_argument("--groupings", type=int, default=5)
     run_.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "muxwrap-convert", help="for teachers")
     return made.parse_args(argv)
@@ -85,6 +86,7 @@ def train(args: argparse.Namespace) -> None:
         deadline,
         args.threads,
         getattr(torch, args.dtype or own),
+        args.rates,
     )
     dtype = "" if args.dtype in (None, own) else args.dtype
     cells = [cell._replace(dtype=dtype) for cell in plan(args.tasks, args.seeds, args.kinds, args.long)]

@@ -35,6 +35,7 @@ class Setting:
         deadline: ``time.time()`` at which everything ends.
         threads: of torch, per process.
         dtype: in which models are trained and scored.
+        rates: learning rates that students try instead of those that earlier cells have chosen.
     """
 
     packed: Path
@@ -46,6 +47,7 @@ class Setting:
     deadline: float
     threads: int
     dtype: torch.dtype
+    rates: list[float] | None = None
 
 
 def records_in(out: Path) -> list[dict[str, Any]]:
@@ -109,7 +111,8 @@ def _measure(cell: Cell) -> str:
     tasks: dict[str, Task] = _here["tasks"]
     if cell.task not in tasks:
         tasks[cell.task] = Task(_here["packed"], cell.task, device, setting.kept, setting.dtype)
-    chosen = rates(cell, records_in(setting.out))
+    given = None if cell.configuration == TEACHER else setting.rates
+    chosen = given or rates(cell, records_in(setting.out))
     record = measure(tasks[cell.task], cell, chosen, setting.groupings, setting.deadline)
     path = setting.out / f"{file_name(cell)}.json"
     part = path.with_suffix(".part")
