@@ -50,7 +50,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--out", type=Path, required=True, help="folder of the records")
-        command.add_argument("--tasks", nargs="+", choices=EPOCHS, default=["snli", "qnli", "imdb", "sst2"])
+        command.add_argument("--tasks", nargs="+", choices=EPOCHS, default=list(EPOCHS))
         if name == "collect":
             continue
         command.add_argument("--packed", type=Path, required=True, help="folder that prepare has written")

@@ -8,6 +8,7 @@ from benchmarks.studies.convert.cells import TEACHER, Cell
 from benchmarks.studies.convert.compared import core, more, others
 from benchmarks.studies.convert.configurations import Configuration
 
+OTHERS = ("sst2", "mnli")  # tasks that come after the others
 FIRST = "snli"  # the learning rates that are chosen here are those of the other tasks
 SHORT = ("snli", "qnli")  # tasks whose other seeds come before those of the longer ones
 
@@ -22,9 +23,9 @@ def plan(tasks: Sequence[str], seeds: Sequence[int], kinds: Sequence[str] | None
         long: only what takes longer, instead of everything else.
     """
     first, short = seeds[0], [task for task in tasks if task in SHORT]
-    rounds = [(task, core, first) for task in tasks if task != "sst2"]
+    rounds = [(task, core, first) for task in tasks if task not in OTHERS]
     rounds += [(task, core, seed) for seed in seeds[1:] for task in short]
-    rounds += [(task, core, seed) for seed in seeds[1:] for task in tasks if task not in (*SHORT, "sst2")]
+    rounds += [(task, core, seed) for seed in seeds[1:] for task in tasks if task not in (*SHORT, *OTHERS)]
     rounds += [(FIRST, others, first)] * (FIRST in tasks)
     rounds += [(task, core, seed) for seed in seeds for task in tasks]
     rounds += [(task, others, seed) for seed in seeds for task in tasks]

@@ -1,7 +1,7 @@
 """The tasks: texts and labels to train on, to select by, and to report, read from their publishers' files.
 
-SNLI and SST-2 have three splits. IMDb's selection split lies in its training part. QNLI has one labelled held-out split, of
-which every third row is selected by and the others are reported.
+SNLI and SST-2 have three splits. IMDb's selection split lies in its training part, and every tenth row of MNLI's. QNLI has one
+labelled held-out split, of which every third row is selected by and the others are reported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.studies.text import data
 from benchmarks.studies.text.data import Split, Task
 
-LENGTHS = {"snli": 64, "qnli": 128, "imdb": 256, "sst2": 64}  # word pieces at most; longer texts are cut
+LENGTHS = {"snli": 64, "qnli": 128, "imdb": 256, "sst2": 64, "mnli": 128}  # word pieces at most; longer texts are cut
 
 
 def imdb(folder: Path) -> Task:
@@ -40,4 +40,10 @@ def qnli(folder: Path) -> Task:
     return Task("qnli", task.classes, False, train, select, report, "two thirds of dev")
 
 
-TASKS: dict[str, Callable[[Path], Task]] = {"snli": data.snli, "qnli": qnli, "imdb": imdb, "sst2": data.sst2}
+TASKS: dict[str, Callable[[Path], Task]] = {
+    "snli": data.snli,
+    "qnli": qnli,
+    "imdb": imdb,
+    "sst2": data.sst2,
+    "mnli": data.mnli,
+}
