@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,17 @@ def main(argv: list[str] | None = None) -> int:
     end = time.monotonic() + 60 * options.minutes
     records: list[dict[str, Any]] = []
     seen: Counter[tuple[str, str]] = Counter()
-    judged = Judge()
-    for seed in itertools.islice(itertools.count(options.seed), options.models):
-        if time.monotonic() > end:
-            break
-        plan = draw(seed)
-        for n in COUNTS:
-            outcome = judged(plan, n)
-            seen[outcome.kind, outcome.law] += 1
-            records.append(_record(plan, n, outcome, judged, new=seen[outcome.kind, outcome.law] <= 3))
-        if (seed - options.seed) % 100 == 99:
-            _write(options.out, records, seen)
+    with closing(Judge()) as judged:
+        for seed in itertools.islice(itertools.count(options.seed), options.models):
+            if time.monotonic() > end:
+                break
+            plan = draw(seed)
+            for n in COUNTS:
+                outcome = judged(plan, n)
+                seen[outcome.kind, outcome.law] += 1
+                records.append(_record(plan, n, outcome, judged, new=seen[outcome.kind, outcome.law] <= 3))
+            if (seed - options.seed) % 100 == 99:
+                _write(options.out, records, seen)
     _write(options.out, records, seen)
     for (kind, law), count in sorted(seen.items()):
         print(f"{count:6}  {kind} {law}")
@@ -66,6 +67,11 @@ class Judge:
         except BrokenProcessPool as error:
             self._pool = None
             return Outcome("fault", "the process survives", str(error))
+
+    def close(self) -> None:
+        """End the process."""
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 def _record(plan: Plan, n: int, outcome: Outcome, judged: Judge, new: bool) -> dict[str, Any]:
