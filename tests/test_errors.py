@@ -101,6 +101,13 @@ def test_wrapped_already() -> None:
     muxwrap.wrap(muxwrap.unwrap(model), 3, example_input=X["mlp"])
 
 
+def test_exported_programs_are_refused() -> None:
+    exported = torch.export.export(make("mlp"), (X["mlp"],)).module()
+    for backbone, place in ((exported, "its root"), (torch.nn.Sequential(exported), "'0'")):
+        with pytest.raises(MuxwrapError, match=rf"it is an exported program \(at {place}\).*wrap the Python module"):
+            muxwrap.wrap(backbone, 2, example_input=X["mlp"])
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_scripted_backbones_are_refused() -> None:
     for scripted in (torch.jit.script(make("mlp")), torch.jit.trace(make("mlp"), X["mlp"])):

@@ -31,7 +31,7 @@ def check_backbone(backbone: object) -> None:
     """Refuse what cannot be wrapped, before anything is called.
 
     Raises:
-        MuxwrapError: it is not a module, is wrapped already, is scripted or compiled, or learns prompts.
+        MuxwrapError: it is not a module, is wrapped already, is scripted, exported or compiled, or learns prompts.
     """
     if not isinstance(backbone, nn.Module):
         raise MuxwrapError(f"wrap({backbone!r}): {type(backbone).__name__} is not a torch.nn.Module")
@@ -48,6 +48,11 @@ def check_backbone(backbone: object) -> None:
             raise MuxwrapError(
                 f"{call}: it is scripted (at {place}), and hooks do not act in TorchScript; put the Python module "
                 "there that it was made from"
+            )
+        if hasattr(module, "range_constraints"):  # torch.export.export(...).module()
+            raise MuxwrapError(
+                f"{call}: it is an exported program (at {place}), which cannot change its mode and calls no modules; wrap the "
+                "Python module that was exported, and export what wrap returns"
             )
         if is_hooked(module):
             raise MuxwrapError(f"{call}: it is wrapped already (at {place}); muxwrap.unwrap the wrapped model first")
