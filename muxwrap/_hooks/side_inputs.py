@@ -16,13 +16,15 @@ from muxwrap._hooks.adapters import arguments_of
 from muxwrap._hooks.call import Call
 from muxwrap._hooks.grouping import LEFT_OUT, demand, merge_masks, merge_side_inputs
 from muxwrap._hooks.pairs import check_pairs
+from muxwrap._hooks.restarts import check_restarts
 from muxwrap._util.meta import is_meta
 from muxwrap._util.nested import first_tensor, map_tensors, replace_object
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import MaskMode, Site
 
 MASK = "attention_mask"
-_OTHERS = ("position_ids", "token_type_ids", "bbox")
+POSITIONS = "position_ids"
+_OTHERS = (POSITIONS, "token_type_ids", "bbox")
 
 
 def read(call: Call, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -45,6 +47,8 @@ def merge(call: Call, module: nn.Module, args: Any, kwargs: Any) -> Any:
         del own[MASK]
         instead[MASK] = None  # attention is faster without a mask, and mixing has nothing to leave out
     prefix = call.model.demuxer.prefix_length
+    if POSITIONS in own and any(name == POSITIONS for name, _ in _arguments(module)):
+        check_restarts(call.group(own[POSITIONS]), call.group(own[MASK]) if MASK in own else None)
     for name, value in own.items():
         grouped = call.group(value)
         if name.endswith(MASK):

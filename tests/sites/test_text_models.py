@@ -10,6 +10,7 @@ from texts import sentences, tiny
 from torch import Tensor, nn
 
 import muxwrap
+from muxwrap import MuxwrapError
 from muxwrap.sites.examples import example_of
 from muxwrap.sites.trials.trial import Trial
 
@@ -239,6 +240,29 @@ def test_positions_may_be_given(model_type: str, demux: str) -> None:
     positions = torch.arange(6).expand(3, -1)
     with torch.no_grad():
         torch.testing.assert_close(model(**batch).logits, model(**batch, position_ids=positions).logits)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+def test_positions_that_begin_again(model_type: str) -> None:
+    """Several documents in a row: they begin at the same tokens in the rows of a mixture, or the call is refused."""
+    model = muxwrap.wrap(tiny("sequence", model_type), 2)
+    ids = sentences((6, 6, 6, 6))["input_ids"]
+    begins = torch.tensor([[0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 2], [0, 1, 0, 1, 2, 3], [0, 1, 0, 1, 2, 3]])
+    with torch.no_grad():
+        assert model(input_ids=ids, position_ids=begins).logits.shape[0] == 4
+        with pytest.raises(MuxwrapError, match=r"position_ids \[4, 6\] begin again.*give one document per row"):
+            model(input_ids=ids, position_ids=begins[[0, 2, 1, 3]])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_positions_of_padding_do_not_matter(side: str) -> None:
+    model = muxwrap.wrap(tiny("sequence", "llama"), 2)
+    ids = sentences((6, 6, 6))["input_ids"]
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]])
+    mask = mask if side == "left" else mask.flip(1)
+    positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
+    with torch.no_grad():
+        assert model(input_ids=ids, attention_mask=mask, position_ids=positions).logits.shape[0] == 3
 
 
 @pytest.mark.parametrize("model_type", ["layoutlm", "lilt", "layoutlmv3"])
