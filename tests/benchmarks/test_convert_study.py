@@ -267,16 +267,18 @@ def test_long_trainings_stand_beside_the_teacher_of_their_run() -> None:
         common = {"dataset": "snli", "seed": 3, "device": "cpu", "mean": mean, **({"dtype": dtype} if dtype else {})}
         return {**common, "kind": "teacher", "configuration": "teacher", **model}
 
-    def mixed(mean: float, after: int, n: int, dtype: str = "") -> dict[str, Any]:
-        name = str(Configuration("orthogonal", after=after, n=n, long=True))
-        return scored(mean, dtype, kind="orthogonal", configuration=name, after=after, n=n)
+    def mixed(mean: float, after: int, n: int, dtype: str = "", kind: str = "orthogonal") -> dict[str, Any]:
+        name = str(Configuration(kind, after=after, n=n, long=True))
+        return scored(mean, dtype, kind=kind, configuration=name, after=after, n=n)
 
     records = [scored(80.3), scored(80.2, "bfloat16"), mixed(79.1, 2, 4), mixed(79.2, 2, 4, "bfloat16")]
     records += [mixed(71.3, 2, 8, "bfloat16"), mixed(80.6, 3, 2, "bfloat16")]
+    records += [mixed(80.4, 3, 4, "bfloat16", "orthogonal, random"), mixed(70.0, 3, 4, "bfloat16", "slots")]
     assert pages.longer(records) == [
-        ["layer 3", "bfloat16", "80.2", "80.6", "–", "–"],
-        ["layer 2", "float32", "80.3", "–", "79.1", "–"],
-        ["layer 2", "bfloat16", "80.2", "–", "79.2", "71.3"],
+        ["layer 3", "φ of the first instance = I", "bfloat16", "80.2", "80.6", "–", "–"],
+        ["layer 3", "random rotations", "bfloat16", "80.2", "–", "80.4", "–"],
+        ["layer 2", "φ of the first instance = I", "bfloat16", "80.2", "–", "79.2", "71.3"],
+        ["layer 2", "φ of the first instance = I", "float32", "80.3", "–", "79.1", "–"],
     ]
 
 

@@ -39,8 +39,8 @@ def more() -> Iterator[Configuration]:
     """Yield what takes longer: one model for several n, and what is fast or mixes features with a long budget."""
     yield from (Configuration("tokens, elastic", after=2, n=8), Configuration("tokens", after=2, n=1))
     for layers, after, n in ((3, 1, 4), (3, 1, 8), (4, 1, 8), (3, 2, 8)):  # for three and four times the speed
-        kinds = ("tokens", "plain pooled", "tokens to the end")
-        yield from (Configuration(kind, layers, after, n, long=True) for kind in kinds)
+        pooling = ("tokens", "plain pooled", "tokens to the end")
+        yield from (Configuration(kind, layers, after, n, long=True) for kind in pooling)
     yield from (Configuration("plain", layers, long=True) for layers in (2, 3))
     kinds = ("orthogonal", "orthogonal, in steps", "orthogonal, random", "principal slots", "slots")
     places = ((after, n) for after in (3, 2) for n in (4, 2, 8))

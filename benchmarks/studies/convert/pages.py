@@ -23,7 +23,14 @@ AIMS = {2: (0.5, 0.5, 0.5), 3: (1.5, 1.5, 1.5), 4: (4.0, 2.0, 2.0)}  # points th
 AIMS_HEAD = "| task | faster by | multiplexed | speed | points lost | best plain one | speed | points lost |"
 PLAIN = ("plain", "plain pooled")
 LONGER = (2, 4, 8)  # n of the models with a long training
-LONGER_HEAD = "| mixed after | trained in | the trained model, % | " + " | ".join(f"n = {n}, %" for n in LONGER) + " |"
+STARTS = {  # of the models with a long training
+    "orthogonal": "φ of the first instance = I",
+    "orthogonal, in steps": "the same, at n = 1, then 2, ...",
+    "orthogonal, random": "random rotations",
+}
+LONGER_HEAD = (
+    "| mixed after | start | trained in | the trained model, % | " + " | ".join(f"n = {n}, %" for n in LONGER) + " |"
+)
 
 
 def headline(records: Sequence[Record]) -> list[list[str]]:
@@ -54,16 +61,16 @@ def at_speeds(records: Sequence[Record]) -> list[list[str]]:
 
 
 def longer(records: Sequence[Record], task: str = "snli") -> list[list[str]]:
-    """Return a row for every layer and dtype in which features were mixed with a long training, beside the teacher."""
-    runs = [
-        r for r in records if r["dataset"] == task and r["kind"] == "orthogonal" and "10 epochs" in r["configuration"]
-    ]
+    """Return a row for every layer, start and dtype in which features were mixed with a long training, beside the teacher."""
+    runs = [r for r in records if r["dataset"] == task and r["kind"] in STARTS and "10 epochs" in r["configuration"]]
     teacher = {run_of(r): r["mean"] for r in _of(records, "teacher", task) if "mean" in r}
     found = []
-    for after, run in sorted({(r["after"], run_of(r)) for r in runs}, reverse=True):
-        here = [r for r in runs if (r["after"], run_of(r)) == (after, run)]
-        by_n = {r["n"]: f"{r['mean']:.1f}" for r in here}
-        found.append([f"layer {after}", _dtype(here[0]), f"{teacher[run]:.1f}", *(by_n.get(n, "–") for n in LONGER)])
+    rows = {(-r["after"], _dtype(r), list(STARTS).index(r["kind"]), run_of(r)) for r in runs}
+    for after, dtype, start, run in sorted(rows):
+        kind = list(STARTS)[start]
+        by_n = {r["n"]: r["mean"] for r in runs if (-r["after"], r["kind"], run_of(r)) == (after, kind, run)}
+        means = (f"{by_n[n]:.1f}" if n in by_n else "–" for n in LONGER)
+        found.append([f"layer {-after}", STARTS[kind], dtype, f"{teacher[run]:.1f}", *means])
     return found
 
 
