@@ -109,7 +109,7 @@ def locate(
         named = mux_at is not None and demux_at is not None
         sites = search(trial, pairs, heavy(trial.trace, mux, late), named)
         if family_of(backbone) is generic:
-            trial.matching.check_neighbors()
+            trial.matching.check_neighbours()
         told = advice(trial, sites, mux) if mux_at is None else None
         found = sites.renamed(lambda path: outer + path if path else path)
         inputs = inputs_shared(trial.trace, sites) if mux_at is None else ()

@@ -38,7 +38,7 @@ def check_independent(runs: Runs, row_axis: RowAxis) -> None:
     _compare(runs, runs.pair, before, alike, row_axis)
 
 
-def check_neighbors(runs: Runs, row_axis: RowAxis) -> None:
+def check_neighbours(runs: Runs, row_axis: RowAxis) -> None:
     """Compare the answers to the row that stays beside one that is nearly the same with those beside a copy.
 
     Where rows look for each other by large products, a row finds no other one but that.

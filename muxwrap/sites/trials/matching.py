@@ -18,7 +18,7 @@ from muxwrap.sites.runs import rows
 from muxwrap.sites.runs.dry_run import floats_in, unmasked
 from muxwrap.sites.runs.rounding import Rounding, distance
 from muxwrap.sites.runs.runs import BARE_ROWS, MIXTURES, PADDED_ROWS, Answers, Runs
-from muxwrap.sites.trials.independence import check_independent, check_neighbors
+from muxwrap.sites.trials.independence import check_independent, check_neighbours
 
 Match = Literal["exact", "sound", "wrong"]
 
@@ -195,13 +195,13 @@ class Matching:
         if self.runs.has_other:
             check_independent(self.runs, self._row_axis)
 
-    def check_neighbors(self) -> None:
+    def check_neighbours(self) -> None:
         """Refuse rows that depend on those which are nearly the same.
 
         Raises:
             MuxwrapError: they do.
         """
-        check_neighbors(self.runs, self._row_axis)
+        check_neighbours(self.runs, self._row_axis)
 
 
 def _from(answer: Tensor, start: int) -> Tensor:
