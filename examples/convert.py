@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         trained, batches, held_out, n=args.n, steps=args.chart_steps, folder=args.output / "chart", **quick
     )
     print(chart)
-    point = chart.best(args.points, multiplexed=True)
+    point = chart.best(args.points, multiplexed=True, served=False)  # int8 comes last: it cannot be trained, or saved
 
     # The one to take, distilled further, and scored on rows that chose nothing.
     model = chart.model(point)

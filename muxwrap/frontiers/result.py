@@ -45,26 +45,32 @@ class Frontier:
                 found.append(point)
         return tuple(reversed(found))
 
-    def best(self, points: float = 2.0, multiplexed: bool | None = None) -> Point:
+    def best(self, points: float = 2.0, multiplexed: bool | None = None, served: bool | None = None) -> Point:
         """Return the fastest model that is at most so many points of accuracy below the trained one.
 
         Args:
             points: of a hundred.
             multiplexed: only multiplexed models, or (False) only plain ones.
+            served: False leaves out what a rival such as int8 serves: the others can be distilled further and saved. True
+                takes nothing else.
 
         Raises:
-            MuxwrapError: ``points`` is below 0, or no multiplexed model is as accurate.
+            MuxwrapError: ``points`` is below 0, or no such model is as accurate.
         """
         if not points >= 0:
             raise MuxwrapError(f"best(points={points!r}): how much accuracy may be lost, 0 or more")
         least = self.bare.accuracy - points / 100
         found = [
-            each for each in self.points if each.accuracy >= least - 1e-9 and multiplexed in (None, each.multiplexed)
+            each
+            for each in self.points
+            if each.accuracy >= least - 1e-9
+            and multiplexed in (None, each.multiplexed)
+            and served in (None, each.served is not None)
         ]
         if not found:
             raise MuxwrapError(
-                f"best(points={points:g}, multiplexed=True): none is within {points:g} points of the {self.bare.accuracy:.1%}; "
-                "give more points, or more steps to the chart"
+                f"best(points={points:g}, multiplexed={multiplexed}, served={served}): none is within {points:g} points of the "
+                f"{self.bare.accuracy:.1%}; give more points, or more steps to the chart"
             )
         return max(found, key=lambda each: each.speed)
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from muxwrap._util.quantised import QUANTISED, layer_from
 from muxwrap.errors import MuxwrapError
 from muxwrap.multiplex import Multiplex, check_wrapped
 from muxwrap.training.agreement import Agreement, no_autocast
@@ -104,13 +105,14 @@ def distill(
         progress: show a bar, if tqdm is installed.
 
     Raises:
-        MuxwrapError: the model is not wrapped, or nothing of it learns; the teacher shares its weights or has not the states;
-            batches are empty, end too early or hold no input; labels that are not classes; the loss is not finite; a bad
-            number; a file of another call.
+        MuxwrapError: the model is not wrapped, is quantised, or nothing of it learns; the teacher shares its weights or has not
+            the states; batches are empty, end too early or hold no input; labels that are not classes; the loss is not finite;
+            a bad number; a file of another call.
     """
     model = getattr(model, "_orig_mod", model)
     check_wrapped(model, "distill")
     _check(steps, every, patience, held_out, dtype)
+    _check_learns(model)
     weights = coefficients(teacher, task, distillation, states, layers, temperature)
     frozen = teacher_of(model, teacher, "distill")
     teaching = Teaching(model, frozen, weights, "distill")
@@ -134,6 +136,16 @@ def distill(
     best = loop.best_step()
     agreement = next(each.agreement for each in loop.history if each.step == best)
     return Distilled(loop.history[-1].step, best, agreement, tuple(loop.history), frozen)
+
+
+def _check_learns(model: Multiplex) -> None:
+    """Refuse quantised layers: what lies before them would not be trained."""
+    path = layer_from(model, *QUANTISED)
+    if path is not None:
+        raise MuxwrapError(
+            f"distill({type(model.backbone).__name__}): {path!r} is quantised, and no gradient passes through it; distil the "
+            "model as it was before (Frontier.best(served=False) chooses among such), and quantise it last"
+        )
 
 
 def _check(steps: int, every: int, patience: int | None, held_out: Any, dtype: Any) -> None:

@@ -22,6 +22,7 @@ from muxwrap.frontiers import Frontier, Point, Skipped, Variant, list_rivals, re
 from muxwrap.frontiers.plot import draw
 from muxwrap.frontiers.registry import _RIVALS
 from muxwrap.frontiers.sentence import sentence
+from muxwrap.training import distill
 
 matplotlib.use("Agg")
 QUICK: dict[str, Any] = {
@@ -148,6 +149,12 @@ def test_models_come_out_with_their_weights(found: Frontier, tmp_path: Path) -> 
     assert_same_state(again, mixed)
 
 
+def test_what_int8_serves_is_not_distilled(found: Frontier) -> None:
+    quantised = found.model("2 layers, pool after layer 1, n=2, int8")
+    with pytest.raises(muxwrap.MuxwrapError, match=r"distill\(Bert.*'backbone.bert.*is quantised.*quantise it last"):
+        distill(quantised, [rows(quantised)], 1)
+
+
 def test_a_second_call_trains_nothing(found: Frontier, folder: Path) -> None:
     again = chart(bert(), Never(), folder, rivals=["layers", "int8"], layers=2)
     before = {point.name: (point.accuracy, point.agreement) for point in found.points}
@@ -245,6 +252,12 @@ def test_the_best_within_some_points() -> None:
         found.best(-1)
     with pytest.raises(muxwrap.MuxwrapError, match=r"none is within 1 points of the 80.0%; give more points"):
         found.best(1, multiplexed=True)
+    served = Frontier((BARE, slow, replace(THREE, name="3 layers, int8", speed=3.0, served="int8")), (), facts, make)
+    assert [served.best(10, served=each).name for each in (None, False, True)] == [
+        "3 layers, int8",
+        "5 layers",
+        "3 layers, int8",
+    ]
     with pytest.raises(muxwrap.MuxwrapError, match=r"Frontier.model\('3 layer'\).*did you mean '3 layers'"):
         found.model("3 layer")
 

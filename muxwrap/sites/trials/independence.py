@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from muxwrap._util.examples import ROWS, Example, quiet, run
 from muxwrap._util.nested import first_tensor
+from muxwrap._util.quantised import QUANTISED, ROUNDING, layer_from
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.runs.dry_run import answers
 from muxwrap.sites.runs.rounding import distance
@@ -20,8 +21,6 @@ from muxwrap.sites.runs.rows import OWN, dependent, nearly_alike
 from muxwrap.sites.runs.runs import BARE_ROWS, Answers, Runs
 
 RowAxis = Callable[[int, Tensor, Tensor, int], "int | None"]
-
-_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.qat")
 
 
 def check_independent(runs: Runs, row_axis: RowAxis) -> None:
@@ -63,7 +62,7 @@ def _compare(runs: Runs, pair: Example, beside: Answers, alike: Answers, row_axi
     """
     if isinstance(beside, str) or isinstance(alike, str) or len(beside) != len(alike):
         return
-    quantised = any(type(m).__module__.startswith(_QUANTISED) for m in runs.backbone.modules())
+    quantised = layer_from(runs.backbone, *QUANTISED, ROUNDING) is not None
     least = 0.05 if quantised else 1e-10 if all(each.dtype == torch.float64 for each in alike) else 1e-5
     moved = _moved(beside, alike, row_axis, least)
     if moved <= least:
