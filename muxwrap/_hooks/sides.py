@@ -39,8 +39,13 @@ def merge(call: Call, path: str, _module: nn.Module, args: Any, kwargs: Any) -> 
     arguments = named_arguments(args, kwargs)
     for side in call.model.sites.sides:
         value = arguments.get(side.argument) if side.path == path else None
-        if value is not None and value.ndim and value.shape[0] == call.rows:
+        if value is None or not value.ndim:
+            continue
+        if value.shape[0] == call.rows:
             args, kwargs = replace_object((args, kwargs), value, _merged(call, side, value))
+        elif value.ndim == 3 and value.shape[0] % call.rows == 0:  # [B * heads, queries, keys]
+            merged = _merged(call, side, value.unflatten(0, (call.rows, -1))).flatten(0, 1)
+            args, kwargs = replace_object((args, kwargs), value, merged)
     return args, kwargs
 
 

@@ -25,9 +25,11 @@ def kind_of(module: nn.Module, args: Any, kwargs: Any, argument: str) -> tuple[S
     for of, sequence in arguments.items():
         if not sequence.is_floating_point() or sequence.ndim != 3 or sequence is side:
             continue
-        for kind in _possible(side, sequence.shape[1]):
-            if _shown(_Probe(module, args, kwargs, side, sequence), kind):
-                return kind, of
+        time_first = side.shape[0] % sequence.shape[1] == 0  # as torch's own layers take it by default
+        for axis in (1, 0) if time_first else (1,):
+            for kind in _possible(side, sequence.shape[axis]):
+                if _shown(_Probe(module, args, kwargs, side, sequence, axis), kind):
+                    return kind, of
     return "same", None
 
 
@@ -64,13 +66,31 @@ def _possible(side: Tensor, length: int) -> Iterator[SideKind]:
 
 @dataclass
 class _Probe:
-    """A call of a module in which one tensor says something of the positions of a sequence."""
+    """A call of a module in which one tensor says something of the positions of a sequence, which lie on ``axis``."""
 
     module: nn.Module
     args: Any
     kwargs: Any
     side: Tensor
     sequence: Tensor
+    axis: int
+
+    @property
+    def length(self) -> int:
+        """Positions of the sequence."""
+        return self.sequence.shape[self.axis]
+
+    def along(self, stay: Tensor) -> Tensor:
+        """Return ``[length]`` as it is broadcast with the sequence."""
+        shape = [1] * self.sequence.ndim
+        shape[self.axis] = -1
+        return stay.to(self.sequence.device).view(shape)
+
+    def kept(self, answer: Tensor, stay: Tensor) -> Tensor:
+        """Return the answer at the positions that stay, where it has one for each."""
+        if answer.shape[self.axis : self.axis + 1] != stay.shape:
+            return answer
+        return answer.index_select(self.axis, stay.to(answer.device).nonzero()[:, 0])
 
     def answer(self, side: Tensor, sequence: Tensor) -> Tensor | None:
         """Call the module with other tensors; None where it cannot be."""
@@ -86,10 +106,10 @@ class _Probe:
 
 def _shown(probe: _Probe, kind: SideKind) -> bool:
     """Whether other numbers at what is left out change no answer to the rest: they do otherwise, and others at the rest do."""
-    whole, part, stay = left_out(kind, probe.side, probe.sequence.shape[1])
+    whole, part, stay = left_out(kind, probe.side, probe.length)
     generator = torch.Generator("cpu").manual_seed(0)
     noise = torch.randn(probe.sequence.shape, generator=generator, device="cpu").to(probe.sequence)
-    at = stay.to(noise.device).view(1, -1, *[1] * (noise.ndim - 2))
+    at = probe.along(stay)
     gone, rest = torch.where(at, probe.sequence, noise), torch.where(at, noise, probe.sequence)
     bare, all_read = probe.answer(part, probe.sequence), probe.answer(whole, probe.sequence)
     same, differ = (
@@ -98,7 +118,7 @@ def _shown(probe: _Probe, kind: SideKind) -> bool:
     )
     read: list[Callable[[Tensor], Tensor]] = [
         lambda answer: answer,
-        lambda answer: answer[:, stay.to(answer.device)] if answer.shape[1:2] == stay.shape else answer,
+        lambda answer: probe.kept(answer, stay),
     ]
     return any(_same(same, each) and all(_differ(pair, each) for pair in differ) for each in read)
 

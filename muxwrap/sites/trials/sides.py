@@ -37,11 +37,12 @@ class Sides:
         """
         if on_meta(self.backbone):  # what a tensor says shows in values
             return ()
+        rows = _rows(self.trace)
         found = [
             _side(self.trace, visit, argument, *kind, mux)
             for visit in ([self.trace.visits[0]] if whole else _pieces(self.trace, mux, demux))
             for argument in _of_rows(self.trace, visit, mux)
-            if (kind := self._kind(visit, argument)) is not None
+            if (kind := self._kind(visit, argument)) is not None and (kind[1] or visit.given[argument].shape[0] == rows)
         ]
         return tuple(dict.fromkeys(found))
 
@@ -75,9 +76,9 @@ def _pieces(trace: Trace, mux: tuple[Site, ...], demux: tuple[Site, ...]) -> Ite
 def _of_rows(trace: Trace, visit: Visit, mux: tuple[Site, ...]) -> list[str]:
     """Return the arguments of a visit that have rows and were not made by the trunk, without that which is mixed.
 
-    What a module is given first is taken for that, unless all rows of it are the same.
+    What a module is given first is taken for that, unless all rows of it are the same. A mask may be there for every head.
     """
-    rows = trace.visits[0].input.shape[0] if trace.visits[0].input is not None else 0
+    rows = _rows(trace)
     first, mixed = trace.at(mux[0].path), [mixed_at(trace, site) for site in mux]
     made = {id(v.output) for v in trace.visits if first is not None and first.entered <= v.entered < visit.entered}
     beside = _made_beside(trace, mux)
@@ -86,9 +87,18 @@ def _of_rows(trace: Trace, visit: Visit, mux: tuple[Site, ...]) -> list[str]:
         for argument, seen in visit.given.items()
         if (seen is not visit.input or seen.constant)
         and all(seen is not other for other in mixed)
-        and seen.shape[:1] == (rows,)
+        and _has_rows(seen.shape, rows)
         and (id(seen) not in made or seen.memory in beside)
     ]
+
+
+def _rows(trace: Trace) -> int:
+    return trace.visits[0].input.shape[0] if trace.visits[0].input is not None else 0
+
+
+def _has_rows(shape: tuple[int, ...], rows: int) -> bool:
+    """Whether a tensor has the rows first, or is ``[rows * heads, queries, keys]``."""
+    return shape[:1] == (rows,) or (len(shape) == 3 and rows > 0 and shape[0] % rows == 0 and shape[0] > 0)
 
 
 def _made_beside(trace: Trace, mux: tuple[Site, ...]) -> set[object]:

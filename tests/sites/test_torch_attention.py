@@ -1,0 +1,110 @@
+"""``nn.MultiheadAttention`` as it is by default, with time steps first, and its masks of all heads ``[B * heads, L, L]``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import muxwrap
+
+DIM, LENGTH, HEADS = 16, 8, 4
+
+
+class Layer(nn.Module):
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(DIM, HEADS, batch_first=batch_first)
+        self.norm = nn.LayerNorm(DIM)
+
+    def forward(self, x: Tensor, **masks: Tensor) -> Tensor:
+        return self.norm(x + self.attention(x, x, x, need_weights=False, **masks)[0])
+
+
+class Net(nn.Module):
+    """Ids ``[B, L]``, 0 where they are padding, to a class."""
+
+    def __init__(self, batch_first: bool, form: str) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(30, DIM)
+        self.layers = nn.ModuleList(Layer(batch_first) for _ in range(3))
+        self.out = nn.Linear(DIM, 3)
+        self.batch_first, self.form = batch_first, form
+
+    def masks(self, ids: Tensor) -> dict[str, Tensor]:
+        padding = ids == 0
+        if self.form == "padding":
+            return {"key_padding_mask": padding}
+        heads = padding[:, None, None].expand(-1, HEADS, LENGTH, -1).flatten(0, 1)
+        if self.form == "causal":
+            heads = heads | torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
+        if self.form == "additive":
+            return {"attn_mask": torch.zeros(heads.shape).masked_fill(heads, -torch.inf)}
+        return {"attn_mask": heads}
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        x = x if self.batch_first else x.transpose(0, 1)
+        for layer in self.layers:
+            x = layer(x, **self.masks(ids))
+        return self.out(x[:, 0] if self.batch_first else x[0])
+
+
+def net(batch_first: bool, form: str) -> Net:
+    torch.manual_seed(0)
+    return Net(batch_first, form).eval()
+
+
+def ids() -> Tensor:
+    """Return five rows, of which two share a mixture each; the first row fills the last group."""
+    x = torch.randint(1, 30, (5, LENGTH), generator=torch.Generator().manual_seed(0))
+    return x.masked_fill(torch.arange(LENGTH) >= torch.tensor([[8], [6], [3], [5], [4]]), 0)
+
+
+FORMS = [(False, "padding"), *((first, form) for first in (True, False) for form in ("heads", "causal", "additive"))]
+
+
+@pytest.mark.parametrize(("batch_first", "form"), FORMS)
+def test_a_mixture_attends_to_what_any_of_its_instances_does(batch_first: bool, form: str) -> None:
+    model = muxwrap.wrap(net(batch_first, form), 2, example_input=ids()).eval()
+    assert model.sites.share > 0.9
+    seen: list[Tensor] = []
+    layer = model.backbone.layers[1]
+    layer.register_forward_pre_hook(lambda _, args, kwargs: seen.extend(kwargs.values()), with_kwargs=True)
+    answer = model(ids())
+    of_longest = torch.where(torch.arange(LENGTH) < torch.tensor([[8], [5], [8]]), 1, 0)
+    (expected,) = model.backbone.masks(of_longest).values()
+    assert torch.equal(seen[0], expected)
+    answer[4].sum().backward()
+    assert answer.shape == (5, 3)
+    assert model.backbone.embed.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("batch_first", "form"), FORMS)
+def test_one_instance_is_the_bare_model(batch_first: bool, form: str) -> None:
+    bare = net(batch_first, form)
+    expected = bare(ids())
+    model = muxwrap.wrap(bare, 1, "identity", "unbind", example_input=ids()).eval()
+    torch.testing.assert_close(model(ids()), expected)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_heads_that_see_other_pairs_in_rows_of_a_mixture_are_refused(batch_first: bool) -> None:
+    class Graph(Net):
+        def forward(self, x: Tensor, left_out: Tensor) -> Tensor:
+            h = self.embed(x)
+            h = h if self.batch_first else h.transpose(0, 1)
+            for layer in self.layers:
+                h = layer(h, attn_mask=left_out.repeat_interleave(HEADS, 0))
+            return self.out(h[:, 0] if self.batch_first else h[0])
+
+    torch.manual_seed(0)
+    edges = torch.rand(4, LENGTH, LENGTH) > 0.5
+    edges &= ~torch.eye(LENGTH, dtype=torch.bool)
+    x = ids()[:4].clamp(min=1)
+    model = muxwrap.wrap(Graph(batch_first, "heads"), 2, example_input=(x[:1], edges[:1])).eval()
+    assert model(x, edges[[0, 0, 1, 1]]).shape == (4, 3)
+    with pytest.raises(
+        muxwrap.MuxwrapError, match="differs between rows that share a mixture in more than their padding"
+    ):
+        model(x, edges)
