@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import ClassVar, Literal, TypeVar, overload
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from muxwrap._util.remade import Remade
 from muxwrap._util.seeding import seeded
