@@ -58,7 +58,9 @@ def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> 
     args, kwargs, embeds = embedded(module, args, kwargs)
     if embeds is not None:
         return args, {**kwargs, EMBEDS: _mix(call, k, embeds)}
-    return packed.mixed(call, k, (args, kwargs), partial(_mix, call, k), call.model.sites.mux[k].part)
+    args, kwargs = packed.mixed(call, k, (args, kwargs), partial(_mix, call, k), call.model.sites.mux[k].part)
+    packed.check_states(call, args, kwargs)
+    return args, kwargs
 
 
 def mix_embeds(call: Call, k: int, _module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -111,7 +113,7 @@ def _note(call: Call, k: int, x: Tensor, rows: int) -> None:
     """Note that ``x`` is mixed at site ``k``, or was in chunks of so many rows together."""
     shape = call.model.sites.mux[k].shape
     call.rows = call.id_rows or rows
-    call.axes_as_found &= shape is None or x.ndim == 1 + len(shape)
+    call.axes_as_found &= shape is None or call.lengths is not None or x.ndim == 1 + len(shape)  # packed, it has fewer
     call.mixed[k] += 1
 
 
