@@ -57,6 +57,12 @@ def told_padding(visit: Visit) -> bool:
     return any(seen.shape == tokens.shape[:2] for seen in visit.given.values())
 
 
+def readers_of_given(trace: Trace) -> list[Visit]:
+    """Return the layers that read what the backbone is given: of a condition each block may have one of its own."""
+    given = {seen.memory for seen in trace.given}
+    return [leaf for leaf in trace.leaves() if leaf.input is not None and leaf.input.memory in given]
+
+
 def beside_packed(trace: Trace, branches: list[Visit]) -> Iterator[tuple[Site, ...]]:
     """Yield what a module is given as a packed sequence together with what all branches make but one: that which is packed.
 
