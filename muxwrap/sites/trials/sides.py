@@ -11,7 +11,7 @@ from muxwrap._util.examples import ROWS, Example, quiet, run, with_rows
 from muxwrap._util.meta import on_meta
 from muxwrap.site import SideInput, SideKind, Site
 from muxwrap.sites.tracing.resolve import mixed_at
-from muxwrap.sites.tracing.trace import Trace, Visit
+from muxwrap.sites.tracing.trace import Seen, Trace, Visit
 from muxwrap.sites.trials.side_kind import kind_of
 
 
@@ -38,13 +38,27 @@ class Sides:
         if on_meta(self.backbone):  # what a tensor says shows in values
             return ()
         rows = _rows(self.trace)
-        found = [
-            _side(self.trace, visit, argument, *kind, mux)
+        sides = [
+            _side(self.trace, visit, argument, *found, mux)
             for visit in ([self.trace.visits[0]] if whole else _pieces(self.trace, mux, demux))
             for argument in _of_rows(self.trace, visit, mux)
-            if (kind := self._kind(visit, argument)) is not None and (kind[1] or visit.given[argument].shape[0] == rows)
+            if (found := self._found(visit, argument)) is not None
+            and (found[1] or visit.given[argument].shape[0] == rows)
         ]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(sides))
+
+    def _found(self, visit: Visit, argument: str) -> tuple[SideKind, Seen | None] | None:
+        """Return what an argument says, and of which sequence: a module that shows nothing may hand it on to one that does."""
+        inside = (v for v in self.trace.visits if visit.entered <= v.entered and v.left <= visit.left)
+        handed = ((v, name) for v in inside for name, seen in v.given.items() if seen is visit.given[argument])
+        kinds = ((v, self._kind(v, name)) for v, name in handed)
+        shown = next(
+            ((kind[0], v.given[kind[1]]) for v, kind in kinds if kind is not None and kind[1] is not None), None
+        )
+        if shown is not None:
+            return shown
+        kind = self._kind(visit, argument)
+        return None if kind is None else (kind[0], None)
 
     def _kind(self, visit: Visit, argument: str) -> tuple[SideKind, str | None] | None:
         seen = visit.given[argument]
@@ -119,11 +133,11 @@ def _made_beside(trace: Trace, mux: tuple[Site, ...]) -> set[object]:
 
 
 def _side(
-    trace: Trace, visit: Visit, argument: str, kind: SideKind, of: str | None, mux: tuple[Site, ...]
+    trace: Trace, visit: Visit, argument: str, kind: SideKind, sequence: Seen | None, mux: tuple[Site, ...]
 ) -> SideInput:
-    if of is None:
+    if sequence is None:
         return SideInput(visit.path, argument, kind)
-    side, sequence = visit.given[argument], visit.given[of]
+    side = visit.given[argument]
     first, name = next((each.path, name) for each in trace.visits for name, seen in each.given.items() if seen is side)
     mixed = [None if v is None else v.input if site.side == "input" else v.output for site, v in _visits(trace, mux)]
     site = next((k for k, seen in enumerate(mixed) if seen is sequence), 0 if len(mux) == 1 else None)
