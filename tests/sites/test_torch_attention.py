@@ -108,3 +108,43 @@ def test_heads_that_see_other_pairs_in_rows_of_a_mixture_are_refused(batch_first
         muxwrap.MuxwrapError, match="differs between rows that share a mixture in more than their padding"
     ):
         model(x, edges)
+
+
+class Biased(nn.Module):
+    """Attention with padding, and a bias ``[heads, L, L]`` of how far positions are apart, the same for all rows (ALiBi)."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inputs, self.out = nn.Linear(DIM, 3 * DIM), nn.Linear(DIM, DIM)
+
+        def forward(self, x: Tensor, bias: Tensor, padding: Tensor) -> Tensor:
+            q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.inputs(x).chunk(3, -1))
+            scores = (q @ k.mT + bias).masked_fill(padding[:, None, None], -1e9)
+            return x + self.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Embedding(30, DIM), nn.Linear(DIM, 3)
+        self.blocks = nn.ModuleList(Biased.Block() for _ in range(2))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        at = torch.arange(ids.shape[1])
+        bias = -(at - at[:, None]).abs() * 0.5 ** torch.arange(1, HEADS + 1)[:, None, None]
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x, bias, ids == 0)
+        return self.out(x[:, 0])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 5])
+def test_a_bias_of_every_head_is_none_of_the_rows(rows: int) -> None:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Biased(), 2, example_input=ids()[:2]).eval()
+    seen: list[tuple[Tensor, ...]] = []
+    model.backbone.blocks[1].register_forward_pre_hook(lambda _, args: seen.append(args))
+    model.backbone(ids()[:rows])
+    assert model(ids()[:rows]).shape == (rows, 3)
+    (_, own, _), (_, bias, padding) = seen
+    assert torch.equal(own, bias)
+    assert padding.shape == (-(-rows // 2), LENGTH)

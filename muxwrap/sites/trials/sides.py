@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from muxwrap._util.examples import ROWS, Example, quiet, run, with_rows
 from muxwrap._util.meta import on_meta
+from muxwrap._util.nested import named_arguments
 from muxwrap.site import SideInput, SideKind, Site
 from muxwrap.sites.tracing.resolve import mixed_at
 from muxwrap.sites.tracing.trace import Seen, Trace, Visit
@@ -67,7 +68,8 @@ class Sides:
         key = type(visit.module), tuple(visit.given), argument, id(seen)
         if key not in self._known:
             call = _call_of(self.backbone, visit, with_rows(self.example, ROWS))
-            found = None if call is None else kind_of(visit.module, *call, argument)
+            grows = call is not None and _grows(seen.shape[0] / _rows(self.trace), named_arguments(*call)[argument])
+            found = kind_of(visit.module, *call, argument) if call is not None and grows else None
             self._known[key] = ("constant", None) if found == ("same", None) and seen.constant else found
         return self._known[key]
 
@@ -104,6 +106,11 @@ def _of_rows(trace: Trace, visit: Visit, mux: tuple[Site, ...]) -> list[str]:
         and _has_rows(seen.shape, rows)
         and (id(seen) not in made or seen.memory in beside)
     ]
+
+
+def _grows(of_a_row: float, value: Tensor) -> bool:
+    """Whether a tensor of other rows has as much of each: a bias of every head is as long for any batch."""
+    return value.shape[0] == of_a_row * ROWS
 
 
 def _rows(trace: Trace) -> int:
