@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from muxwrap._hooks.call import Call
-from muxwrap._hooks.grouping import LEFT_OUT, demand
+from muxwrap._hooks.grouping import LEFT_OUT, demand, differ_in_what_is_left_out
 from muxwrap._hooks.pairs import check_pairs
 from muxwrap._util.nested import named_arguments, replace_object
 from muxwrap.errors import MuxwrapError
@@ -61,8 +61,10 @@ def _kept(side: SideInput, value: Tensor) -> Tensor:
 def _merged(call: Call, side: SideInput, value: Tensor) -> Tensor:
     grouped = call.group(value)
     if side.kind in ("same", "constant"):
-        _check_same(call, side, grouped)
+        _demand_same(side, (grouped == grouped[:, :1]).all())
         return grouped[:, 0]
+    if side.kind == "additive":
+        _demand_same(side, differ_in_what_is_left_out(grouped))
     prefix = call.model.demuxer.prefix_length
     if side.kind == "lengths":
         return grouped.amax(1) + prefix
@@ -85,11 +87,11 @@ def _name(side: SideInput) -> str:
     return side.path or "the backbone"
 
 
-def _check_same(call: Call, side: SideInput, grouped: Tensor) -> None:
+def _demand_same(side: SideInput, agree: Tensor) -> None:
     problem = (
         f"{_name(side)} is given {side.argument} of the rows, which differs between rows that share a mixture, for which the "
         "module runs once: put rows that agree in it next to each other, mix it as well with mux_at=[..., the module that "
         f"makes it] if it has as many features, mix after it was read with mux_at={side.path!r}, or separate "
         "before with demux_at="
     )
-    demand((grouped == grouped[:, :1]).all(), problem)
+    demand(agree, problem)

@@ -148,3 +148,50 @@ def test_a_bias_of_every_head_is_none_of_the_rows(rows: int) -> None:
     (_, own, _), (_, bias, padding) = seen
     assert torch.equal(own, bias)
     assert padding.shape == (-(-rows // 2), LENGTH)
+
+
+class Pairs(nn.Module):
+    """Residues ``[B, L, 5]`` and what is known of their pairs ``[B, L, L, 6]``, of which a bias of the scores is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Linear(5, DIM), nn.Linear(DIM, 3)
+        self.pairs = nn.Sequential(nn.Linear(6, DIM), nn.ReLU(), nn.Linear(DIM, HEADS))
+        self.layers = nn.ModuleList(Layer(batch_first=True) for _ in range(2))
+
+    def forward(self, x: Tensor, pairs: Tensor) -> Tensor:
+        bias, h = self.pairs(pairs).permute(0, 3, 1, 2).flatten(0, 1), self.embed(x)
+        for layer in self.layers:
+            h = layer(h, attn_mask=bias)
+        return self.out(h.mean(1))
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_bias_of_each_row_is_no_mask(rows: int) -> None:
+    torch.manual_seed(0)
+    x, pairs = torch.randn(5, 7, 5), torch.randn(5, 7, 7, 6)
+    model = muxwrap.wrap(Pairs(), 2, example_input=(x[:rows], pairs[:rows])).eval()
+    assert {site.path for site in model.sites.mux} == {"embed", "pairs.0"}
+    assert model(x, pairs).shape == (5, 3)
+    muxwrap.unwrap(model)
+    with pytest.raises(muxwrap.MuxwrapError, match="no way found to multiplex Pairs"):
+        muxwrap.wrap(model.backbone, 2, mux_at="embed", demux_at="out", example_input=(x[:rows], pairs[:rows]))
+
+
+def test_a_bias_of_each_row_is_refused_where_a_mask_was() -> None:
+    class Local(Pairs):
+        def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+            h = self.embed(x)
+            for layer in self.layers:
+                h = layer(h, attn_mask=bias.repeat_interleave(HEADS, 0))
+            return self.out(h.mean(1))
+
+    torch.manual_seed(0)
+    x, mask = torch.randn(4, 7, 5), torch.zeros(4, 7, 7)
+    mask[0, :, 5:] = -torch.inf
+    model = muxwrap.wrap(Local(), 2, example_input=(x[:1], mask[1:2])).eval()
+    assert model(x, mask).shape == (4, 3)
+    bias = torch.randn(4, 7, 7)
+    assert model(x, bias[[0, 0, 1, 1]]).shape == (4, 3)
+    with pytest.raises(muxwrap.MuxwrapError, match=r"attn_mask.* of the rows, which differs between rows"):
+        model(x, bias)

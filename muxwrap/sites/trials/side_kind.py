@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muxwrap._hooks.grouping import LEFT_OUT
 from muxwrap._util.examples import quiet
 from muxwrap._util.nested import first_tensor, named_arguments, replace_object
 from muxwrap.site import SideKind
@@ -50,12 +51,14 @@ def left_out(kind: SideKind, side: Tensor, length: int, end: bool = False) -> tu
 
 
 def _possible(side: Tensor, length: int) -> Iterator[SideKind]:
-    """Yield what a tensor may say of a sequence, by its shape and dtype."""
+    """Yield what a tensor may say of a sequence, by its shape, dtype and values."""
     whole_numbers = not side.is_floating_point() and side.dtype != torch.bool
     if side.ndim == 1 and whole_numbers:
         yield "lengths"
     if side.ndim > 1 and side.shape[-1] == length:
-        if side.is_floating_point():
+        if side.is_floating_point() and bool(
+            (side == 0).all() | (side < LEFT_OUT).any()
+        ):  # others are biases of each row
             yield "additive"
         if not side.is_floating_point() or bool(
             ((side == 0) | (side == 1)).all()
