@@ -73,6 +73,8 @@ def _merged(call: Call, side: SideInput, value: Tensor) -> Tensor:
         merged = grouped.all(1) if grouped.dtype == torch.bool else grouped.amin(1)
     else:
         merged = grouped.any(1) if grouped.dtype == torch.bool else grouped.amax(1)
+    if grouped.is_floating_point() and side.kind != "additive":
+        _demand_same(side, ((grouped == merged.unsqueeze(1)) | (grouped == (side.kind == "padding"))).all())
     if not prefix:
         return merged
     if merged[0].numel() != merged.shape[-1]:

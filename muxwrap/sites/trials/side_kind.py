@@ -28,9 +28,12 @@ def kind_of(module: nn.Module, args: Any, kwargs: Any, argument: str) -> tuple[S
             continue
         time_first = side.shape[0] % sequence.shape[1] == 0  # as torch's own layers take it by default
         for axis in (1, 0) if time_first else (1,):
-            for kind in _possible(side, sequence.shape[axis]):
-                if _shown(_Probe(module, args, kwargs, side, sequence, axis), kind):
-                    return kind, of
+            probe = _Probe(module, args, kwargs, side, sequence, axis)
+            shown = [kind for kind in _possible(side, probe.length) if _shown(probe, kind)]
+            if len(shown) == 1 and _says_no_more(
+                probe
+            ):  # what hides positions of 0 from 1 and of 1 from 0 tells segments
+                return shown[0], of
     return "same", None
 
 
@@ -124,6 +127,15 @@ def _shown(probe: _Probe, kind: SideKind) -> bool:
         lambda answer: probe.kept(answer, stay),
     ]
     return any(_same(same, each) and all(_differ(pair, each) for pair in differ) for each in read)
+
+
+def _says_no_more(probe: _Probe) -> bool:
+    """Whether a side input is a mask of 0 and 1, lengths, scores, or whole numbers of which no two but 0 are told apart."""
+    side = probe.side
+    if side.ndim < 2 or side.is_floating_point() or bool(((side == 0) | (side == 1)).all()):
+        return True
+    one, other = torch.ones_like(side), torch.arange(1, probe.length + 1, device=side.device).to(side).expand_as(side)
+    return _same((probe.answer(one, probe.sequence), probe.answer(other, probe.sequence)), lambda answer: answer)
 
 
 def _same(pair: tuple[Tensor | None, Tensor | None], read: Callable[[Tensor], Tensor]) -> bool:
