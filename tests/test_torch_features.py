@@ -319,6 +319,21 @@ def test_train_and_eval_modes_follow() -> None:
     assert not any(module.training for module in trained.modules())
 
 
+def test_what_is_drawn_again_between_folds_forgets_all_training() -> None:
+    def draw_again(module: nn.Module) -> None:
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+    model, x = wrapped(), batch("cnn", 4)
+    torch.manual_seed(0)
+    expected = model.apply(draw_again)(x)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(1.0)
+    torch.manual_seed(0)
+    torch.testing.assert_close(model.apply(draw_again)(x), expected, rtol=0, atol=0)
+
+
 def test_what_is_wrapped_in_inference_mode_can_be_trained() -> None:
     backbone = make("cnn")
     with torch.inference_mode():

@@ -69,6 +69,7 @@ class Call:
     | ``id_rows`` | the stem | rows of the batch, where its demuxer inserted token ids, which fills the last group |
     | ``chunks`` | the stem | the calls of a stem that runs some rows at a time, per mux site |
     | ``rows`` | mixing | rows of the batch |
+    | ``axes_as_found`` | mixing | whether what is mixed has as many axes as it had when the sites were found |
     | ``apart`` | the call | the owners of the rows, where they are kept apart |
     | ``order`` | whatever groups rows first | the order in which they are dealt to mixtures and indices: ``[B]``, or more |
     | ``instead`` | mixing | which row is mixed in the place of each, where some are kept out: ``[B]`` |
@@ -94,6 +95,7 @@ class Call:
     id_rows: int | None = None
     chunks: dict[int, Chunks] = field(default_factory=dict)
     rows: int | None = None
+    axes_as_found: bool = True
     apart: Apart | None = None
     order: Tensor | None = None
     instead: Tensor | None = None

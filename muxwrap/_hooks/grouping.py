@@ -62,6 +62,14 @@ def merge_masks(grouped: Tensor, prefix: int) -> Tensor:
     return F.pad(merged, (prefix, 0), value=1)
 
 
+def differ_in_what_is_left_out(grouped: Tensor) -> Tensor:
+    """Return whether scores ``[g, n, ...]`` that are added to those of attention differ in what is left out alone.
+
+    They are then masks, perhaps with a bias that all rows have; others are a bias of each row.
+    """
+    return ((grouped == grouped.amax(1, keepdim=True)) | (grouped < LEFT_OUT)).all()
+
+
 def demand(agree: Tensor, problem: str) -> None:
     """Refuse rows that must not share a mixture; in a compiled graph the values are known when it runs.
 

@@ -58,7 +58,9 @@ def mix_input(call: Call, k: int, module: nn.Module, args: Any, kwargs: Any) -> 
     args, kwargs, embeds = embedded(module, args, kwargs)
     if embeds is not None:
         return args, {**kwargs, EMBEDS: _mix(call, k, embeds)}
-    return packed.mixed(call, k, (args, kwargs), partial(_mix, call, k), call.model.sites.mux[k].part)
+    args, kwargs = packed.mixed(call, k, (args, kwargs), partial(_mix, call, k), call.model.sites.mux[k].part)
+    packed.check_states(call, args, kwargs)
+    return args, kwargs
 
 
 def mix_embeds(call: Call, k: int, _module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -98,14 +100,21 @@ def _mix(call: Call, k: int, x: Tensor) -> Tensor:
             f"mux_at={site.path!r} ({site.side}) holds {x.dtype} values; token ids cannot be mixed: mix their embeddings, "
             "for example mux_at='embeddings'"
         )
-    call.rows = call.id_rows or x.shape[0]
-    call.mixed[k] += 1
+    _note(call, k, x, x.shape[0])
     dealt = _dealing(call, site, x)
     if model.strategy.places_tokens:
         return place(call, dealt(x))
     mask = mask_of(call, k, x)
     mask = mask if mask is None else dealt(mask)
     return model.demuxer.extend(_mixture(call, k, dealt(x), mask))
+
+
+def _note(call: Call, k: int, x: Tensor, rows: int) -> None:
+    """Note that ``x`` is mixed at site ``k``, or was in chunks of so many rows together."""
+    shape = call.model.sites.mux[k].shape
+    call.rows = call.id_rows or rows
+    call.axes_as_found &= shape is None or call.lengths is not None or x.ndim == 1 + len(shape)  # packed, it has fewer
+    call.mixed[k] += 1
 
 
 def _dealing(call: Call, site: Site, x: Tensor) -> Callable[[Tensor], Tensor]:
@@ -139,8 +148,7 @@ def _mix_chunks(call: Call, k: int, module: nn.Module, chunks: Chunks, x: Tensor
             mixtures[-1] = mixtures[-1] + part
         else:
             mixtures.append(part)
-    call.rows = call.id_rows or chunks.rows
-    call.mixed[k] += 1
+    _note(call, k, x, chunks.rows)
     return model.demuxer.extend(torch.cat(mixtures))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from muxwrap._hooks.call import Call
-from muxwrap._util.nested import map_first_tensor, replace_object
+from muxwrap._util.nested import map_first_tensor, replace_object, tensors_in
 from muxwrap.errors import MuxwrapError
 
 
@@ -22,6 +22,25 @@ def mixed(call: Call, k: int, value: Any, mix: Callable[[Tensor], Tensor], part:
     call.keep[k] = call.lengths = lengths
     mixture, prefix = mix(x), call.model.demuxer.prefix_length
     return replace_object(value, packed, _pack(mixture, call.group(lengths).amax(1) + prefix))
+
+
+def check_states(call: Call, args: Any, kwargs: Any) -> None:
+    """Refuse states of the rows ``[layers, B, features]`` beside a sequence that was packed, where it is mixed.
+
+    Recurrent layers take as many of them as there are sequences, in the order of their lengths, without a word of the rest.
+
+    Raises:
+        MuxwrapError: there are such.
+    """
+    packed = _packed_in((args, kwargs))
+    if packed is None or call.rows == call.mixtures:
+        return
+    for state in tensors_in(replace_object((args, kwargs), packed, None)):
+        if state.ndim == 3 and state.shape[1] == call.rows:
+            raise MuxwrapError(
+                f"a packed sequence is mixed, and the states {list(state.shape)} beside it are those of the rows; mix what "
+                "they are made of as well with mux_at=[..., the module that makes it], and give it in example_input="
+            )
 
 
 def separated(call: Call, value: Any, separate: Callable[[Tensor], Tensor], part: int | None = None) -> Any:

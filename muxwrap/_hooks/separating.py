@@ -41,7 +41,7 @@ def _separate(call: Call, k: int, h: Tensor) -> Tensor:
     call.separated[k] += 1
     if call.rows is None:
         raise MuxwrapError(f"the {site} is reached before anything was mixed; demux_at has to come after mux_at")
-    if site.shape is not None and h.ndim == len(site.shape):
+    if site.shape is not None and h.ndim == len(site.shape) and call.axes_as_found:
         h = h.unsqueeze(0)  # squeeze() took away the axis of one mixture
     # Not asked of traced code, whose number of groups may be free.
     if not torch.compiler.is_compiling() and not torch.jit.is_tracing() and h.shape[0] != call.mixtures:

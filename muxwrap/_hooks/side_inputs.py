@@ -148,6 +148,8 @@ def mask_of(call: Call, k: int, x: Tensor) -> Tensor | None:
     """Return the rows' own mask where they are embedded by mux site ``k``, ``[B, L]``; there are tokens ``x`` there."""
     if k in call.keep:
         keep = call.keep[k]
+        if keep.shape[0] != x.shape[0]:  # a mask for every head
+            return None
         at = torch.arange(x.shape[1], device=x.device) if x.ndim > 2 else None
         return keep if keep.ndim > 1 or at is None else at < keep.to(x.device).unsqueeze(1)
     sites = call.model.sites

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from muxwrap._hooks.call import Call
-from muxwrap._hooks.grouping import LEFT_OUT, demand
+from muxwrap._hooks.grouping import LEFT_OUT, demand, differ_in_what_is_left_out
 from muxwrap._hooks.pairs import check_pairs
 from muxwrap._util.nested import named_arguments, replace_object
 from muxwrap.errors import MuxwrapError
@@ -39,8 +39,13 @@ def merge(call: Call, path: str, _module: nn.Module, args: Any, kwargs: Any) -> 
     arguments = named_arguments(args, kwargs)
     for side in call.model.sites.sides:
         value = arguments.get(side.argument) if side.path == path else None
-        if value is not None and value.ndim and value.shape[0] == call.rows:
+        if value is None or not value.ndim:
+            continue
+        if value.shape[0] == call.rows:
             args, kwargs = replace_object((args, kwargs), value, _merged(call, side, value))
+        elif value.ndim == 3 and value.shape[0] % call.rows == 0:  # [B * heads, queries, keys]
+            merged = _merged(call, side, value.unflatten(0, (call.rows, -1))).flatten(0, 1)
+            args, kwargs = replace_object((args, kwargs), value, merged)
     return args, kwargs
 
 
@@ -56,8 +61,10 @@ def _kept(side: SideInput, value: Tensor) -> Tensor:
 def _merged(call: Call, side: SideInput, value: Tensor) -> Tensor:
     grouped = call.group(value)
     if side.kind in ("same", "constant"):
-        _check_same(call, side, grouped)
+        _demand_same(side, (grouped == grouped[:, :1]).all())
         return grouped[:, 0]
+    if side.kind == "additive":
+        _demand_same(side, differ_in_what_is_left_out(grouped))
     prefix = call.model.demuxer.prefix_length
     if side.kind == "lengths":
         return grouped.amax(1) + prefix
@@ -66,6 +73,8 @@ def _merged(call: Call, side: SideInput, value: Tensor) -> Tensor:
         merged = grouped.all(1) if grouped.dtype == torch.bool else grouped.amin(1)
     else:
         merged = grouped.any(1) if grouped.dtype == torch.bool else grouped.amax(1)
+    if grouped.is_floating_point() and side.kind != "additive":
+        _demand_same(side, ((grouped == merged.unsqueeze(1)) | (grouped == (side.kind == "padding"))).all())
     if not prefix:
         return merged
     if merged[0].numel() != merged.shape[-1]:
@@ -80,11 +89,11 @@ def _name(side: SideInput) -> str:
     return side.path or "the backbone"
 
 
-def _check_same(call: Call, side: SideInput, grouped: Tensor) -> None:
+def _demand_same(side: SideInput, agree: Tensor) -> None:
     problem = (
         f"{_name(side)} is given {side.argument} of the rows, which differs between rows that share a mixture, for which the "
         "module runs once: put rows that agree in it next to each other, mix it as well with mux_at=[..., the module that "
         f"makes it] if it has as many features, mix after it was read with mux_at={side.path!r}, or separate "
         "before with demux_at="
     )
-    demand((grouped == grouped[:, :1]).all(), problem)
+    demand(agree, problem)

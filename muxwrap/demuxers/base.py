@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import ClassVar, Literal, TypeVar, overload
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from muxwrap._util.remade import Remade
 from muxwrap._util.seeding import seeded
 from muxwrap._util.sizes import fixed
 from muxwrap.demuxers.centering import centered
@@ -19,7 +20,7 @@ from muxwrap.registry import Registry
 D = TypeVar("D", bound="Demuxer")
 
 
-class Demuxer(nn.Module, ABC):
+class Demuxer(Remade, ABC):
     """Separates one trunk output into n: ``[g, ..., dim] -> [g, n, ..., dim]``.
 
     A demuxer of your own subclasses this and implements :meth:`forward`; with ``@muxwrap.register_demuxer("name")`` it

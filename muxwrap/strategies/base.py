@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 
+from muxwrap._util.remade import Remade
 from muxwrap.errors import MuxwrapError, check_count, check_dim
 from muxwrap.registry import Registry
 from muxwrap.site import Sees
@@ -20,7 +21,7 @@ _SAVED_OF = "strategy"
 """What a state dict's metadata has beside the version of a strategy's module: what it was saved of."""
 
 
-class Strategy(nn.Module, ABC):
+class Strategy(Remade, ABC):
     """Binds n instances to their index and combines them: ``m = s · Σ_i φ_i(x_i)``.
 
     A strategy of your own subclasses this, draws its keys in ``__init__`` (:mod:`muxwrap.strategies.keys`), keeps them

@@ -136,6 +136,17 @@ def test_initial_values_come_from_the_seed_alone(variant, s):
 
 
 @every
+@settings(max_examples=5)
+@given(s=sizes())
+def test_initial_values_come_back(variant, s):
+    first = variant.build(s.n, s.dim, seed=s.seed)
+    other = variant.of(s).demuxer.float()
+    with random_state_untouched():
+        other.reset_parameters()
+    assert_same_state(first, other)
+
+
+@every
 def test_the_random_state_comes_back_after_an_error(variant):
     demuxer = variant.build(2, 4)
     with random_state_untouched(), pytest.raises(KeyError), demuxer.seeded():

@@ -207,6 +207,17 @@ def test_squeeze_of_one_mixture(demux_at: str | None) -> None:
     torch.testing.assert_close(model(images[2:]), model(images[[2, 2]])[:1])
 
 
+def test_one_mixture_of_fewer_axes_than_in_the_example_was_not_squeezed() -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+    model = muxwrap.wrap(layers, 2, example_input=torch.zeros(2, 5, 8)).eval()
+    x = torch.randn(7, 8)
+    answer = model(x)
+    assert answer.shape == (7, 3)
+    assert model(x[:2]).shape == (2, 3)
+    torch.testing.assert_close(model(x[:2]), answer[:2])
+
+
 def test_squeeze_of_one_mixture_before_a_layer_that_needs_the_rows() -> None:
     net = Squeezed(nn.BatchNorm1d(16))
     model = muxwrap.wrap(net, 2, mux_at="conv", demux_at="fc", example_input=torch.zeros(1, 3, 8, 8)).eval()

@@ -77,6 +77,44 @@ def test_states_beside_a_packed_sequence_stay_those_of_mixtures_and_are_refused(
         muxwrap.wrap(net, 2, mux_at="rnn@input", demux_at="rnn@output", example_input=example)
 
 
+class Conditioned(nn.Module):
+    """A packed sequence that a recurrent layer reads after a state that is made of other numbers of the row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.begin = nn.Embedding(30, DIM), nn.Linear(5, DIM)
+        self.rnn, self.out = nn.GRU(DIM, DIM, batch_first=True), nn.Linear(DIM, 3)
+
+    def forward(self, ids: Tensor, lengths: Tensor, condition: Tensor | None = None) -> Tensor:
+        packed = pack_padded_sequence(self.embed(ids), lengths, batch_first=True, enforce_sorted=False)
+        state = None if condition is None else torch.tanh(self.begin(condition))[None]
+        return self.out(self.rnn(packed, state)[1][-1])
+
+
+def test_a_state_beside_a_packed_sequence_is_mixed() -> None:
+    torch.manual_seed(0)
+    x = (ids(), LENGTHS, torch.randn(5, 5))
+    bare = Conditioned().eval()
+    expected = bare(*x)
+    one = muxwrap.wrap(bare, 1, "identity", "unbind", example_input=x)
+    torch.testing.assert_close(one(*x), expected)
+    model = muxwrap.wrap(muxwrap.unwrap(one), 2, example_input=x).eval()
+    assert [(site.path, site.side) for site in model.sites.mux] == [("rnn", "input"), ("begin", "output")]
+    for row, companions in enumerate(([0, 1], [0, 1], [2, 3], [2, 3], [4])):
+        other = x[2].clone()
+        other[row] += 1
+        moved = (model(*x[:2], other) - model(*x)).abs().sum(1) > 0
+        assert moved[row] and set(moved.nonzero().flatten().tolist()) <= {*companions, *([4] if row == 0 else [])}
+
+
+def test_a_state_of_the_rows_beside_a_packed_sequence_is_refused() -> None:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Conditioned(), 2, example_input=(ids(), LENGTHS)).eval()
+    assert model(ids(), LENGTHS).shape == (5, 3)
+    with pytest.raises(muxwrap.MuxwrapError, match=r"the states \[1, 5, 16\] beside it are those of the rows; mix"):
+        model(ids(), LENGTHS, torch.randn(5, 5))
+
+
 def test_what_was_not_packed_when_it_was_mixed_is_refused() -> None:
     class Late(Reader):
         def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:

@@ -79,3 +79,44 @@ def test_towers_of_other_widths_are_mixed_where_they_are_as_wide() -> None:
         model = muxwrap.wrap(Towers().eval(), 2, "hadamard", example_input=call)
     assert [str(site) for site in model.sites.mux] == [f"input of {name} (axis -1, dim 6)" for name in ("one", "two")]
     assert model(*call).shape == (4, 3)
+
+
+class EachReads(nn.Module):
+    """Blocks that each read the row's language, or other numbers of it, with a layer of their own."""
+
+    class Block(nn.Module):
+        def __init__(self, reader: nn.Module) -> None:
+            super().__init__()
+            self.layer, self.reader = nn.Linear(32, 32), reader
+
+        def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+            return torch.relu(self.layer(h) + self.reader(condition))
+
+    def __init__(self, ids: bool) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(6, 32), nn.Linear(32, 3)
+        self.blocks = nn.ModuleList(EachReads.Block(nn.Embedding(4, 32) if ids else nn.Linear(5, 32)) for _ in range(3))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        h = self.stem(x)
+        for block in self.blocks:
+            h = block(h, condition)
+        return self.head(h)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_condition_is_mixed_after_every_layer_that_reads_it(ids: bool, rows: int) -> None:
+    torch.manual_seed(0)
+    net = EachReads(ids).eval()
+    x, condition = torch.randn(5, 6), torch.tensor([0, 1, 2, 3, 0]) if ids else torch.randn(5, 5)
+    expected = net(x, condition)
+    one = muxwrap.wrap(net, 1, "identity", "unbind", example_input=(x[:rows], condition[:rows]))
+    torch.testing.assert_close(one(x, condition), expected)
+    model = muxwrap.wrap(muxwrap.unwrap(one), 2, example_input=(x[:rows], condition[:rows])).eval()
+    assert [site.path for site in model.sites.mux] == ["stem", *(f"blocks.{k}.reader" for k in range(3))]
+    assert [site.path for site in model.sites.demux] == ["head"]
+    other = condition.clone()
+    other[4] = 3
+    moved = (model(x, other) - model(x, condition)).abs().sum(1) > 0
+    assert moved.tolist() == [False] * 4 + [True]

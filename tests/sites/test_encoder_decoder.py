@@ -103,3 +103,37 @@ def test_a_mask_of_what_is_given_second_is_known_as_such(length: int) -> None:
     assert model(source, target).shape == (5, length, 30)
     for name, ids in (("src_key_padding_mask", source), ("tgt_key_padding_mask", target)):
         assert torch.equal(seen[name][0], (ids[:2] == 0).all(0)), name
+
+
+class MadeTwice(Masked):
+    """The masks of the source are two tensors, or the decoder is given none."""
+
+    def __init__(self, of_memory: bool) -> None:
+        super().__init__()
+        self.of_memory = of_memory
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        masks = {"memory_key_padding_mask": source == 0} if self.of_memory else {}
+        h = self.net(self.source(source), self.target(target), src_key_padding_mask=source == 0, **masks)
+        return self.out(h)
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors")
+@pytest.mark.parametrize("of_memory", [True, False])
+@pytest.mark.parametrize("where", [{}, {"mux_at": ["source", "target"], "demux_at": "out"}])
+def test_a_mask_that_a_part_of_the_model_reads_alone_is_known_there(of_memory: bool, where: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    source, target = torch.randint(1, 30, (5, 10)), torch.randint(1, 30, (5, 8))
+    source[0, 7:] = source[3, 5:] = source[4, 6:] = 0
+    bare = MadeTwice(of_memory).eval()
+    expected = bare(source, target)
+    one = muxwrap.wrap(bare, 1, "identity", "unbind", example_input=(source, target), **where)
+    torch.testing.assert_close(one(source, target), expected)
+    model = muxwrap.wrap(muxwrap.unwrap(one), 2, example_input=(source, target), **where).eval()
+    seen: list[Tensor] = []
+    model.backbone.net.encoder.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["src_key_padding_mask"]), with_kwargs=True
+    )
+    assert model(source, target).shape == (5, 8, 30)
+    # of rows 0 and 1, of rows 2 and 3, of rows 4 and 0
+    assert torch.equal(seen[0], torch.arange(10) >= torch.tensor([[10], [10], [7]]))

@@ -357,3 +357,50 @@ def test_a_side_input_is_written_and_read() -> None:
     sites = Sites((), (), sides=(side,))
     assert sites.padded and not Sites((), ()).padded
     assert Sites.from_dict(sites.to_dict()) == sites
+
+
+class Weighed(Block):
+    """Attention within the segments of a sequence, or to positions by their weights."""
+
+    segments = True
+
+    def forward(self, x: Tensor, of: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        if self.segments:
+            return x + self.out((q @ k.mT).masked_fill(of[:, None] != of[:, :, None], -1e9).softmax(-1) @ v)
+        scores = (q @ k.mT).softmax(-1) * of[:, None]
+        return x + self.out(scores / (scores.sum(-1, keepdim=True) + 1e-6) @ v)
+
+
+class Marked(nn.Module):
+    def __init__(self, segments: bool) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Embedding(30, DIM), nn.Linear(DIM, 3)
+        self.blocks = nn.ModuleList(Weighed() for _ in range(2))
+        for block in self.blocks:
+            block.segments = segments
+
+    def forward(self, ids: Tensor, of: Tensor) -> Tensor:
+        h = self.embed(ids)
+        for block in self.blocks:
+            h = block(h, of)
+        return self.out(h[:, 0])
+
+
+@pytest.mark.parametrize("kinds", [1, 2, 3])
+def test_segments_are_no_mask(kinds: int) -> None:
+    torch.manual_seed(0)
+    segments = torch.arange(LENGTH).mul(3).div(LENGTH, rounding_mode="floor").expand(4, -1).contiguous()
+    model = muxwrap.wrap(Marked(True), 2, example_input=(ids(1), segments[:1].clamp(max=kinds - 1))).eval()
+    assert model(ids(4), segments).shape == (4, 3)
+    segments[1] = segments[1].flip(0)
+    with pytest.raises(muxwrap.MuxwrapError, match="of the rows, which differs between rows that share a mixture"):
+        model(ids(4), segments)
+
+
+def test_weights_are_no_mask_though_those_of_the_example_were_all_one() -> None:
+    torch.manual_seed(0)
+    model = muxwrap.wrap(Marked(False), 2, example_input=(ids(1), torch.ones(1, LENGTH))).eval()
+    assert model(ids(5), (~PADDING).float()).shape == (5, 3)
+    with pytest.raises(muxwrap.MuxwrapError, match="of the rows, which differs between rows that share a mixture"):
+        model(ids(5), torch.rand(5, LENGTH))

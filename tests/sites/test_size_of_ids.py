@@ -48,6 +48,37 @@ class Prompted(nn.Module):
         return self.out(h.mean(1))
 
 
+class Queries(nn.Module):
+    """Queries that are learned and a text, which read an image (a Q-Former): as many rows of queries as there are images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.embed = nn.Conv2d(3, DIM, 4, 4), nn.Embedding(IDS, DIM)
+        self.queries = nn.Parameter(torch.randn(1, 4, DIM))
+        self.layer = nn.TransformerDecoderLayer(DIM, 2, 2 * DIM, dropout=0.0, batch_first=True)
+        self.out = nn.Linear(DIM, 3)
+
+    def forward(self, images: Tensor, ids: Tensor) -> Tensor:
+        patches = self.patches(images).flatten(2).mT
+        queries = torch.cat([self.queries.expand(len(images), -1, -1), self.embed(ids)], 1)
+        return self.out(self.layer(queries, patches)[:, :4].mean(1))
+
+
+def test_what_is_mixed_beside_what_is_stood_in_for() -> None:
+    torch.manual_seed(0)
+    images, ids = torch.randn(5, 3, 8, 8), torch.randint(1, IDS, (5, 7))
+    bare = Queries().eval()
+    expected = bare(images, ids)
+    one = muxwrap.wrap(bare, 1, example_input=(images, ids))
+    torch.testing.assert_close(one(images, ids), expected)
+    model = muxwrap.wrap(muxwrap.unwrap(one), 2, example_input=(images[:1], ids[:1])).eval()
+    assert ({site.path for site in model.sites.mux}, model.sites.mask) == ({"patches", "embed"}, "size")
+    answers = model(images, ids)
+    for other in ((images.roll(1, 2), ids), (images, ids.roll(1, 1))):
+        changed = [torch.cat([own[:4], moved[4:]]) for own, moved in zip((images, ids), other, strict=True)]
+        assert ((model(*changed) - answers).abs().sum(1) > 0).tolist() == [False] * 4 + [True]
+
+
 @pytest.mark.parametrize("net", [Recurrent(), Recurrent(learned=True), Prompted()], ids=["zeros", "learned", "prompts"])
 @pytest.mark.parametrize("mux_at", [None, "embed"])
 def test_ids_that_are_read_for_their_size_are_stood_in_for(net: nn.Module, mux_at: str | None) -> None:

@@ -360,6 +360,14 @@ class TestKeys:
             assert_same_state(first, variant.of(s, moved=False))
 
     @every()
+    def test_they_can_be_drawn_again(self, variant: Variant) -> None:
+        s = variant.example()
+        first, other = variant.of(s, moved=False), variant.of(s)
+        with random_state_untouched():
+            other.to_empty(device="cpu").reset_parameters()
+        assert_same_state(first, other)
+
+    @every()
     def test_keys_do_not_depend_on_the_default_device_and_dtype(self, variant: Variant) -> None:
         s = variant.example()
         plain = variant.build(s.n, s.dim)

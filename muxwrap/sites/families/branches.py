@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from muxwrap.site import Site
+from muxwrap.sites.tracing.resolve import site_at
 from muxwrap.sites.tracing.trace import Trace, Visit
 
 
@@ -53,3 +55,24 @@ def told_padding(visit: Visit) -> bool:
     if tokens is None or tokens.ndim != 3:
         return False
     return any(seen.shape == tokens.shape[:2] for seen in visit.given.values())
+
+
+def readers_of_given(trace: Trace) -> list[Visit]:
+    """Return the layers that read what the backbone is given: of a condition each block may have one of its own."""
+    given = {seen.memory for seen in trace.given}
+    return [leaf for leaf in trace.leaves() if leaf.input is not None and leaf.input.memory in given]
+
+
+def beside_packed(trace: Trace, branches: list[Visit]) -> Iterator[tuple[Site, ...]]:
+    """Yield what a module is given as a packed sequence together with what all branches make but one: that which is packed.
+
+    What is packed is no view of what was made before, which cannot be mixed itself: its lengths are those of the rows.
+    """
+    for visit in trace.once:
+        if not any(argument.endswith(".batch_sizes") for argument in visit.given):
+            continue
+        for packed in branches:
+            others = [site_at(trace, other.path, "output") for other in branches if other is not packed]
+            sites = [site for site in (site_at(trace, visit.path, "input"), *others) if site is not None]
+            if len(sites) == len(branches) and len({site.dim for site in sites}) == 1:
+                yield tuple(sites)

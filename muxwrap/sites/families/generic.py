@@ -11,7 +11,14 @@ from torch import nn
 
 from muxwrap.errors import MuxwrapError
 from muxwrap.site import Side, Site
-from muxwrap.sites.families.branches import after_joins, first_layers, heavy_branches, told_padding
+from muxwrap.sites.families.branches import (
+    after_joins,
+    beside_packed,
+    first_layers,
+    heavy_branches,
+    readers_of_given,
+    told_padding,
+)
 from muxwrap.sites.families.heads import before_makers, with_peers
 from muxwrap.sites.families.returned import returned_maps
 from muxwrap.sites.families.stems import blocks_around, first_layer, parents, soon_after
@@ -47,6 +54,7 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
     for first in first_layers(trace, begin):
         yield from _around(trace, first)
     yield from _branches(trace, trace.leaves())
+    yield from beside_packed(trace, _readers(trace, trace.leaves()))
     heavy = list(heavy_branches(trace))
     for branches in heavy:
         begins = [_first_inside(trace, branch) for branch in branches]
@@ -72,6 +80,7 @@ def mux_candidates(backbone: nn.Module, trace: Trace) -> Iterator[tuple[Site, ..
         for leaf in islice(readers, 1):  # of few numbers that are joined there, such as coordinates, it makes more
             yield from _single(trace, leaf, "output")
     yield from _branches(trace, trace.once)  # whole blocks: something goes around their first layers
+    yield from _after(trace, readers_of_given(trace))
     yield from _beginnings(trace)
 
 

@@ -28,20 +28,19 @@ def mask_modes(trial: Trial, mux: tuple[Site, ...]) -> list[tuple[MaskMode, str]
 
 
 def reads_ids(seen: Trace, mux: tuple[Site, ...]) -> bool:
-    """Whether every module after which is mixed is given the very batch that the backbone is given, and that is ids."""
+    """Whether modules after which is mixed are given the backbone's very inputs, and the batch is ids."""
     batch = seen.visits[0].input
     return batch is not None and batch.ids is not None and _reads_batch(seen, mux, floating=False)
 
 
 def _reads_batch(seen: Trace, mux: tuple[Site, ...], floating: bool) -> bool:
-    """Whether every module after which is mixed is given the very batch that the backbone is given."""
+    """Whether modules after which is mixed are given the very batch that the backbone is given, and its other inputs."""
     batch = seen.visits[0].input
     if batch is None or batch.floating is not floating:
         return False
     visits = [seen.at(site.path) for site in mux if site.side == "output"]
-    return len(visits) == len(mux) and all(
-        visit is not None and visit.path and visit.input is batch for visit in visits
-    )
+    read = [visit.input for visit in visits if visit is not None and visit.path]
+    return len(read) == len(mux) and batch in read and all(each in seen.given for each in read)
 
 
 def _within(path: str, outer: str) -> bool:

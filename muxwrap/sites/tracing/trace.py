@@ -47,6 +47,7 @@ class Visit:
         after: operations of the run until then.
         given: every tensor among the arguments, by its path.
         leaf: whether no other module was called inside.
+        layer: whether it is a layer with weights: a leaf, or what does most of its work itself. Known of a whole trace.
         inner: operations of the modules that were called inside.
     """
 
@@ -60,6 +61,7 @@ class Visit:
     given: dict[str, Seen] = field(default_factory=dict)
     after: float = 0
     leaf: bool = True
+    layer: bool = False
     inner: float = 0
 
     @property
@@ -89,6 +91,7 @@ class Trace:
         states: list[Tensor],
         operations: float,
     ) -> None:
+        _find_layers(visits)
         self.visits = visits
         self.given = given
         self.output = output
@@ -112,8 +115,25 @@ class Trace:
         return self._at.get(path)
 
     def leaves(self) -> list[Visit]:
-        """Return those of ``once`` that have weights and called no other module, in the order of their running."""
-        return [visit for visit in self.once if visit.path and visit.leaf and has_weights(visit.module)]
+        """Return the layers of ``once``, in the order of their running."""
+        return [visit for visit in self.once if visit.path and visit.layer]
+
+
+def _find_layers(visits: list[Visit]) -> None:
+    """Tell layers, and what is inside of them from those: a block that does most of its work with weights of its own is one."""
+    until = -1
+    for visit in visits:
+        if visit.entered < until:
+            continue
+        whole = bool(visit.path) and visit.own > visit.inner and _has_most_weights(visit.module)
+        visit.layer = whole or (visit.leaf and has_weights(visit.module))
+        until = visit.left if visit.layer else until
+
+
+def _has_most_weights(module: nn.Module) -> bool:
+    """Whether a module's own parameters are more than those of the modules inside."""
+    own = sum(p.numel() for p in module.parameters(recurse=False))
+    return own > sum(p.numel() for p in module.parameters()) - own
 
 
 def shared_encoder(visits: list[Visit], counts: dict[str, int]) -> tuple[Visit | None, list[Visit]]:

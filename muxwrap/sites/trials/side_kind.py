@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muxwrap._hooks.grouping import LEFT_OUT
 from muxwrap._util.examples import quiet
 from muxwrap._util.nested import first_tensor, named_arguments, replace_object
 from muxwrap.site import SideKind
@@ -25,9 +26,14 @@ def kind_of(module: nn.Module, args: Any, kwargs: Any, argument: str) -> tuple[S
     for of, sequence in arguments.items():
         if not sequence.is_floating_point() or sequence.ndim != 3 or sequence is side:
             continue
-        for kind in _possible(side, sequence.shape[1]):
-            if _shown(_Probe(module, args, kwargs, side, sequence), kind):
-                return kind, of
+        time_first = side.shape[0] % sequence.shape[1] == 0  # as torch's own layers take it by default
+        for axis in (1, 0) if time_first else (1,):
+            probe = _Probe(module, args, kwargs, side, sequence, axis)
+            shown = [kind for kind in _possible(side, probe.length) if _shown(probe, kind)]
+            if len(shown) == 1 and _says_no_more(
+                probe
+            ):  # what hides positions of 0 from 1 and of 1 from 0 tells segments
+                return shown[0], of
     return "same", None
 
 
@@ -48,12 +54,14 @@ def left_out(kind: SideKind, side: Tensor, length: int, end: bool = False) -> tu
 
 
 def _possible(side: Tensor, length: int) -> Iterator[SideKind]:
-    """Yield what a tensor may say of a sequence, by its shape and dtype."""
+    """Yield what a tensor may say of a sequence, by its shape, dtype and values."""
     whole_numbers = not side.is_floating_point() and side.dtype != torch.bool
     if side.ndim == 1 and whole_numbers:
         yield "lengths"
     if side.ndim > 1 and side.shape[-1] == length:
-        if side.is_floating_point():
+        if side.is_floating_point() and bool(
+            (side == 0).all() | (side < LEFT_OUT).any()
+        ):  # others are biases of each row
             yield "additive"
         if not side.is_floating_point() or bool(
             ((side == 0) | (side == 1)).all()
@@ -64,13 +72,31 @@ def _possible(side: Tensor, length: int) -> Iterator[SideKind]:
 
 @dataclass
 class _Probe:
-    """A call of a module in which one tensor says something of the positions of a sequence."""
+    """A call of a module in which one tensor says something of the positions of a sequence, which lie on ``axis``."""
 
     module: nn.Module
     args: Any
     kwargs: Any
     side: Tensor
     sequence: Tensor
+    axis: int
+
+    @property
+    def length(self) -> int:
+        """Positions of the sequence."""
+        return self.sequence.shape[self.axis]
+
+    def along(self, stay: Tensor) -> Tensor:
+        """Return ``[length]`` as it is broadcast with the sequence."""
+        shape = [1] * self.sequence.ndim
+        shape[self.axis] = -1
+        return stay.to(self.sequence.device).view(shape)
+
+    def kept(self, answer: Tensor, stay: Tensor) -> Tensor:
+        """Return the answer at the positions that stay, where it has one for each."""
+        if answer.shape[self.axis : self.axis + 1] != stay.shape:
+            return answer
+        return answer.index_select(self.axis, stay.to(answer.device).nonzero()[:, 0])
 
     def answer(self, side: Tensor, sequence: Tensor) -> Tensor | None:
         """Call the module with other tensors; None where it cannot be."""
@@ -86,10 +112,10 @@ class _Probe:
 
 def _shown(probe: _Probe, kind: SideKind) -> bool:
     """Whether other numbers at what is left out change no answer to the rest: they do otherwise, and others at the rest do."""
-    whole, part, stay = left_out(kind, probe.side, probe.sequence.shape[1])
+    whole, part, stay = left_out(kind, probe.side, probe.length)
     generator = torch.Generator("cpu").manual_seed(0)
     noise = torch.randn(probe.sequence.shape, generator=generator, device="cpu").to(probe.sequence)
-    at = stay.to(noise.device).view(1, -1, *[1] * (noise.ndim - 2))
+    at = probe.along(stay)
     gone, rest = torch.where(at, probe.sequence, noise), torch.where(at, noise, probe.sequence)
     bare, all_read = probe.answer(part, probe.sequence), probe.answer(whole, probe.sequence)
     same, differ = (
@@ -98,9 +124,18 @@ def _shown(probe: _Probe, kind: SideKind) -> bool:
     )
     read: list[Callable[[Tensor], Tensor]] = [
         lambda answer: answer,
-        lambda answer: answer[:, stay.to(answer.device)] if answer.shape[1:2] == stay.shape else answer,
+        lambda answer: probe.kept(answer, stay),
     ]
     return any(_same(same, each) and all(_differ(pair, each) for pair in differ) for each in read)
+
+
+def _says_no_more(probe: _Probe) -> bool:
+    """Whether a side input is a mask of 0 and 1, lengths, scores, or whole numbers of which no two but 0 are told apart."""
+    side = probe.side
+    if side.ndim < 2 or side.is_floating_point() or bool(((side == 0) | (side == 1)).all()):
+        return True
+    one, other = torch.ones_like(side), torch.arange(1, probe.length + 1, device=side.device).to(side).expand_as(side)
+    return _same((probe.answer(one, probe.sequence), probe.answer(other, probe.sequence)), lambda answer: answer)
 
 
 def _same(pair: tuple[Tensor | None, Tensor | None], read: Callable[[Tensor], Tensor]) -> bool:

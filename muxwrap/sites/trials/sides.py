@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from muxwrap._util.examples import ROWS, Example, quiet, run, with_rows
 from muxwrap._util.meta import on_meta
+from muxwrap._util.nested import named_arguments
 from muxwrap.site import SideInput, SideKind, Site
 from muxwrap.sites.tracing.resolve import mixed_at
-from muxwrap.sites.tracing.trace import Trace, Visit
+from muxwrap.sites.tracing.trace import Seen, Trace, Visit
 from muxwrap.sites.trials.side_kind import kind_of
 
 
@@ -37,13 +38,28 @@ class Sides:
         """
         if on_meta(self.backbone):  # what a tensor says shows in values
             return ()
-        found = [
-            _side(self.trace, visit, argument, *kind, mux)
+        rows = _rows(self.trace)
+        sides = [
+            _side(self.trace, visit, argument, *found, mux)
             for visit in ([self.trace.visits[0]] if whole else _pieces(self.trace, mux, demux))
             for argument in _of_rows(self.trace, visit, mux)
-            if (kind := self._kind(visit, argument)) is not None
+            if (found := self._found(visit, argument)) is not None
+            and (found[1] or visit.given[argument].shape[0] == rows)
         ]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(sides))
+
+    def _found(self, visit: Visit, argument: str) -> tuple[SideKind, Seen | None] | None:
+        """Return what an argument says, and of which sequence: a module that shows nothing may hand it on to one that does."""
+        inside = (v for v in self.trace.visits if visit.entered <= v.entered and v.left <= visit.left)
+        handed = ((v, name) for v in inside for name, seen in v.given.items() if seen is visit.given[argument])
+        kinds = ((v, self._kind(v, name)) for v, name in handed)
+        shown = next(
+            ((kind[0], v.given[kind[1]]) for v, kind in kinds if kind is not None and kind[1] is not None), None
+        )
+        if shown is not None:
+            return shown
+        kind = self._kind(visit, argument)
+        return None if kind is None else (kind[0], None)
 
     def _kind(self, visit: Visit, argument: str) -> tuple[SideKind, str | None] | None:
         seen = visit.given[argument]
@@ -52,7 +68,8 @@ class Sides:
         key = type(visit.module), tuple(visit.given), argument, id(seen)
         if key not in self._known:
             call = _call_of(self.backbone, visit, with_rows(self.example, ROWS))
-            found = None if call is None else kind_of(visit.module, *call, argument)
+            grows = call is not None and _grows(seen.shape[0] / _rows(self.trace), named_arguments(*call)[argument])
+            found = kind_of(visit.module, *call, argument) if call is not None and grows else None
             self._known[key] = ("constant", None) if found == ("same", None) and seen.constant else found
         return self._known[key]
 
@@ -75,9 +92,9 @@ def _pieces(trace: Trace, mux: tuple[Site, ...], demux: tuple[Site, ...]) -> Ite
 def _of_rows(trace: Trace, visit: Visit, mux: tuple[Site, ...]) -> list[str]:
     """Return the arguments of a visit that have rows and were not made by the trunk, without that which is mixed.
 
-    What a module is given first is taken for that, unless all rows of it are the same.
+    What a module is given first is taken for that, unless all rows of it are the same. A mask may be there for every head.
     """
-    rows = trace.visits[0].input.shape[0] if trace.visits[0].input is not None else 0
+    rows = _rows(trace)
     first, mixed = trace.at(mux[0].path), [mixed_at(trace, site) for site in mux]
     made = {id(v.output) for v in trace.visits if first is not None and first.entered <= v.entered < visit.entered}
     beside = _made_beside(trace, mux)
@@ -86,9 +103,23 @@ def _of_rows(trace: Trace, visit: Visit, mux: tuple[Site, ...]) -> list[str]:
         for argument, seen in visit.given.items()
         if (seen is not visit.input or seen.constant)
         and all(seen is not other for other in mixed)
-        and seen.shape[:1] == (rows,)
+        and _has_rows(seen.shape, rows)
         and (id(seen) not in made or seen.memory in beside)
     ]
+
+
+def _grows(of_a_row: float, value: Tensor) -> bool:
+    """Whether a tensor of other rows has as much of each: a bias of every head is as long for any batch."""
+    return value.shape[0] == of_a_row * ROWS
+
+
+def _rows(trace: Trace) -> int:
+    return trace.visits[0].input.shape[0] if trace.visits[0].input is not None else 0
+
+
+def _has_rows(shape: tuple[int, ...], rows: int) -> bool:
+    """Whether a tensor has the rows first, or is ``[rows * heads, queries, keys]``."""
+    return shape[:1] == (rows,) or (len(shape) == 3 and rows > 0 and shape[0] % rows == 0 and shape[0] > 0)
 
 
 def _made_beside(trace: Trace, mux: tuple[Site, ...]) -> set[object]:
@@ -109,11 +140,11 @@ def _made_beside(trace: Trace, mux: tuple[Site, ...]) -> set[object]:
 
 
 def _side(
-    trace: Trace, visit: Visit, argument: str, kind: SideKind, of: str | None, mux: tuple[Site, ...]
+    trace: Trace, visit: Visit, argument: str, kind: SideKind, sequence: Seen | None, mux: tuple[Site, ...]
 ) -> SideInput:
-    if of is None:
+    if sequence is None:
         return SideInput(visit.path, argument, kind)
-    side, sequence = visit.given[argument], visit.given[of]
+    side = visit.given[argument]
     first, name = next((each.path, name) for each in trace.visits for name, seen in each.given.items() if seen is side)
     mixed = [None if v is None else v.input if site.side == "input" else v.output for site, v in _visits(trace, mux)]
     site = next((k for k, seen in enumerate(mixed) if seen is sequence), 0 if len(mux) == 1 else None)
