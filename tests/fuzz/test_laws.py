@@ -169,7 +169,7 @@ def test_a_crash_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_long_run_writes_what_it_found(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = {1: Outcome("held"), 2: Outcome("refused", "wrap", "give more"), 3: Outcome("fault", "a law", "broken")}
-    monkeypatch.setattr(command, "Judge", lambda: lambda _plan, n: outcomes[n])
+    monkeypatch.setattr(command.Judge, "__call__", lambda _judge, _plan, n: outcomes[n])
     assert command.main(["--models", "5", "--seed", "7", "--out", str(tmp_path / "found.json")]) == 1
     records = json.loads((tmp_path / "found.json").read_text())["records"]
     assert {record["name"]: record.get("count") for record in records[:3]} == {

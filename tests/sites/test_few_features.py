@@ -232,13 +232,8 @@ class Committee(nn.Module):
 
 def test_statistics_of_several_answers_are_told_and_features_are_not() -> None:
     x = torch.randn(4, 10)
-    inputs = r"inputs themselves are mixed.*share the 10 numbers"
-    with (
-        pytest.warns(UserWarning, match=inputs),
-        pytest.warns(
-            UserWarning, match=r"answers themselves.*the 5 numbers that 'members\.2\.4' \(Linear\) makes of 64"
-        ),
-    ):
-        muxwrap.wrap(Committee(), 2, example_input=x)
-    with pytest.warns(UserWarning, match=inputs):  # what is scaled at last is an embedding
-        muxwrap.wrap(Committee(nn.LayerNorm), 2, example_input=x)
+    told = r"answers themselves.*the 5 numbers that 'members\.2\.4' \(Linear\) makes of 64"
+    with pytest.warns(UserWarning, match=told):
+        model = muxwrap.wrap(Committee(), 2, example_input=x)
+    assert [site.path for site in model.sites.mux] == ["members.0.0", "members.1.0", "members.2.0"]
+    muxwrap.wrap(Committee(nn.LayerNorm), 2, example_input=x)  # what is scaled at last is an embedding

@@ -18,7 +18,7 @@ def answers_shared(trace: Trace, sites: Sites) -> Iterator[str]:
     layer that makes them, the last one, or of several answers also that whose output they are: of more features than it gives,
     and no layer reads or scales as many. Several of several inputs are the embeddings that one encoder makes.
     """
-    if len(sites.demux) > 1 and len(sites.mux) > 1:
+    if len(sites.demux) > 1 and _reads_several(trace, sites):
         return
     returned = [
         site for site in sites.demux if site.axis is not None and (not site.path or _is_given_back(trace, site))
@@ -42,6 +42,13 @@ def answers_shared(trace: Trace, sites: Sites) -> Iterator[str]:
                 "batch is several (its images, its channels), wrap the part that takes these alone, and put the wrapped part "
                 "in its place"
             )
+
+
+def _reads_several(trace: Trace, sites: Sites) -> bool:
+    """Whether several inputs are mixed; several layers that read one of them make no more of it."""
+    visits = [trace.at(site.path) for site in sites.mux]
+    read = {visit.input.memory for visit in visits if visit is not None and visit.input is not None}
+    return len(sites.mux) > 1 and (len(read) > 1 or any(site.side == "input" for site in sites.mux))
 
 
 def _made_of_more(layers: list[Visit], ends: list[Visit], dim: int) -> Visit | None:

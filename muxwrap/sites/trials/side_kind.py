@@ -30,9 +30,8 @@ def kind_of(module: nn.Module, args: Any, kwargs: Any, argument: str) -> tuple[S
         for axis in (1, 0) if time_first else (1,):
             probe = _Probe(module, args, kwargs, side, sequence, axis)
             shown = [kind for kind in _possible(side, probe.length) if _shown(probe, kind)]
-            if len(shown) == 1 and _says_no_more(
-                probe
-            ):  # what hides positions of 0 from 1 and of 1 from 0 tells segments
+            # What hides positions of 0 from those of 1 and the other way round tells segments.
+            if len(shown) == 1 and _says_no_more(probe):
                 return shown[0], of
     return "same", None
 
@@ -59,9 +58,8 @@ def _possible(side: Tensor, length: int) -> Iterator[SideKind]:
     if side.ndim == 1 and whole_numbers:
         yield "lengths"
     if side.ndim > 1 and side.shape[-1] == length:
-        if side.is_floating_point() and bool(
-            (side == 0).all() | (side < LEFT_OUT).any()
-        ):  # others are biases of each row
+        # What hides nothing, and is not 0 throughout, is a bias of each row.
+        if side.is_floating_point() and bool((side == 0).all() | (side < LEFT_OUT).any()):
             yield "additive"
         if not side.is_floating_point() or bool(
             ((side == 0) | (side == 1)).all()

@@ -53,13 +53,9 @@ class Sides:
         inside = (v for v in self.trace.visits if visit.entered <= v.entered and v.left <= visit.left)
         handed = ((v, name) for v in inside for name, seen in v.given.items() if seen is visit.given[argument])
         kinds = ((v, self._kind(v, name)) for v, name in handed)
-        shown = next(
-            ((kind[0], v.given[kind[1]]) for v, kind in kinds if kind is not None and kind[1] is not None), None
-        )
-        if shown is not None:
-            return shown
-        kind = self._kind(visit, argument)
-        return None if kind is None else (kind[0], None)
+        shown = ((kind[0], v.given[kind[1]]) for v, kind in kinds if kind is not None and kind[1] is not None)
+        own = self._kind(visit, argument)
+        return next(shown, None if own is None else (own[0], None))
 
     def _kind(self, visit: Visit, argument: str) -> tuple[SideKind, str | None] | None:
         seen = visit.given[argument]
