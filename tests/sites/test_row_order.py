@@ -56,5 +56,5 @@ class Summed(nn.Module):
 def test_a_mixture_does_not_begin_with_the_mean_of_another_row() -> None:
     """It would be that of the row at its place in the batch; a row that is only turned around has the same mean."""
     x, lengths = torch.randn(4, 9, 5), torch.tensor([3, 9, 5, 7])
-    with pytest.raises(muxwrap.MuxwrapError, match="states .* beside it are those of the rows"):
+    with pytest.raises(muxwrap.MuxwrapError, match=r"states .* beside it are those of the rows"):
         muxwrap.wrap(Summed(), 2, example_input=(x[:1], lengths[:1]))
