@@ -134,12 +134,16 @@ class MaskTaken(nn.Module):
         return self.head(mean if self.averaged else h[:, -1])
 
 
+@pytest.mark.parametrize("ends", [False, True], ids=["whole example", "padded example"])
 @pytest.mark.parametrize(("averaged", "read"), [(True, False), (False, True)])
-def test_padding_that_is_read_is_mixed(averaged: bool, read: bool) -> None:
+def test_padding_that_is_read_is_mixed(averaged: bool, read: bool, ends: bool) -> None:
     torch.manual_seed(0)
-    ids, mask = torch.randint(30, (6, 8)), torch.ones(6, 8, dtype=torch.long)
+    ids, mask = torch.randint(1, 30, (6, 8)), torch.ones(6, 8, dtype=torch.long)
     mask[2, 5:] = 0
     net = MaskTaken(averaged).eval()
+    if ends:
+        ids[0, 4:], mask[0, 4:] = 0, 0
+        net.embed.weight.data[0] = 0  # as padding_idx=0 makes it
     model = muxwrap.wrap(net, 2, example_input={"ids": ids[:2], "attention_mask": mask[:2]}, mux_at="rnn@input")
     assert model.sites.padding_read is read
     assert muxwrap.Sites.from_dict(model.sites.to_dict()).padding_read is read
