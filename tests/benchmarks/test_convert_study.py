@@ -292,6 +292,10 @@ def test_only_trained_models_are_timed(tmp_path: Path) -> None:
         main(["speed", *options, "--rounds", rounds])
     found = json.loads((out / "speed-cpu.json").read_text())
     assert [(r["configuration"], r["rounds"]) for r in found] == [("teacher", 2), ("plain, 2 layers", 2)]
+    (out / "records" / "two.json").write_text(json.dumps({**record, "configuration": "plain, 3 layers"}))
+    main(["speed", *options, "--rounds", "1", "--only", "plain, 3 layers"])
+    found = json.loads((out / "speed-cpu.json").read_text())
+    assert [r["rounds"] for r in found] == [1, 2, 1]  # teacher, two layers, three layers
 
 
 def test_a_long_training_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--limit", type=int, help="rows per split at most")
         command.add_argument("--kinds", nargs="+", choices=KINDS, help="only configurations of these kinds")
         command.add_argument("--threads", type=int, default=1, help="threads of torch, per process")
+        command.add_argument(
+            "--only", nargs="+", metavar="MODEL", help="only models of these names, as the tables have them"
+        )
     commands.choices["speed"].add_argument("--rounds", type=int, default=ROUNDS, help="in each of which all models run")
     run_ = commands.choices["run"]
     run_.add_argument("--dtype", choices=("float32", "bfloat16"), help="bfloat16 where there is an accelerator")
@@ -65,7 +68,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     run_.add_argument("--minutes", type=float, default=8, help="until everything ends")
     run_.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run_.add_argument("--long", action="store_true", help="one model for several n, and features with ten epochs")
-    run_.add_argument("--only", nargs="+", metavar="MODEL", help="only models of these names, as the tables have them")
     run_.add_argument("--rates", type=float, nargs="+", help="learning rates that students try, instead of choosing")
     run_.add_argument("--groupings", type=int, default=5)
     run_.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "muxwrap-convert", help="for teachers")
@@ -123,6 +125,7 @@ def _write(args: argparse.Namespace, name: str, measure: Callable[[Task, list[Co
 def _wanted(args: argparse.Namespace, task: str) -> list[Configuration]:
     """Return the configurations that have been trained on a task; all where nothing has been trained."""
     named = [each for each in (*core(), *others(), *more()) if args.kinds is None or each.kind in args.kinds]
+    named = [each for each in named if args.only is None or str(each) in args.only]
     records = records_in(args.out / "records")
     trained = {r["configuration"] for r in records if r["dataset"] == task}
     return [each for each in named if str(each) in trained] if records else named
