@@ -53,13 +53,15 @@ def test_refusals_are_found_in_code(tmp_path: Path) -> None:
         "def four(n):\n    raise MuxwrapError(five(n))\n"
         "def five(n) -> str:\n    return f'five is {n} short; give more'\n"
         "def other():\n    raise ValueError('not one of ours')\n"
+        "def six(n):\n    problem = f'rows {n} differ; give rows that agree'\n    demand(n == 6, problem)\n"
     )
     found = tool.refusals(tmp_path)
-    assert [(refusal.first, refusal.last) for refusal in found] == [(2, 3), (10, 10), (14, 14)]
+    assert [(refusal.first, refusal.last) for refusal in found] == [(2, 3), (18, 18), (10, 10), (14, 14)]
     assert found[0].made("n=3 is odd; give an even n")
     assert not found[0].made("n=3 is odd; give another n")
-    assert found[1].made("7 is too large; make it smaller")
-    assert found[2].made("load('x'): five is 2 short; give more")
+    assert found[1].made("rows 7 differ; give rows that agree")
+    assert found[2].made("7 is too large; make it smaller")
+    assert found[3].made("load('x'): five is 2 short; give more")
 
 
 def test_a_message_on_the_page_is_read_as_it_was_written() -> None:

@@ -123,6 +123,7 @@ def _messages(tree: ast.Module) -> Iterator[tuple[ast.stmt, tuple[str, ...], boo
         message = node.exc.args[0]
         if isinstance(message, _TEXT) and not _repeats(node, message):
             yield node, _fixed(message), True
+    yield from _demanded(tree)
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef) and (_may_explain(function) or function.name in asked):
             for part in ast.walk(function):
@@ -133,6 +134,22 @@ def _messages(tree: ast.Module) -> Iterator[tuple[ast.stmt, tuple[str, ...], boo
                     yield from (
                         (part, _fixed(text), False) for text in choices if isinstance(text, _TEXT) and _words(text)
                     )
+
+
+def _demanded(tree: ast.Module) -> Iterator[tuple[ast.stmt, tuple[str, ...], bool]]:
+    """Yield the statements that make a message for ``demand``, which raises it, or hands it to compiled code."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        texts = {
+            ast.unparse(node.targets[0]): node
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign) and isinstance(node.value, _TEXT)
+        }
+        for call in ast.walk(function):
+            if isinstance(call, ast.Call) and _name(call) == "demand":
+                made = texts[ast.unparse(call.args[1])]
+                yield made, _fixed(made.value), True
 
 
 _TEXT = (ast.JoinedStr, ast.Constant)

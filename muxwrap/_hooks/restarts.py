@@ -27,7 +27,7 @@ def check_restarts(positions: Tensor, kept: Tensor | None) -> None:
         begins = begins & kept[..., 1:] & kept[..., :-1]
     problem = (
         f"position_ids {list(positions.flatten(0, 1).shape)} begin again within rows, several documents in a row, and at "
-        "different tokens in rows that share a mixture: their layers read one set of positions per mixture. Put documents of "
-        "equal lengths next to each other, or give one document per row"
+        "different tokens in rows that share a mixture, for which layers read one set of positions: put documents of equal "
+        "lengths next to each other, or give one document per row"
     )
     demand((begins == begins[:, :1]).all(), problem)
