@@ -456,6 +456,8 @@ def converted(name: str) -> str:
     if name == "speeds":
         rows = convert.at_speeds(data["records"])
         return _table(convert.AIMS_HEAD, rows) if rows else "*No speed was measured before these pages were built.*"
+    if name == "teachers":
+        return _table(convert.TEACHERS_HEAD, convert.teachers(data["records"]))
     if name == "longer":
         return _table(convert.LONGER_HEAD, convert.longer(data["records"]))
     rows = convert.headline(data["records"]) if name == "headline" else convert.whole(data["records"])
@@ -578,6 +580,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "convert": partial(converted, "whole"),
     "convert speeds": partial(converted, "speeds"),
     "convert longer": partial(converted, "longer"),
+    "convert teachers": partial(converted, "teachers"),
     "serving": partial(served_by, "serving", "", served.table),
     "serving soak": partial(
         served_by, "serving_soak", " --soak 10", lambda records: "\n\n".join(served.soaks(records))

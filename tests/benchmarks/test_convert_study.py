@@ -282,6 +282,18 @@ def test_long_trainings_stand_beside_the_teacher_of_their_run() -> None:
     ]
 
 
+def test_the_trained_models_of_every_task() -> None:
+    def scored(task: str, mean: float, selected: float, seed: int = 0) -> dict[str, Any]:
+        model = {"configuration": "teacher", "kind": "teacher", "dataset": task, "seed": seed, "train_rows": 18000}
+        return {**model, "mean": mean, "selected": [0.0, selected, 1.0]}
+
+    records = [scored("mnli", 70.0, 71.0), scored("snli", 80.0, 81.0), scored("snli", 81.0, 81.4, seed=1)]
+    assert pages.teachers(records) == [
+        ["SNLI", "18,000", "80.5 ± 0.7", "81.2", "2"],
+        ["MNLI", "18,000", "70.0", "71.0", "1"],
+    ]
+
+
 def test_only_trained_models_are_timed(tmp_path: Path) -> None:
     packed, out = write(tmp_path / "packed"), tmp_path / "out"
     (out / "records").mkdir(parents=True)

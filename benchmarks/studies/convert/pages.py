@@ -8,6 +8,8 @@ from typing import Any
 
 Record = dict[str, Any]
 TASKS = {"snli": "SNLI", "qnli": "QNLI", "imdb": "IMDb"}
+EVERY = {**TASKS, "sst2": "SST-2", "mnli": "MNLI"}
+TEACHERS_HEAD = "| task | training rows | accuracy, % | on the rows that select, % | runs |"
 HEADLINE = {
     "teacher": "the trained model",
     "plain, 3 layers": "plain, 3 of 6 layers",
@@ -36,6 +38,19 @@ LONGER_HEAD = (
 def headline(records: Sequence[Record]) -> list[list[str]]:
     """Return the rows of the models that a reader starts from."""
     return [[name, *_cells(records, configuration)] for configuration, name in HEADLINE.items()]
+
+
+def teachers(records: Sequence[Record]) -> list[list[str]]:
+    """Return a row for every task: the trained models from which all others are distilled."""
+    found = []
+    for task, name in EVERY.items():
+        runs = [r for r in _of(records, "teacher", task) if "mean" in r]
+        if runs:
+            reported, selected = [r["mean"] for r in runs], [max(r["selected"]) for r in runs]
+            spread = f" ± {stdev(reported):.1f}" if len(runs) > 1 else ""
+            mean = f"{fmean(reported):.1f}{spread}"
+            found.append([name, f"{runs[0]['train_rows']:,}", mean, f"{fmean(selected):.1f}", str(len(runs))])
+    return found
 
 
 def whole(records: Sequence[Record]) -> list[list[str]]:
