@@ -19,6 +19,9 @@ LARGEST = 7
 NOISE = 1e-9
 """What rounding makes of zero: the gradient of a shift before a norm, the answer of a mean after one."""
 
+LEAST_GRADIENT = 1e-6
+"""Of a parameter that is trained. One before several norms has less, which mixing may make that of rounding."""
+
 Parts = tuple[Any, dict[str, Tensor]]
 
 
@@ -51,7 +54,8 @@ class Facts:
             moved is not None and float(torch.cat([moved[:row], moved[row + 1 :]]).max()) < 1e-9
             for row, moved in self.moved.items()
         )
-        self.trained, self.gradients = train(copy.deepcopy(self.net), self.model)
+        self.trained, largest = train(copy.deepcopy(self.net), self.model)
+        self.gradients = {name for name, gradient in largest.items() if gradient > LEAST_GRADIENT}
 
     def ask(self, net: Callable[..., Any], rows: int) -> Any:
         """Return the answers to a batch."""
@@ -75,15 +79,14 @@ def first_answer(output: Any) -> Tensor:
     return next(iter(parts_of(output)[1].values()))
 
 
-def train(net: nn.Module, model: Model) -> tuple[Parts, set[str]]:
-    """Run one step of training without changing a weight, and return the output and the parameters with a gradient."""
+def train(net: nn.Module, model: Model) -> tuple[Parts, dict[str, float]]:
+    """Run one step of training without changing a weight, and return the output and the largest gradient of each parameter."""
     net.train()
     output = seeded(net, *model.call(model.batch(LARGEST)))
     parts = parts_of(output)
     _loss([value for value in parts[1].values() if value.requires_grad]).backward()
     net.eval()
-    found = {name for name, p in net.named_parameters() if p.grad is not None and bool((p.grad.abs() > NOISE).any())}
-    return parts, found
+    return parts, {name: float(p.grad.abs().max()) for name, p in net.named_parameters() if p.grad is not None}
 
 
 def _loss(answers: list[Tensor]) -> Tensor:

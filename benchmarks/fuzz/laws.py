@@ -162,11 +162,10 @@ def check_order(wrapped: Multiplex, facts: Facts) -> None:
 
 
 def check_index(wrapped: Multiplex, facts: Facts) -> None:
-    """What the demuxer learns for one index reaches the rows of that index, and no other."""
-    demuxer = wrapped.demuxer
-    own = [p for p in demuxer.parameters() if p.shape[:1] == (wrapped.n,) and wrapped.n > 1]
+    """What the demuxers learn for one index reaches the rows of that index, and no other."""
+    own = [p for p in wrapped.demuxers.parameters() if p.shape[:1] == (wrapped.n,) and wrapped.n > 1]
     deaf = any(moved is None or bool(moved[row] <= NOISE) for row, moved in facts.moved.items())
-    if not own or demuxer.name != "mlp" or deaf:
+    if not own or wrapped.demuxer.name != "mlp" or deaf:
         return
     before = first_answer(facts.ask(wrapped, LARGEST))
     with torch.no_grad():
@@ -186,9 +185,9 @@ def check_training(wrapped: Multiplex, facts: Facts) -> None:
     But for models that answer the same to every row: a gradient that all mixtures have in common is not passed on.
     """
     twin = copy.deepcopy(wrapped)
-    parts, gradients = train(twin, facts.model)
+    parts, largest = train(twin, facts.model)
     _compare("answers in training as the bare model's", facts.trained, parts, LARGEST)
-    missing = sorted({f"backbone.{name}" for name in facts.gradients} - gradients)
+    missing = sorted(f"backbone.{name}" for name in facts.gradients if not largest.get(f"backbone.{name}", 0.0) > NOISE)
     if missing and any(moved is not None and float(moved.max()) > NOISE for moved in facts.moved.values()):
         raise FaultError("every parameter gets a gradient", ", ".join(missing))
     idle = [name for name, p in twin.named_parameters() if not name.startswith("backbone.") and p.grad is None]

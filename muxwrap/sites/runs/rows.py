@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -43,16 +45,15 @@ PART = 0.3
 """How far the other row is from the row itself, to where it would be far away."""
 
 
-def nearly_alike(pair: Example) -> Example:
-    """Return a pair of :func:`another_beside` with the other row nearly as the row that stays.
+def nearly_alike(pair: Example) -> list[Example]:
+    """Return pairs of :func:`another_beside` with the other row nearly as the row that stays.
 
-    Floats go a small part of the way to the other row. Where there are none, one id is the other row's.
+    Floats go a small part of the way to the other row, or one id of all that a row has is the other row's.
     """
     of_rows = pair.tensors_with_rows()
-    if any(value.is_floating_point() for value in of_rows):
-        return pair.map_rows(_nearer)
-    changed = next((value for value in of_rows if value.ndim > 1 and not torch.equal(value[0], value[OWN])), None)
-    return pair if changed is None else pair.map_rows(lambda value: _one_changed(value, value is changed))
+    found = [pair.map_rows(_nearer)] if any(value.is_floating_point() for value in of_rows) else []
+    ids = (value for value in of_rows if not value.is_floating_point() and not torch.equal(value[0], value[OWN]))
+    return [*found, *(pair.map_rows(partial(_one_changed, changed=value)) for value in islice(ids, 1))]
 
 
 SMALL_PART = 0.01
@@ -63,9 +64,9 @@ def _nearer(pair: Tensor) -> Tensor:
     return torch.stack([torch.lerp(own, pair[0], SMALL_PART) if own.is_floating_point() else own, own])
 
 
-def _one_changed(pair: Tensor, changed: bool) -> Tensor:
+def _one_changed(pair: Tensor, changed: Tensor) -> Tensor:
     other, own = pair[0].flatten(), pair[OWN].flatten().clone()
-    if changed:
+    if pair is changed:
         at = int((other != own).nonzero()[0])
         own[at] = other[at]
     return torch.stack([own.view_as(pair[OWN]), pair[OWN]])

@@ -71,6 +71,11 @@ class Runs:
         return seen
 
     @cached_property
+    def trace_of_more(self) -> Trace:
+        """A bare run of three rows, in which what belongs to rows is longer than in :attr:`trace`, and nothing else is."""
+        return trace(self.backbone, self.call(False, ROWS))
+
+    @cached_property
     def masked(self) -> bool:
         """Whether the backbone takes a mask for this example, bare."""
         has_ids = any(not tensor.is_floating_point() for tensor in tensors_in(self.example))

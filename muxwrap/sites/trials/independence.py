@@ -49,8 +49,7 @@ def check_neighbours(runs: Runs, row_axis: RowAxis) -> None:
     Raises:
         MuxwrapError: rows depend on each other.
     """
-    if runs.has_pair:
-        pair = nearly_alike(runs.pair)
+    for pair in nearly_alike(runs.pair) if runs.has_pair else ():
         beside = answers(runs.backbone, pair, BARE_ROWS, scores=runs.scored)
         _compare(runs, pair, beside, runs.bare(False, BARE_ROWS), row_axis)
 

@@ -87,6 +87,11 @@ class Matching:
         return self._equal(own, mixed) or distance(own, mixed) <= 50 * self._noise
 
     @property
+    def noise_explains(self) -> bool:
+        """Whether answers were taken for equal, or not compared, for the noise of the bare model's."""
+        return "_noise" in vars(self) and self._noise > 1e-5
+
+    @property
     def reproducible(self) -> bool:
         """Whether the bare model gives a row the same answer whatever else is in the batch."""
         return self._noise < 0.01

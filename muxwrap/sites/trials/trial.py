@@ -10,10 +10,11 @@ from functools import cached_property
 
 from torch import nn
 
-from muxwrap._util.examples import Example
+from muxwrap._util.examples import ROWS, Example
 from muxwrap.site import MaskMode, SideInput, Site, Sites
 from muxwrap.sites.runs.dry_run import answers_of
 from muxwrap.sites.runs.runs import BARE_ROWS, Answers, Runs
+from muxwrap.sites.tracing.resolve import mixed_at
 from muxwrap.sites.tracing.trace import Trace
 from muxwrap.sites.tracing.weight import share_between
 from muxwrap.sites.trials.auxiliary import without_early_heads
@@ -97,9 +98,20 @@ class Trial:
                 return verdict
             matches.append(verdict.match)
         match: Match = next(match for match in ("wrong", "sound", "exact") if match in matches)
+        if self.matching.noise_explains and not self._has_rows_first(sites):
+            return Verdict("wrong", _NO_ROWS)
         if match == "exact" and self._confuses_rows(sites):
             return Verdict("wrong", _CONFUSED)
         return Verdict(match)
+
+    def _has_rows_first(self, sites: Sites) -> bool:
+        """Whether the first axis of what passes at sites grows with the rows; that of time steps that come first does not.
+
+        Answers show it, but for models whose answers to one row differ from call to call.
+        """
+        passed = ((mixed_at(self.trace, s), mixed_at(self.runs.trace_of_more, s)) for s in (*sites.mux, *sites.demux))
+        lengths = [(a.shape[0], b.shape[0]) for a, b in passed if a and b and a.ndim and b.ndim]
+        return all(two * ROWS == three * BARE_ROWS for two, three in lengths)
 
     def _confuses_rows(self, sites: Sites) -> bool:
         """Whether a mixture is given what came with other rows, which shows where mixtures differ."""
@@ -201,6 +213,7 @@ class Trial:
 
 
 _NO_PREFIX = "the prefix is not passed on to what is separated"
+_NO_ROWS = "the first axis of what passes there is not that of rows"
 _CONFUSED = "a mixture is read together with what came with other rows (by its place in the batch, for example)"
 
 
