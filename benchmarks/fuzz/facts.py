@@ -20,7 +20,8 @@ NOISE = 1e-9
 """What rounding makes of zero: the gradient of a shift before a norm, the answer of a mean after one."""
 
 LEAST_GRADIENT = 1e-6
-"""Of a parameter that is trained. One before several norms has less, which mixing may make that of rounding."""
+"""Of a parameter that is trained, relative to the largest one above 1. One before several norms has less, which mixing may make
+that of rounding."""
 
 Parts = tuple[Any, dict[str, Tensor]]
 
@@ -55,7 +56,8 @@ class Facts:
             for row, moved in self.moved.items()
         )
         self.trained, largest = train(copy.deepcopy(self.net), self.model)
-        self.gradients = {name for name, gradient in largest.items() if gradient > LEAST_GRADIENT}
+        least = LEAST_GRADIENT * max(1.0, *largest.values())
+        self.gradients = {name for name, gradient in largest.items() if gradient > least}
 
     def ask(self, net: Callable[..., Any], rows: int) -> Any:
         """Return the answers to a batch."""

@@ -237,3 +237,22 @@ def test_statistics_of_several_answers_are_told_and_features_are_not() -> None:
         model = muxwrap.wrap(Committee(), 2, example_input=x)
     assert [site.path for site in model.sites.mux] == ["members.0.0", "members.1.0", "members.2.0"]
     muxwrap.wrap(Committee(nn.LayerNorm), 2, example_input=x)  # what is scaled at last is an embedding
+
+
+class TwoHeads(nn.Module):
+    """Nothing but two heads on a mean; what one of them says is scaled by no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head, self.other = nn.Embedding(30, 16), nn.Linear(16, 5), nn.Linear(16, 3)
+
+    def forward(self, ids: Tensor, gain: float = 1.0) -> tuple[Tensor, Tensor]:
+        mean = self.embed(ids).mean(1)
+        return self.head(mean) * gain, self.other(mean)
+
+
+@pytest.mark.filterwarnings("ignore:.*a row takes:UserWarning")
+def test_a_head_alone_is_no_trunk() -> None:
+    model = muxwrap.wrap(TwoHeads(), 2, example_input=torch.randint(30, (3, 7)))
+    assert [site.path for site in model.sites.mux] == ["embed"]
+    assert [answer.shape for answer in model(torch.randint(30, (5, 7)))] == [(5, 5), (5, 3)]

@@ -8,7 +8,7 @@ from torch import nn
 
 from muxwrap.site import Site
 from muxwrap.sites.families.branches import heavy_branches
-from muxwrap.sites.tracing.resolve import is_answer
+from muxwrap.sites.tracing.resolve import is_answer, mixed_at
 from muxwrap.sites.tracing.trace import Trace
 from muxwrap.sites.tracing.weight import HALF, LEAST, is_narrow, share_between
 
@@ -130,3 +130,16 @@ def separates_answers(trace: Trace, demux: tuple[Site, ...]) -> bool:
     if not demux[0].path:
         return demux[0].part is None
     return all(site.side == "output" and is_answer(trace, site) for site in demux)
+
+
+def heads_alone(trace: Trace, pair: Pair) -> bool:
+    """Whether answers would be separated that linear layers make of what is mixed, and nothing else runs between."""
+    mux, demux = pair
+    mixed = {seen.memory for site in mux if (seen := mixed_at(trace, site)) is not None}
+    behind = [leaf for leaf in trace.leaves() if leaf.entered >= min(passed(trace, site) for site in mux)]
+    makers = [leaf for leaf in behind if leaf.input is not None and leaf.input.memory in mixed]
+    return (
+        separates_answers(trace, demux)
+        and len(makers) == len(behind) > 0
+        and all(isinstance(leaf.module, nn.Linear) for leaf in makers)
+    )

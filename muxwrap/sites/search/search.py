@@ -12,7 +12,7 @@ from muxwrap.sites.families import generic
 from muxwrap.sites.search.chained import chained
 from muxwrap.sites.search.masks import reads_ids
 from muxwrap.sites.search.none_found import refuse
-from muxwrap.sites.search.ordering import Pair, leaves_branch, separates_answers
+from muxwrap.sites.search.ordering import Pair, heads_alone, leaves_branch, separates_answers
 from muxwrap.sites.search.pair import Tried, completed, exact
 from muxwrap.sites.tracing.weight import HALF, LEAST, share_between
 from muxwrap.sites.trials.trial import Trial
@@ -48,7 +48,8 @@ def _first(trial: Trial, pairs: list[Pair], named: bool, tried: Tried) -> Sites 
     for pair in pairs:
         if any(_worth(each) >= HALF for each in tried.light) and separates_answers(trial.trace, pair[1]):
             continue  # features are better separated, if half is mixed with them
-        sites = None if not named and chained(trial.runs, pair) else exact(trial, pair, tried)
+        worthless = not named and (heads_alone(trial.trace, pair) or chained(trial.runs, pair))
+        sites = None if worthless else exact(trial, pair, tried)
         if sites is not None:
             sites = replace(sites, share=trial.share(sites))
             if named or not (_runs_besides(trial, sites) or leaves_branch(trial.trace, pair)):

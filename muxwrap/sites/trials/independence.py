@@ -5,7 +5,9 @@ One row of a call is changed, and the answers to the other one are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from muxwrap._util.quantised import QUANTISED, ROUNDING, layer_from
 from muxwrap.errors import MuxwrapError
 from muxwrap.sites.runs.dry_run import answers
 from muxwrap.sites.runs.rounding import distance
-from muxwrap.sites.runs.rows import OWN, dependent, nearly_alike
+from muxwrap.sites.runs.rows import OWN, dependent, nearly_alike, nudge
 from muxwrap.sites.runs.runs import BARE_ROWS, Answers, Runs
 
 RowAxis = Callable[[int, Tensor, Tensor, int], "int | None"]
@@ -49,16 +51,49 @@ def check_neighbours(runs: Runs, row_axis: RowAxis) -> None:
     Raises:
         MuxwrapError: rows depend on each other.
     """
-    for pair in nearly_alike(runs.pair) if runs.has_pair else ():
-        beside = answers(runs.backbone, pair, BARE_ROWS, scores=runs.scored)
-        _compare(runs, pair, beside, runs.bare(False, BARE_ROWS), row_axis)
+    if runs.has_pair:
+        _compare(runs, nearly_alike(runs.pair), None, runs.bare(False, BARE_ROWS), row_axis, partial(_nudged, runs))
 
 
-def _compare(runs: Runs, pair: Example, beside: Answers, alike: Answers, row_axis: RowAxis) -> None:
+@contextmanager
+def _nudged(runs: Runs) -> Iterator[None]:
+    """Move the other row where modules make floats of ids."""
+    read = ((visit.module, visit.input) for visit in runs.trace.visits if visit.leaf)
+    readers = {module for module, given in read if given is not None and not given.floating}
+    handles = [module.register_forward_hook(nudge) for module in readers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _compare(
+    runs: Runs,
+    pair: Example,
+    beside: Answers | None,
+    alike: Answers,
+    row_axis: RowAxis,
+    moving: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
     """Refuse answers to the row that stays which differ beside another row; noise is told apart by the same call once more.
 
     Layers that quantise what they are given do so for all rows at once.
+
+    Args:
+        runs: of the backbone.
+        pair: another row, and the row that stays.
+        beside: what is answered to it; None to ask.
+        alike: what is answered to the row twice.
+        row_axis: see :func:`check_independent`.
+        moving: in which the pair is run.
     """
+
+    def ask() -> Answers:
+        with moving():
+            return answers(runs.backbone, pair, BARE_ROWS, scores=runs.scored)
+
+    beside = ask() if beside is None else beside
     if isinstance(beside, str) or isinstance(alike, str) or len(beside) != len(alike):
         return
     quantised = layer_from(runs.backbone, *QUANTISED, ROUNDING) is not None
@@ -66,10 +101,12 @@ def _compare(runs: Runs, pair: Example, beside: Answers, alike: Answers, row_axi
     moved = _moved(beside, alike, row_axis, least)
     if moved <= least:
         return
-    again = answers(runs.backbone, pair, BARE_ROWS, scores=runs.scored)
+    again = ask()
     noise = 0.0 if isinstance(again, str) or len(again) != len(beside) else _moved(beside, again, row_axis, 0.0)
     if moved > least + 10 * noise:
-        path = _meeting_place(runs.backbone, pair, runs.call(False, BARE_ROWS))
+        with moving():
+            apart = _second_rows(runs.backbone, pair)
+        path = _meeting_place(apart, _second_rows(runs.backbone, runs.call(False, BARE_ROWS)))
         raise MuxwrapError(dependent(runs.backbone, moved, path))
 
 
@@ -85,16 +122,18 @@ def _moved(beside: list[Tensor], alike: list[Tensor], row_axis: RowAxis, least: 
     return far
 
 
-def _meeting_place(backbone: nn.Module, apart: Any, alike: Any) -> str | None:
+_Passed = list[tuple[str, Tensor | None, Tensor | None]]
+
+
+def _meeting_place(apart: _Passed, alike: _Passed) -> str | None:
     """Return the first module to be left that is given the same second row in two calls and makes another one of it."""
-    both = [_second_rows(backbone, call) for call in (apart, alike)]
-    for (path, given, made), (_, given_too, made_too) in zip(*both, strict=False):
+    for (path, given, made), (_, given_too, made_too) in zip(apart, alike, strict=False):
         if _same(given, given_too) and not _same(made, made_too):
             return path
     return None
 
 
-def _second_rows(backbone: nn.Module, call: Any) -> list[tuple[str, Tensor | None, Tensor | None]]:
+def _second_rows(backbone: nn.Module, call: Any) -> _Passed:
     """Run a backbone and return the second row of what every module was given and made, in the order of leaving."""
     names = {module: path for path, module in backbone.named_modules()}
     entered: list[tuple[nn.Module, Tensor | None]] = []
