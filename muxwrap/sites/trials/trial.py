@@ -107,11 +107,12 @@ class Trial:
     def _has_rows_first(self, sites: Sites) -> bool:
         """Whether the first axis of what passes at sites grows with the rows; that of time steps that come first does not.
 
-        Answers show it, but for models whose answers to one row differ from call to call.
+        Answers show it, but for models whose answers to one row differ from call to call: nor is there any telling whether the
+        tokens of a row, folded into the first axis, are rows of their own.
         """
         passed = ((mixed_at(self.trace, s), mixed_at(self.runs.trace_of_more, s)) for s in (*sites.mux, *sites.demux))
         lengths = [(a.shape[0], b.shape[0]) for a, b in passed if a and b and a.ndim and b.ndim]
-        return all(two * ROWS == three * BARE_ROWS for two, three in lengths)
+        return all((two, three) == (BARE_ROWS, ROWS) for two, three in lengths)
 
     def _confuses_rows(self, sites: Sites) -> bool:
         """Whether a mixture is given what came with other rows, which shows where mixtures differ."""
