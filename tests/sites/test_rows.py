@@ -159,6 +159,27 @@ def test_time_steps_are_not_taken_for_rows_where_answers_are_noisy(length: int) 
     assert [list(x.shape[:2]) for x in seen] == [[length, 4]]
 
 
+class NoisyTokens(nn.Module):
+    """Noise in every call, and a layer that reads the tokens of all rows one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.layer = nn.Embedding(30, 16), nn.Linear(16, 16)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h = self.embed(ids)
+        h = h + self.layer(h.reshape(-1, 16)).reshape(h.shape)
+        return nn.functional.linear((h + 0.1 * torch.randn_like(h)).mean(1), self.embed.weight)
+
+
+def test_tokens_folded_into_rows_are_not_taken_for_rows_where_answers_are_noisy() -> None:
+    """The mixtures would be of a row's own tokens."""
+    with pytest.raises(MuxwrapError, match="the first axis of what passes there is not that of rows"):
+        muxwrap.wrap(
+            NoisyTokens(), 2, example_input=torch.randint(30, (3, 6)), mux_at="layer@input", demux_at="layer@output"
+        )
+
+
 def test_time_first() -> None:
     class TimeFirst(nn.Module):
         def __init__(self) -> None:

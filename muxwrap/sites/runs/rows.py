@@ -55,13 +55,13 @@ def nudge(_module: nn.Module, _args: object, output: object) -> Tensor | None:
     """Move the other row of a pair a little where a layer makes floats of ids, which are not nearly another's; a hook."""
     if not isinstance(output, Tensor) or output.shape[:1] != (2,) or not output.is_floating_point():
         return None
-    slope = torch.linspace(
-        1 - SMALL_PART, 1 + SMALL_PART, output.shape[-1], device=output.device
-    )  # seen behind a norm, too
+    # Not by one factor for all features, which a norm behind would take away.
+    slope = torch.linspace(1 - SMALL_PART, 1 + SMALL_PART, output.shape[-1], device=output.device)
     return torch.stack([output[0] * slope.to(output), output[OWN]])
 
 
 SMALL_PART = 0.01
+"""How far that row is: so near that products of a few hundreds do not hide it, and far enough to be no rounding."""
 
 
 def _nearer(pair: Tensor) -> Tensor:
